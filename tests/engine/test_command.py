@@ -1,0 +1,160 @@
+"""Every situation of golden/*.txt: the command line and environment, as text. VLLAMA_WRITE_GOLDEN=1 writes them."""
+
+import os
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllama.domain.action import Start
+from vllama.domain.spec import LaunchSpec, ModelSpec
+from vllama.domain.units import GIB
+from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.platform import Platform
+
+GOLDEN = Path(__file__).parent / "golden"
+PARENT = {
+    "PATH": "/usr/bin",
+    "HOME": "/home/me",
+    "HF_TOKEN": "hf_x",
+    "VLLAMA_PORT": "33258",
+    "VLLAMA_SIM_LOAD_S": "0.1",
+    "VLLM_API_KEY": "secret",
+    "VLLM_PORT": "tcp://10.0.0.1:80",
+    "CUDA_VISIBLE_DEVICES": "7",
+    "NOTIFY_SOCKET": "/run/systemd/notify",
+}
+PLAIN = ModelSpec(model="Qwen/Qwen3-0.6B")
+START = Start(
+    model="Qwen/Qwen3-0.6B",
+    spec_hash="abc",
+    node="local",
+    devices=(0,),
+    memory_bytes=24 * GIB,
+    gpu_memory_utilization=0.3,
+)
+
+
+def command(
+    launch: LaunchSpec | None = None,
+    *,
+    start: Start = START,
+    platform: Platform = Platform.CUDA,
+    parent: dict[str, str] | None = None,
+) -> EngineCommand:
+    return serve_command(
+        spec=replace(PLAIN, launch=launch or LaunchSpec()),
+        action=start,
+        port=33300,
+        executable=("/opt/vllm/bin/vllm",),
+        platform=platform,
+        cache_root=Path("/home/me/.vllama/vllm-cache"),
+        parent_env=PARENT if parent is None else parent,
+        tag={"VLLAMA_ENGINE_ID": "e1", "VLLAMA_SPEC_HASH": "abc"},
+    )
+
+
+SITUATIONS: dict[str, EngineCommand] = {
+    "plain-chat": command(),
+    "settings": command(
+        LaunchSpec(
+            settings=(
+                ("dtype", "bfloat16"),
+                ("enable_prefix_caching", False),
+                ("gpu_memory_utilization", 0.9),
+                ("max_model_len", 32768),
+                ("trust_remote_code", True),
+            )
+        )
+    ),
+    "tensor-parallel-declared": command(
+        LaunchSpec(settings=(("pipeline_parallel_size", 2), ("tensor_parallel_size", 2))),
+        start=replace(START, devices=(0, 1, 2, 3)),
+    ),
+    "tensor-parallel-by-devices": command(start=replace(START, devices=(1, 3))),
+    "learned-kv-cache": command(start=replace(START, kv_cache_bytes=4 * GIB)),
+    "own-kv-cache": command(
+        LaunchSpec(extra_args=(("kv-cache-memory-bytes", "2G"),)), start=replace(START, kv_cache_bytes=4 * GIB)
+    ),
+    "cpu": command(
+        start=replace(START, gpu_memory_utilization=0.12, kv_cache_bytes=GIB), platform=Platform.CPU
+    ),
+    "cpu-sleep-mode-asked": command(
+        LaunchSpec(extra_args=(("enable-sleep-mode", True),)), platform=Platform.CPU
+    ),
+    "sleep-mode-declined": command(LaunchSpec(extra_args=(("enable-sleep-mode", False),))),
+    "local-path": command(LaunchSpec(path="/models/my-finetune")),
+    "extra-args": command(
+        LaunchSpec(
+            settings=(("max_model_len", "auto"),),
+            extra_args=(
+                ("max-num-seqs", 256),
+                ("--enable_expert_parallel", True),
+                ("async-scheduling", False),
+                ("disable-log-stats", False),
+                ("disable-uvicorn-access-log", False),
+                ("cudagraph-capture-sizes", (1, 2, 4)),
+                ("allowed-origins", ("https://a.example", "https://b.example")),
+                ("middleware", ("pkg.one", "pkg.two")),
+                ("sleep-preserve-parameter-names", ()),
+                ("seed", -1),
+                ("speculative-config.num_speculative_tokens", 3),
+            ),
+        )
+    ),
+    "lora": command(
+        LaunchSpec(
+            settings=(("enable_lora", True), ("lora_modules", ("sql=/adapters/sql", "chat=/adapters/chat"))),
+            extra_args=(("max-lora-rank", 64),),
+        )
+    ),
+    "own-environment": command(
+        LaunchSpec(
+            env=(
+                ("CUDA_VISIBLE_DEVICES", "5"),
+                ("HF_TOKEN", "hf_mine"),
+                ("VLLAMA_ENGINE_ID", "forged"),
+                ("VLLM_CACHE_ROOT", "/fast/cache"),
+                ("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "1"),
+            )
+        )
+    ),
+    "parents-caches": command(
+        parent={"VLLAMA_TRANSFORMERS_CACHE": "/data/hub", "VLLM_CACHE_ROOT": "/data/vllm", "PATH": "/bin"}
+    ),
+}  # fmt: skip
+
+
+def as_text(made: EngineCommand) -> str:
+    return "\n".join((*made.argv, "", *(f"{name}={value}" for name, value in made.env), ""))
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_golden(situation: str) -> None:
+    file = GOLDEN / f"{situation}.txt"
+    text = as_text(SITUATIONS[situation])
+    if os.environ.get("VLLAMA_WRITE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
+
+
+def test_every_golden_file_has_its_situation() -> None:
+    assert {file.stem for file in GOLDEN.glob("*.txt")} == SITUATIONS.keys()
+
+
+@given(st.floats(min_value=0.0001, max_value=1.0))
+def test_utilization_is_never_rounded_up(utilization: float) -> None:
+    made = command(start=replace(START, gpu_memory_utilization=utilization))
+    told = Fraction(made.argv[made.argv.index("--gpu-memory-utilization") + 1])
+    assert 0 < told <= Fraction(repr(utilization))
+    assert Fraction(repr(utilization)) - told < Fraction(1, 10_000)
+
+
+@given(st.dictionaries(st.text(st.characters(categories=["Lu", "Nd"]) | st.just("_"), min_size=1), st.text()))
+def test_the_models_environment_never_moves_it_to_another_gpu(env: dict[str, str]) -> None:
+    made = dict(command(LaunchSpec(env=tuple((env | {"CUDA_VISIBLE_DEVICES": "9"}).items()))).env)
+    assert made["CUDA_VISIBLE_DEVICES"] == "0"
+    assert made["VLLAMA_ENGINE_ID"] == "e1"

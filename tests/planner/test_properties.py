@@ -1,0 +1,181 @@
+"""The invariants of a plan, over clusters that nobody would think of."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import Situation, any_state, quiet_state, sane_state
+from vllama.domain.action import Start, Wake
+from vllama.domain.decision import Plan
+from vllama.domain.demand import WantReady
+from vllama.domain.observed import Awake
+from vllama.domain.reason import Reason
+from vllama.planner import plan
+from vllama.planner.check import check
+from vllama.planner.project import apply, settle
+from vllama.planner.view import View
+from vllama.planner.wanted import wanted_models
+
+MANY, SOME = settings(max_examples=300), settings(max_examples=150)
+STATES = st.one_of(any_state(), sane_state())
+
+
+def plan_of(situation: Situation) -> Plan:
+    return plan(situation.desired, situation.snapshot, situation.now)
+
+
+def gist(made: Plan) -> list[tuple]:
+    """What a plan says, without the words: these count the seconds."""
+    return [(d.model, d.reason, d.action, d.drain, d.refused) for d in made.decisions]
+
+
+def steps(situation: Situation, limit: int = 60) -> list[tuple[Situation, Plan]]:
+    """Each state on the way to rest, with its plan; the last plan has no action."""
+    walked = []
+    while len(walked) < limit:
+        made = plan_of(situation)
+        walked.append((situation, made))
+        if not any(made.actions):
+            return walked
+        desired, snapshot = apply(made, situation.desired, situation.snapshot, situation.now)
+        situation = Situation(desired=desired, snapshot=snapshot, now=situation.now)
+    raise AssertionError(f"no rest after {limit} plans, the last: {list(walked[-1][1].actions)}")
+
+
+@MANY
+@given(any_state())
+def test_whatever_the_state_a_plan_is_made_and_the_second_opinion_finds_nothing(situation):
+    assert check(situation.desired, situation.snapshot, situation.now, plan_of(situation)) == ()
+
+
+@MANY
+@given(sane_state())
+def test_every_plan_on_the_way_to_rest_passes_the_second_opinion(situation):
+    for state, made in steps(situation):
+        assert check(state.desired, state.snapshot, state.now, made) == ()
+
+
+@SOME
+@given(STATES, st.randoms(use_true_random=False))
+def test_the_order_of_the_inputs_does_not_matter(situation, random):
+    def shuffled(items):
+        items = list(items)
+        random.shuffle(items)
+        return items
+
+    desired, snapshot = situation.desired, situation.snapshot
+    nodes = [replace(node, devices=tuple(shuffled(node.devices))) for node in shuffled(snapshot.nodes)]
+    again = replace(
+        desired,
+        models=dict(shuffled(desired.models.items())),
+        demand=dict(shuffled(desired.demand.items())),
+        overrides=dict(shuffled(desired.overrides.items())),
+    )
+    seen = replace(
+        snapshot,
+        nodes=tuple(nodes),
+        engines=tuple(shuffled(snapshot.engines)),
+        operations=tuple(shuffled(snapshot.operations)),
+    )
+    assert plan(again, seen, situation.now) == plan_of(situation)
+
+
+@SOME
+@given(sane_state())
+def test_a_cluster_at_rest_is_left_alone(situation):
+    state, made = steps(situation)[-1]
+    assert list(made.actions) == []
+    desired, snapshot = apply(made, state.desired, state.snapshot, state.now)
+    assert list(plan(desired, snapshot, state.now).actions) == []
+
+
+@MANY
+@given(quiet_state())
+def test_when_faults_have_stopped_everybody_is_served_or_told_why_not(situation):
+    wanted = {
+        want.model
+        for want in wanted_models(View(desired=situation.desired, snapshot=situation.snapshot, now=situation.now))
+    }
+    walked = steps(situation)
+    last, _ = walked[-1]
+    refused = {d.model: d for _, made in walked for d in made.decisions if d.refused}
+    raised = {a.model for _, made in walked for a in made.actions if isinstance(a, Start | Wake)}
+    awake = {engine.model for engine in situation.snapshot.engines if isinstance(engine.state, Awake)}
+    assert wanted <= refused.keys() | raised | awake
+    never = (
+        Reason.CANNOT_FIT,
+        Reason.NO_SUCH_DEVICE,
+        Reason.WOULD_EVICT,
+        Reason.HELD_BY_OPERATOR,
+        Reason.OPERATOR_ASKED,
+    )
+    assert {d.reason for d in refused.values()} <= set(never)
+    for model, spec in situation.desired.models.items():
+        demand, override = last.desired.demand_of(model), last.desired.overrides.get(model)
+        if isinstance(override, WantReady | None):
+            assert demand.waiting == 0 or model in refused
+            assert (
+                not spec.pin
+                or model in refused
+                or any(engine.model == model and isinstance(engine.state, Awake) for engine in last.snapshot.engines)
+            )
+
+
+@MANY
+@given(quiet_state())
+def test_nobody_is_raised_twice_or_brought_back_without_newer_demand(situation):
+    walked = steps(situation)
+    raised = [a.model for _, made in walked for a in made.actions if isinstance(a, Start | Wake)]
+    assert len(raised) == len(set(raised))
+    for i, (state, made) in enumerate(walked):
+        for decision in made.decisions:
+            if decision.reason is not Reason.EVICTED or decision.action is None:
+                continue
+            later = [a.model for _, after in walked[i + 1 :] for a in after.actions if isinstance(a, Start | Wake)]
+            override = state.desired.overrides.get(decision.model)
+            wanted = state.desired.demand_of(decision.model).waiting or isinstance(override, WantReady)
+            assert wanted or decision.model not in later
+
+
+@MANY
+@given(STATES, st.floats(0.001, 0.999))
+def test_until_the_requeue_time_alone_changes_nothing(situation, part):
+    made = plan_of(situation)
+    later = situation.now + (part * made.requeue_after_s if made.requeue_after_s is not None else part * 1e6)
+    assert gist(plan(situation.desired, situation.snapshot, later)) == gist(made)
+
+
+@MANY
+@given(STATES)
+def test_looking_again_when_told_to_comes_to_something_new(situation):
+    situation = _doors_as_planned(situation)
+    first = made = plan_of(situation)
+    for _ in range(60):
+        if made.requeue_after_s is None:
+            return
+        assert made.requeue_after_s > 0
+        situation = replace(situation, now=situation.now + made.requeue_after_s)
+        made = plan_of(situation)
+        if gist(made) != gist(first):
+            return
+    raise AssertionError(f"60 looks in vain, the next in {made.requeue_after_s} s")
+
+
+def _doors_as_planned(situation: Situation) -> Situation:
+    """Admissions opened and closed as the plan says, and nothing else done."""
+    for _ in range(3):
+        made = plan_of(situation)
+        idle = replace(made, decisions=tuple(replace(d, action=None) for d in made.decisions))
+        desired, snapshot = apply(idle, situation.desired, situation.snapshot, situation.now)
+        situation = replace(situation, desired=desired, snapshot=snapshot)
+    return situation
+
+
+@SOME
+@given(sane_state())
+def test_settling_ends_with_a_plan_that_does_nothing(situation):
+    plans = settle(situation.desired, situation.snapshot, situation.now)
+    assert len(plans) < 100
+    assert not any(plans[-1].actions)
+    assert all(any(made.actions) for made in plans[:-1])

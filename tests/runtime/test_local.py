@@ -1,0 +1,196 @@
+"""Engines as processes of this machine, run by the real runtime: the simulator's engine on made-up devices."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import async_wait_until, wait_until
+from vllama.domain.action import Start
+from vllama.domain.spec import LaunchSpec, ModelSpec
+from vllama.domain.units import GIB
+from vllama.runtime.base import RuntimeFailed
+from vllama.runtime.local import proc
+from vllama.runtime.local.identity import owner_of
+from vllama.runtime.local.runtime import NODE, LocalRuntime, log_name
+from vllama.runtime.simulated.devices import SimulatedDeviceSource
+from vllama.runtime.simulated.launcher import SimulatorLauncher
+
+SPEC = ModelSpec(model="org/chat", memory_bytes=4 * GIB)
+START = Start(
+    model="org/chat", spec_hash="abc", node=NODE, devices=(0,), memory_bytes=4 * GIB, gpu_memory_utilization=0.5
+)  # fmt: skip
+
+
+@pytest.fixture
+def build(tmp_path):
+    """`build()`: a runtime on one device of 8 GiB; a second one is the manager after the first."""
+
+    def runtime(**env) -> LocalRuntime:
+        environ = dict(os.environ) | {"VLLAMA_SIM_LOAD_S": "0"} | env
+        directory = tmp_path / "simulated"
+        return LocalRuntime(
+            owner=owner_of(tmp_path), logs=tmp_path / "logs", ports=range(42300, 42400),
+            devices=SimulatedDeviceSource(node=NODE, directory=directory, totals=(8 * GIB,)),
+            launcher=SimulatorLauncher(directory=directory, parent_env=environ),
+        )  # fmt: skip
+
+    yield runtime
+    for pid in proc.tagged(owner_of(tmp_path)):
+        os.kill(pid, signal.SIGKILL)
+
+
+def mine(tmp_path: Path) -> set[int]:
+    return set(proc.tagged(owner_of(tmp_path)))
+
+
+async def ready(runtime: LocalRuntime, engine_id: str) -> None:
+    await async_wait_until(lambda: runtime.listening(engine_id), what="the engine to listen")
+
+
+async def used_gib(runtime: LocalRuntime) -> float:
+    return (await runtime.read()).nodes[0].devices[0].used_bytes / GIB
+
+
+def test_an_engine_runs_in_a_session_of_its_own_and_is_gone_with_its_memory_after_stop(build, tmp_path):
+    async def run():
+        runtime = build()
+        engine = await runtime.start("e1", SPEC, START)
+        assert engine == await runtime.start("e1", SPEC, START)  # idempotent by id
+        await ready(runtime, "e1")
+        assert proc.process(engine.pid).sid == engine.pid
+        assert await used_gib(runtime) == 4
+        reading = await runtime.read()
+        assert reading.measured_bytes == {"e1": 4 * GIB}
+        assert len(mine(tmp_path)) == 2
+        await runtime.stop("e1", deadline_s=10)
+        assert mine(tmp_path) == set()
+        assert await used_gib(runtime) == 0
+        assert await runtime.engines() == ()
+
+    asyncio.run(run())
+
+
+def test_a_stop_while_it_loads_gets_through_although_the_first_sigterm_is_lost(build, tmp_path):
+    async def run():
+        runtime = build(VLLAMA_SIM_LOAD_S="300")
+        await runtime.start("e1", SPEC, START)
+        wait_until(lambda: len(mine(tmp_path)) == 2, what="the core to be there")
+        await runtime.stop("e1", deadline_s=20)
+        assert mine(tmp_path) == set()
+
+    asyncio.run(run())
+
+
+def test_an_engine_that_ignores_sigterm_is_killed_after_the_deadline(build, tmp_path):
+    async def run():
+        runtime = build(VLLAMA_SIM_FAULTS="ignore_sigterm")
+        await runtime.start("e1", SPEC, START)
+        await ready(runtime, "e1")
+        await runtime.stop("e1", deadline_s=0.2)
+        assert mine(tmp_path) == set()
+
+    asyncio.run(run())
+
+
+def test_a_killed_api_server_is_seen_at_once_and_its_orphan_keeps_the_memory_until_stop(build, tmp_path):
+    async def run():
+        runtime = build()
+        rung = asyncio.Event()
+        engine = await runtime.start("e1", SPEC, START)
+        await ready(runtime, "e1")
+        runtime.watch(rung.set)
+        os.kill(engine.pid, signal.SIGKILL)
+        await asyncio.wait_for(rung.wait(), 10)
+        (seen,) = await runtime.engines()
+        assert seen.exit.code == -signal.SIGKILL
+        assert len(mine(tmp_path)) == 1
+        assert await used_gib(runtime) == 4
+        await runtime.stop("e1", deadline_s=10)
+        assert mine(tmp_path) == set()
+        assert await used_gib(runtime) == 0
+
+    asyncio.run(run())
+
+
+def test_the_next_manager_finds_what_the_last_one_left(build, tmp_path):
+    async def run():
+        first = build()
+        left = await first.start("e1", SPEC, START)
+        orphaned = await first.start("e2", replace(SPEC, model="org/other"), replace(START, model="org/other"))
+        await ready(first, "e1")
+        await ready(first, "e2")
+        os.kill(orphaned.pid, signal.SIGKILL)
+        await first.close()
+        second = build()
+        await second.recover()
+        found = {engine.engine_id: engine for engine in await second.engines()}
+        assert found["e1"] == replace(left, adopted=True, exit=None)
+        assert found["e2"].exit is not None
+        assert await second.listening("e1")
+        await second.stop("e2", deadline_s=10)
+        await second.stop("e1", deadline_s=10)
+        assert mine(tmp_path) == set()
+
+    asyncio.run(run())
+
+
+def test_the_engines_of_another_directory_are_not_ours(build, tmp_path):
+    async def run():
+        runtime = build()
+        await runtime.start("e1", SPEC, START)
+        other = LocalRuntime(
+            owner=owner_of(tmp_path / "other"), logs=tmp_path, ports=range(42300, 42400),
+            devices=SimulatedDeviceSource(node=NODE, directory=tmp_path / "simulated", totals=(8 * GIB,)),
+            launcher=SimulatorLauncher(directory=tmp_path / "simulated", parent_env=dict(os.environ)),
+        )  # fmt: skip
+        await other.recover()
+        assert await other.engines() == ()
+        await ready(runtime, "e1")
+        reading = await other.read()
+        assert reading.nodes[0].devices[0].used_bytes == 4 * GIB  # what they hold counts all the same
+        assert reading.measured_bytes == {}
+        await runtime.stop("e1", deadline_s=10)
+
+    asyncio.run(run())
+
+
+def test_a_port_that_another_program_took_is_not_taken_for_the_engines_own(build):
+    async def run():
+        runtime = build(VLLAMA_SIM_LOAD_S="300")
+        engine = await runtime.start("e1", SPEC, START)
+        squatter = subprocess.Popen([sys.executable, "-m", "http.server", "--bind", "127.0.0.2", str(engine.port)])
+        try:
+            assert not await runtime.listening("e1")
+        finally:
+            squatter.kill()
+            squatter.wait()
+        await runtime.stop("e1", deadline_s=10)
+
+    asyncio.run(run())
+
+
+def test_a_port_given_in_models_yaml_that_is_in_use_is_an_error_with_advice(build):
+    async def run():
+        runtime = build()
+        engine = await runtime.start("e1", SPEC, START)
+        fixed = replace(SPEC, model="org/fixed", launch=LaunchSpec(port=engine.port))
+        with pytest.raises(RuntimeFailed, match=rf"Port {engine.port}, .* is in use\. Choose another"):
+            await runtime.start("e2", fixed, START)
+        await runtime.stop("e1", deadline_s=10)
+
+    asyncio.run(run())
+
+
+def test_logs_of_any_model_name_stay_inside_their_directory():
+    names = ["../../etc/passwd", "/abs/olute", "a" * 500, "nul\0byte", ".hidden", "org/model", "org_model", "名前"]
+    assert len({log_name(name) for name in names}) == len(names)
+    for name in names:
+        assert "/" not in log_name(name)
+        assert not log_name(name).startswith(".")
+        assert len(log_name(name)) < 120

@@ -1,0 +1,105 @@
+"""A real `vllama serve` as a process, for tests that look at it from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.waiting import wait_until
+from vllama.runtime.local import proc
+from vllama.runtime.local.identity import owner_of
+
+QUICK = {"VLLAMA_SIM_LOAD_S": "0.2", "VLLAMA_SIM_SLEEP_S": "0.05", "VLLAMA_SIM_WAKE_S": "0.05"}
+
+
+@dataclass
+class Server:
+    config_dir: Path
+    process: subprocess.Popen
+    url: str = ""
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30))
+
+    def ps(self) -> dict[str, dict]:
+        """Model -> its status, as the admin API tells it."""
+        return {each["model"]: each for each in self.http.get(f"{self.url}/admin/status").json()["models"]}
+
+    def phases(self) -> dict[str, str]:
+        return {model: status["phase"] for model, status in self.ps().items()}
+
+    def plan(self, **params) -> list[dict]:
+        return self.http.get(f"{self.url}/admin/plan", params=params).json()["plans"]
+
+    def chat(self, model: str, **body) -> httpx.Response:
+        body = {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]} | body
+        return self.http.post(f"{self.url}/v1/chat/completions", json=body)
+
+    def cli(self, *args: str) -> subprocess.CompletedProcess:
+        return vllama(*args, "--server", self.url)
+
+    def engines(self) -> dict[int, proc.Process]:
+        """Living processes of this server's engines, children and orphans included."""
+        return {pid: each for pid, (each, _) in proc.tagged(owner_of(self.config_dir)).items()}
+
+    def log(self) -> str:
+        return (self.config_dir / "serve.out").read_text()
+
+    def terminate(self, *, deadline_s: float = 30) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(deadline_s)
+
+    def close(self) -> None:
+        """The end of a test: nothing may be left, however the test went."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pid in self.engines():
+            os.kill(pid, signal.SIGKILL)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What the test's processes see: nothing of the user's vllama, and no terminal."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VLLAMA_", "HF_"))}
+    return kept | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"} | more
+
+
+def vllama(*args: str, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "vllama", *args], env=environment(**env), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def serve(config_dir: Path, models: str, *args: str, ready: bool = True, **env: str) -> Server:
+    """Start a server on a free port of loopback; returns when it answers."""
+    config_dir.mkdir(exist_ok=True)
+    (config_dir / "models.yaml").write_text(textwrap.dedent(models))
+    with (config_dir / "serve.out").open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllama", "serve", "--host", "127.0.0.1", "--port", "0",
+             "--config-dir", str(config_dir), *args],
+            env=environment(**(QUICK | env)), stdout=out, stderr=out,
+        )  # fmt: skip
+    server = Server(config_dir=config_dir, process=process)
+    if ready:
+        wait_until(lambda: _answers(server), deadline_s=20, what=f"vllama serve to answer; it said:\n{server.log()}")
+    return server
+
+
+def _answers(server: Server) -> bool:
+    assert server.process.poll() is None, f"vllama serve ended:\n{server.log()}"
+    try:
+        server.url = json.loads((server.config_dir / "server.pid").read_text())["url"]
+        return server.http.get(f"{server.url}/health").status_code == 200
+    except (OSError, ValueError, httpx.HTTPError):
+        return False

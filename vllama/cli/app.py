@@ -1,0 +1,239 @@
+"""The `vllama` command line. Each command imports what it needs when it runs, so that `--help` is quick."""
+# ruff: noqa: PLC0415
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
+from vllama.cli.options import (
+    CONFIG_DIR,
+    All,
+    ConfigDir,
+    Level,
+    LogLevel,
+    Model,
+    NoWait,
+    Output,
+    OutputFormat,
+    Port,
+    Server,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from vllama.cli.client import AdminClient
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Gives the GPUs you own the manners of Ollama and the speed of vLLM.",
+)  # fmt: skip
+
+
+def main() -> None:
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a plain terminal shows ? for …
+    try:
+        try:
+            app(prog_name="vllama")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: nobody reads on, and the flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(envvar="VLLAMA_HOST", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104
+    port: Port = 33258,
+    config_dir: ConfigDir = CONFIG_DIR,
+    simulate: Annotated[
+        str | None,
+        typer.Option(envvar="VLLAMA_SIMULATE", metavar="DEVICES", help="Simulated engines and devices, e.g. 2x24GiB."),
+    ] = None,
+    log_level: LogLevel = Level.INFO,
+) -> None:
+    """Run the server: the OpenAI API, and engines that follow models.yaml."""
+    with _refusals():
+        from vllama.cli.serve import run
+
+        run(host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, log_level=log_level.value)
+
+
+@app.command()
+def demo(*, port: Port = 33258, log_level: LogLevel = Level.WARNING) -> None:
+    """Watch vllama at work on simulated devices: no GPU and no vLLM needed."""
+    with _refusals():
+        from vllama.cli.demo import run
+
+        run(port=port, log_level=log_level.value)
+
+
+@app.command()
+def ps(
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    show_all: All = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Every second anew, until Ctrl-C.")] = False,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show the models and what becomes of them.
+
+    Stopped models that models.yaml does not name are left out without --all. A narrow terminal loses columns in
+    this order: PID, PORT, REASON, LAST USED, WAITING, IN FLIGHT, MEMORY, DEVICES.
+    """
+    from vllama.cli.ps import run
+    from vllama.cli.ps import watch as keep_watching
+
+    if watch and output is Output.JSON:
+        raise typer.BadParameter("--watch is for people; leave it out with -o json.", param_hint="--watch")
+    with _client(server, config_dir) as client:
+        if watch:
+            keep_watching(client, show_all=show_all)
+        else:
+            run(client, show_all=show_all, as_json=output is Output.JSON)
+
+
+@app.command()
+def plan(
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    settle: Annotated[bool, typer.Option("--settle", help="All steps, until nothing is left to do.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do.")] = False,
+    show_all: All = False,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show what the server would do now, and why. Nothing is done.
+
+    + start or wake, ~ sleep, - stop, … waits, ! refused, blank: stays as it is.
+    """
+    from vllama.cli.plan import run
+
+    with _client(server, config_dir) as client:
+        code = run(client, settle=settle, show_all=show_all, as_json=output is Output.JSON)
+    raise typer.Exit(code if exit_code else 0)
+
+
+@app.command()
+def start(
+    model: Model,
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    no_wait: NoWait = False,
+    timeout: Timeout = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Make a model ready: start it, or wake it up. Counts as one request."""
+    _ask(
+        "start", model, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout, output=output
+    )  # fmt: skip
+
+
+app.command("wake-up", help="The same as start.")(start)
+app.command("wakeup", hidden=True, help="The same as start.")(start)
+app.command("wake_up", hidden=True, help="The same as start.")(start)
+
+
+@app.command()
+def stop(
+    model: Model,
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    no_wait: NoWait = False,
+    timeout: Timeout = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Stop a model, after its requests in flight. The next request starts it again, unless it is pinned."""
+    _ask(
+        "stop", model, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout, output=output
+    )  # fmt: skip
+
+
+@app.command()
+def sleep(
+    model: Model,
+    *,
+    level: Annotated[
+        int | None, typer.Option("--level", "-l", min=1, max=3, help="1, 2, or 3 to stop. Default: vllama's choice.")
+    ] = None,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    no_wait: NoWait = False,
+    timeout: Timeout = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Put a model to sleep, after its requests in flight. The next request wakes it, unless it is pinned."""
+    _ask(
+        "sleep", model, level=level, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout,
+        output=output,
+    )  # fmt: skip
+
+
+@app.command()
+def validate(
+    file: Annotated[Path | None, typer.Argument(help="Default: models.yaml of --config-dir.")] = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Check a models.yaml: every mistake with its line. Needs no server."""
+    from vllama.cli.validate import run
+
+    path = config_dir / "models.yaml" if file is None else file
+    raise typer.Exit(run(path.expanduser(), as_json=output is Output.JSON))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from importlib.metadata import version as version_of
+
+    print(f"vllama {version_of('vllama')}")
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    from vllama.cli.wiring import CannotServe
+
+    try:
+        yield
+    except CannotServe as refusal:
+        raise CommandFailed(str(refusal)) from None
+
+
+@contextlib.contextmanager
+def _client(server: str | None, config_dir: Path) -> "Iterator[AdminClient]":
+    from vllama.cli.server import find_server
+
+    url = find_server(server, config_dir)
+    from vllama.cli.client import AdminClient
+
+    with AdminClient(url) as client:
+        yield client
+
+
+def _ask(
+    verb: str, model: str, *, level: int | None = None, server: str | None, config_dir: Path,
+    no_wait: bool, timeout: str | None, output: Output,
+) -> None:  # fmt: skip
+    from vllama.domain.units import parse_duration
+
+    try:
+        timeout_s = None if timeout is None else parse_duration(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    with _client(server, config_dir) as client:
+        from vllama.cli.progress import Wish, run
+
+        wish = Wish(verb=verb, model=model, level=level)
+        run(client, wish, wait=not no_wait, timeout_s=timeout_s, as_json=output is Output.JSON)

@@ -1,0 +1,68 @@
+"""The admin API of one server. Every failure is a CommandFailed with the server's own words."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from vllama.cli.failure import NO_SERVER, CommandFailed
+
+_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+
+
+class AdminClient:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def status(self) -> Mapping[str, Any]:
+        """`version`, `conditions` and `models`."""
+        return self._answer("GET", "/admin/status", having="models")
+
+    def model(self, model: str) -> Mapping[str, Any] | None:
+        """The status of `model` (its id), or None where the server has no such model any more."""
+        return next((status for status in self.status()["models"] if status["model"] == model), None)
+
+    def plans(self, *, settle: bool) -> list[Mapping[str, Any]]:
+        answer = self._answer("GET", "/admin/plan", params={"settle": int(settle)}, having="plans")
+        return list(answer["plans"])
+
+    def ask(self, name: str, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """`verb` is start, stop or sleep; `name` may be an alias. The status of the model that is meant."""
+        path = f"/admin/models/{quote(name, safe='/')}/{verb}"
+        return self._answer("POST", path, json=body, having="model")
+
+    def _answer(self, method: str, path: str, *, having: str, **options: Any) -> Mapping[str, Any]:
+        try:
+            response = self._http.request(method, path, **options)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            message = f"no vllama server answers at {self.url}.\n  Start one with `vllama serve`, or name another."
+            raise CommandFailed(message, exit_code=NO_SERVER) from None
+        except httpx.TimeoutException:
+            raise CommandFailed(
+                f"{self.url} did not answer within {_TIMEOUT.read:.0f} s.", exit_code=NO_SERVER
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CommandFailed(f"{self.url}: {error}", exit_code=NO_SERVER) from None
+        return _checked(response, having)
+
+
+def _checked(response: httpx.Response, having: str) -> Mapping[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    match answer:
+        case {"error": {"message": str(message)}} if response.is_error:
+            raise CommandFailed(message)
+        case dict() if response.is_success and having in answer:
+            return answer
+    url = response.request.url
+    raise CommandFailed(f"{url} answered {response.status_code}, and not as a vllama server does.")

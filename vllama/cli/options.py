@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Level(enum.StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Output(enum.StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+CONFIG_DIR = Path("~/.vllama")
+
+Port = Annotated[int, typer.Option(envvar="VLLAMA_PORT", min=0, max=65535, help="0: any free one.")]
+LogLevel = Annotated[Level, typer.Option(envvar="VLLAMA_LOG_LEVEL", help="How much it logs, to stderr.")]
+ConfigDir = Annotated[
+    Path, typer.Option(envvar="VLLAMA_CONFIG_DIR", help="Where models.yaml is, and the server says that it runs.")
+]
+Server = Annotated[
+    str | None,
+    typer.Option(envvar="VLLAMA_SERVER", metavar="URL", help="The server to ask. Default: the one of --config-dir."),
+]
+OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="Every model.")]
+Model = Annotated[str, typer.Argument(help="Id, alias, or a short name that only one model has.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask, and do not wait until it is done.")]
+Timeout = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Give up waiting after this long, e.g. 90s or 10m. Default: never."),
+]

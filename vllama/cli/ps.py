@@ -1,0 +1,52 @@
+"""`vllama ps`."""
+
+import sys
+import time
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from vllama.cli.client import AdminClient
+from vllama.cli.failure import CommandFailed
+from vllama.cli.render.ps import render_conditions, render_ps
+from vllama.cli.terminal import is_coloured, show, show_json, width
+
+REFRESH_S = 1.0
+
+
+def run(client: AdminClient, *, show_all: bool, as_json: bool) -> None:
+    if as_json:
+        status = client.status()
+        for line in render_conditions(status["conditions"]):
+            show(line, stream=sys.stderr)
+        show_json(status["models"])
+    else:
+        show(_table(client, show_all=show_all))
+
+
+def watch(client: AdminClient, *, show_all: bool) -> None:
+    """Until interrupted. A server that is away for a moment is said, and asked again."""
+    table = _table(client, show_all=show_all)
+    if not sys.stdout.isatty():
+        while True:
+            show(table)
+            time.sleep(REFRESH_S)
+            table = Text("\n").append_text(_table_or_error(client, show_all=show_all))
+    console = Console(highlight=False, no_color=not is_coloured(sys.stdout))
+    with Live(table, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            time.sleep(REFRESH_S)
+            live.update(_table_or_error(client, show_all=show_all), refresh=True)
+
+
+def _table(client: AdminClient, *, show_all: bool) -> Text:
+    return render_ps(client.status(), now=datetime.now(UTC), width=width(), show_all=show_all)
+
+
+def _table_or_error(client: AdminClient, *, show_all: bool) -> Text:
+    try:
+        return _table(client, show_all=show_all)
+    except CommandFailed as failed:
+        return Text(failed.message.splitlines()[0], style="red")

@@ -1,0 +1,65 @@
+"""Small pieces that plans and tables share."""
+
+import textwrap
+from collections.abc import Iterable
+from datetime import datetime
+
+from vllama.domain.units import format_duration
+
+PHASE_STYLES = {
+    "Stopped": "dim",
+    "Starting": "cyan",
+    "Waking": "cyan",
+    "Ready": "green",
+    "Asleep": "blue",
+    "Draining": "yellow",
+    "Stopping": "yellow",
+    "Unknown": "magenta",
+    "Failed": "red",
+    "Lost": "red",
+}
+
+
+def phase_style(phase: str) -> str:
+    return PHASE_STYLES.get(phase, "default")
+
+
+def one_line(text: str) -> str:
+    """Engines' log lines end up in messages: no control characters, no line breaks."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def wrapped(text: str, width: int | None, *, indent: str, first: str | None = None) -> list[str]:
+    """Lines of `text`, broken between words only. `width` None: one line, however long."""
+    first = indent if first is None else first
+    if width is None:
+        return [first + one_line(text)]
+    return textwrap.wrap(
+        one_line(text),
+        width=max(width, len(indent) + 20),
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def device_names(devices: Iterable[int], *, between: str = ",") -> str:
+    return between.join(f"gpu{device}" for device in devices)
+
+
+def ago(then: str | None, now: datetime) -> str:
+    """`then` is ISO 8601 with a zone, or None (never). One unit is enough here: `2m ago`."""
+    if then is None:
+        return "-"
+    seconds = (now - datetime.fromisoformat(then)).total_seconds()
+    if seconds < 1:
+        return "now"
+    for unit in (86400, 3600, 60):
+        if seconds >= unit:
+            return f"{format_duration(seconds // unit * unit)} ago"
+    return f"{int(seconds)}s ago"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,136 @@
+"""`vllama serve`: bind, take the lease, recover what an earlier manager left, serve until told to stop."""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from importlib.metadata import version
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from vllama.cli import lease, wiring
+from vllama.cli.logging import configure
+from vllama.cli.wiring import CannotServe, House, Settings
+from vllama.controller.manifest import ManifestInvalid, load
+from vllama.gateway.app import create_app
+from vllama.runtime.local.signals import become_subreaper
+
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: uvicorn would stop at the first, before engines are drained."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def run(
+    *,
+    host: str,
+    port: int,
+    config_dir: Path,
+    simulate: str | None,
+    log_level: str,
+    say: Callable[[str], str] = lambda _: "",
+) -> None:
+    """Returns when stopped. `say(url)` is printed once it serves. Raises CannotServe with a text for a person."""
+    configure(log_level)
+    settings = Settings(config_dir=config_dir.expanduser().absolute(), simulate=simulate, environ=wiring.environment())
+    held = lease.take(settings.config_dir)
+    try:
+        with _bound(host, port) as listener:
+            _check_manifest(settings)
+            house = wiring.build(settings)
+            _raise_file_limit()
+            become_subreaper()
+            held.announce(host=host, port=listener.getsockname()[1])
+            uvloop.run(_serve(house, settings, listener, say=say))
+    finally:
+        held.release()
+
+
+def _check_manifest(settings: Settings) -> None:
+    """There is no last good version yet to stay with, and no models at all would be a surprise."""
+    try:
+        load(settings.manifest, environ=settings.environ)
+    except ManifestInvalid as invalid:
+        raise CannotServe(f"{invalid}\nNothing was started. Check again with: vllama validate") from invalid
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotServe(
+            f"Cannot listen on {host}:{port}: {error.strerror}. "
+            f"See who does with `ss -ltnp 'sport = :{port}'`, or choose another with --port."
+        ) from error
+    return listener
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(house: House, settings: Settings, listener: socket.socket, *, say: Callable[[str], str]) -> None:
+    await house.runtime.recover()
+    await house.controller.start_up()
+    app = create_app(house.controller, version=version("vllama"))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = _Server(config)
+    stop, hurry = _watch_signals()
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    running = asyncio.create_task(house.controller.run(), name="controller")
+    _greet(listener, settings, house, say)
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await house.controller.shut_down(hurry=hurry)
+    server.should_exit = True
+    await serving
+    await house.http.aclose()
+
+
+def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """The first SIGTERM or SIGINT stops, the second hurries."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    return stop, hurry
+
+
+def _greet(listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str]) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    models = f"{len(house.controller.statuses())} models; settings in {settings.manifest}"
+    lines = (
+        f"vllama serves {url} on {house.describe}.",
+        f"{models}, logs in {settings.config_dir / 'logs'}.",
+        say(url),
+    )
+    print("\n".join(lines), file=sys.stderr, flush=True)  # for the person at the terminal

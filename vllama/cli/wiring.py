@@ -1,0 +1,117 @@
+"""The composition root: the only place that builds. Everything else is handed what it needs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from vllama.controller.controller import Controller
+from vllama.engine.client import EngineClient
+from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
+from vllama.runtime import clock
+from vllama.runtime.base import RuntimeFailed
+from vllama.runtime.local.devices import DeviceSource
+from vllama.runtime.local.host import HostMemory
+from vllama.runtime.local.identity import owner_of
+from vllama.runtime.local.launcher import VllmLauncher
+from vllama.runtime.local.nvml import NvmlDevices
+from vllama.runtime.local.runtime import NODE, Launcher, LocalRuntime
+from vllama.runtime.simulated.devices import SimulatedDeviceSource
+from vllama.runtime.simulated.launcher import SimulatorLauncher
+from vllama.simulator.devices import parse_devices
+
+DEFAULT_PORTS = (33300, 34300)
+
+
+class CannotServe(Exception):
+    """`vllama serve` cannot begin; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `vllama serve` was told. `simulate` as in `2x24GiB`; None: real devices."""
+
+    config_dir: Path
+    simulate: str | None
+    environ: Mapping[str, str]
+
+    @property
+    def manifest(self) -> Path:
+        return self.config_dir / "models.yaml"
+
+    @property
+    def ports(self) -> range:
+        """Raises CannotServe where the environment says nonsense."""
+        names = ("VLLAMA_VLLM_PORT_START", "VLLAMA_VLLM_PORT_END")
+        try:
+            first, end = (int(self.environ.get(n, d)) for n, d in zip(names, DEFAULT_PORTS, strict=True))
+        except ValueError as error:
+            raise CannotServe(f"{' and '.join(names)} must be port numbers: {error}.") from error
+        if not 0 < first < end <= 65536:
+            raise CannotServe(f"{names[0]}={first} and {names[1]}={end} leave no port for an engine.")
+        return range(first, end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """All that a running server is made of."""
+
+    controller: Controller
+    runtime: LocalRuntime
+    http: httpx.AsyncClient
+    describe: str
+
+
+def build(settings: Settings) -> House:
+    """Blocks (NVML, disk): call it before there is a loop to block. Raises CannotServe."""
+    devices, launcher, describe = _simulated(settings) if settings.simulate else _real(settings)
+    runtime = LocalRuntime(
+        owner=owner_of(settings.config_dir), logs=settings.config_dir / "logs", ports=settings.ports,
+        devices=devices, launcher=launcher,
+    )  # fmt: skip
+    http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
+    controller = Controller(
+        runtime=runtime, client=EngineClient(http), manifest=settings.manifest, environ=settings.environ,
+        clock=clock.now, simulated=settings.simulate is not None,
+    )  # fmt: skip
+    return House(controller=controller, runtime=runtime, http=http, describe=describe)
+
+
+def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str]:
+    try:
+        totals = parse_devices(settings.simulate or "")
+    except ValueError as error:
+        raise CannotServe(f"--simulate: {error}") from error
+    directory = settings.config_dir / "simulated"
+    source = SimulatedDeviceSource(node=NODE, directory=directory, totals=totals)
+    return source, SimulatorLauncher(directory=directory, parent_env=settings.environ), f"simulated {settings.simulate}"
+
+
+def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str]:
+    environ = settings.environ
+    try:
+        version = installed_version(find_vllm(None, environ))
+    except EngineUnavailable as error:
+        raise CannotServe(f"{error}\nTo try vllama without vLLM: vllama serve --simulate 2x24GiB") from error
+    platform = Platform.CUDA if version is None else platform_of(version)
+    source: DeviceSource
+    if platform is Platform.CPU:
+        source, describe = HostMemory(node=NODE), "the host's memory (vLLM's CPU build)"
+    else:
+        try:
+            source = NvmlDevices(node=NODE, listed=environ.get("CUDA_VISIBLE_DEVICES"))
+        except RuntimeFailed as error:
+            raise CannotServe(
+                f"{error}\nvLLM {version or ''} is built for GPUs. Check `nvidia-smi`; in a container, that it was "
+                "started with its GPUs (docker run --gpus all).\n"
+                "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
+            ) from error
+        describe = "GPUs " + ", ".join(map(str, source.indices()))
+    cache_root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
+    return source, VllmLauncher(platform=platform, cache_root=cache_root, parent_env=environ), describe
+
+
+def environment() -> Mapping[str, str]:
+    return dict(os.environ)

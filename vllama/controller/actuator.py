@@ -1,0 +1,146 @@
+"""Carries out actions, and has no opinion of them. The one `match` over Action is here."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+from vllama.controller.board import Board
+from vllama.controller.events import Events
+from vllama.controller.observer import Observer
+from vllama.controller.probe import Probe
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.observed import Awake, Broken, Footprint, Operation, Verb
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
+from vllama.planner.ledger import host_copy_bytes
+from vllama.runtime.base import Runtime, RuntimeFailed
+
+SLEEP_WITHIN_S = 120.0  # 235 GB take 6 s; a slow host with pinning on first sleep, many times that
+WAKE_WITHIN_S = 600.0  # level 2 reads the weights from disk
+
+
+class Actuator:
+    """`operations` are those under way, by engine. Each ends with a look at what came of it, and a ring."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        client: EngineClient,
+        observer: Observer,
+        board: Board,
+        events: Events,
+        clock: Callable[[], float],
+        bell: Callable[[], None],
+        start_failed: Callable[[str, str], None],
+    ) -> None:
+        """`start_failed(model, cause)` is told of an engine that could not even be spawned."""
+        self._runtime, self._client, self._observer, self._board = runtime, client, observer, board
+        self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
+        self.operations: dict[str, Operation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def carry_out(
+        self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, stop_deadline_s: float
+    ) -> bool:
+        """Begin it. False: a request slipped in since the plan was made, and nothing was begun."""
+        match action:
+            case Start():
+                if spec is None:
+                    raise AssertionError(f"start of {action.model}, which nobody declared")
+                self._begin(Verb.START, uuid.uuid4().hex[:12], action, self._start(action, spec))
+            case Sleep():
+                if not self._close(action.model, action.engine_id, cut=False):
+                    return False
+                copy = host_copy_bytes(footprint) if action.level is SleepLevel.WEIGHTS_OFFLOADED else 0
+                self._begin(Verb.SLEEP, action.engine_id, action, lambda _: self._sleep(action, copy))
+            case Wake():
+                self._begin(Verb.WAKE, action.engine_id, action, lambda _: self._wake(action))
+            case Stop():
+                if not self._close(action.model, action.engine_id, cut=action.cut):
+                    return False
+                self._begin(Verb.STOP, action.engine_id, action, lambda _: self._stop(action, stop_deadline_s))
+            case _:
+                assert_never(action)
+        return True
+
+    def _close(self, model: str, engine_id: str, *, cut: bool) -> bool:
+        """A surplus engine goes without closing the model: its requests go to another."""
+        if self._board.engine_of(model) not in {None, engine_id}:
+            return True
+        return self._board.close(model, cut=cut)
+
+    def _begin(self, verb: Verb, engine_id: str, action: Action, work: Callable[[str], Awaitable[None]]) -> None:
+        operation = Operation(
+            verb=verb, engine_id=engine_id, model=action.model, node=action.node, devices=action.devices,
+            started_at=self._clock(), memory_bytes=action.memory_bytes if isinstance(action, Start) else 0,
+        )  # fmt: skip
+        self.operations[engine_id] = operation
+        if (probe := self._observer.probes.get(engine_id)) is not None:
+            probe.paused = True
+        task = asyncio.create_task(self._see_through(operation, work(engine_id)), name=f"{verb} {action.model}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _see_through(self, operation: Operation, work: Awaitable[None]) -> None:
+        began = self._clock()
+        try:
+            await work
+            # what it freed or took must be seen before anybody plans with it
+            await self._observer.look()
+        except (RuntimeFailed, EngineRefused, EngineUnanswered) as error:
+            self._failed(operation, str(error))
+            await self._observer.look()
+        else:
+            took = self._clock() - began
+            self._events.record(f"{operation.verb}Done", f"took {took:.2f} s", model=operation.model)
+        finally:
+            self.operations.pop(operation.engine_id, None)
+            if (probe := self._observer.probes.get(operation.engine_id)) is not None:
+                probe.paused = False
+            self._bell()
+
+    def _failed(self, operation: Operation, cause: str) -> None:
+        self._events.record(f"{operation.verb}Failed", cause, model=operation.model, warning=True)
+        probe = self._observer.probes.get(operation.engine_id)
+        if probe is not None:
+            probe.become(Broken(cause=f"Its {operation.verb} failed: {cause}"))
+        elif operation.verb is Verb.START:
+            self._start_failed(operation.model, cause)
+
+    def _start(self, action: Start, spec: ModelSpec) -> Callable[[str], Awaitable[None]]:
+        async def start(engine_id: str) -> None:
+            self._observer.add(await self._runtime.start(engine_id, spec, action))
+
+        return start
+
+    async def _sleep(self, action: Sleep, copy_bytes: int) -> None:
+        probe = self._probe(action.engine_id)
+        # `wait`: should a request have reached the engine by another way, it is finished, not aborted
+        await self._client.sleep(probe.engine.base_url, action.level, "wait", timeout_s=SLEEP_WITHIN_S)
+        if not await self._client.is_sleeping(probe.engine.base_url, timeout_s=SLEEP_WITHIN_S):
+            raise EngineRefused("POST /sleep", 200, "and is awake")
+        probe.slept_at(action.level, host_copy_bytes=copy_bytes)
+
+    async def _wake(self, action: Wake) -> None:
+        probe = self._probe(action.engine_id)
+        await self._client.wake(probe.engine.base_url, action.level, timeout_s=WAKE_WITHIN_S)
+        if await self._client.is_sleeping(probe.engine.base_url, timeout_s=WAKE_WITHIN_S):
+            raise EngineRefused("POST /wake_up", 200, "and still sleeps")
+        probe.become(Awake(ready_at=self._clock()))
+
+    async def _stop(self, action: Stop, deadline_s: float) -> None:
+        await self._runtime.stop(action.engine_id, deadline_s=deadline_s)
+
+    def _probe(self, engine_id: str) -> Probe:
+        probe = self._observer.probes.get(engine_id)
+        if probe is None:
+            raise RuntimeFailed("the engine is gone")
+        return probe
+
+    async def close(self) -> None:
+        """Give up what is under way; engines are left as they are."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

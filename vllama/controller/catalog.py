@@ -1,0 +1,46 @@
+"""Which models there are: those that models.yaml declares, and those that lie complete in the model cache."""
+
+import asyncio
+from collections.abc import Mapping
+
+from vllama.controller.events import Events
+from vllama.controller.manifest import ManifestWatch
+from vllama.controller.names import Names
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec
+from vllama.runtime.base import Runtime
+
+
+class Catalog:
+    """`refresh` after every change of the file, and now and then for the cache; reading costs nothing."""
+
+    def __init__(self, *, watch: ManifestWatch, runtime: Runtime, events: Events) -> None:
+        self._watch, self._runtime, self._events = watch, runtime, events
+        self.models: Mapping[str, ModelSpec] = {}
+        self.footprints: Mapping[str, Footprint] = {}
+        self.names = Names([])
+        self._cached: tuple[str, ...] = ()
+        self._refreshing = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Scan the cache and estimate what is new, in threads; then change all at once."""
+        async with self._refreshing:
+            manifest = self._watch.current
+            if not manifest.policy.only_declared:
+                self._cached = await self._runtime.cached_models()
+            undeclared = () if manifest.policy.only_declared else self._cached
+            models = {model: manifest.spec_for_undeclared(model) for model in undeclared} | dict(manifest.models)
+            footprints = {model: await self._footprint(spec) for model, spec in models.items()}
+            self.models, self.names = models, Names(models.values())
+            self.footprints = {model: footprint for model, footprint in footprints.items() if footprint is not None}
+
+    async def _footprint(self, spec: ModelSpec) -> Footprint | None:
+        """Estimated anew only where the model's settings changed."""
+        known = self.models.get(spec.model)
+        if known is not None and known.spec_hash == spec.spec_hash and spec.model in self.footprints:
+            return self.footprints[spec.model]
+        try:
+            return await self._runtime.footprint(spec)
+        except (OSError, ValueError) as error:
+            self._events.record("FootprintUnknown", str(error), model=spec.model, warning=True)
+            return None

@@ -1,0 +1,64 @@
+"""What may be asked of the controller. Reading is free; asking changes only what is desired."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vllama.controller.board import Board
+from vllama.domain.decision import Plan
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.status import ModelStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unresolved:
+    """A name that is no model's: `candidates` are the models it could mean (ambiguous) or the nearest (unknown)."""
+
+    name: str
+    ambiguous: bool
+    candidates: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        if self.ambiguous:
+            return f"{self.name!r} could mean {', '.join(self.candidates)}; say which."
+        nearest = f" Nearest: {', '.join(self.candidates)}." if self.candidates else ""
+        return f"There is no model {self.name!r} in models.yaml or the model cache.{nearest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """As in Kubernetes. `ok` False: somebody should look."""
+
+    type: str
+    ok: bool
+    reason: str
+    message: str
+
+
+class Control(Protocol):
+    """All methods are called on the event loop and return at once."""
+
+    board: Board
+
+    def resolve(self, name: str) -> ModelSpec | Unresolved:
+        """Id, alias, or a short name (the last part of the id) that only one model has."""
+        ...
+
+    def statuses(self) -> Sequence[ModelStatus]:
+        """One per model that can be called, sorted by id."""
+        ...
+
+    def conditions(self) -> Sequence[Condition]:
+        """Manifest, devices, loop."""
+        ...
+
+    def plans(self, *, settle: bool) -> Sequence[Plan]:
+        """What the loop would do now, by its own function; `settle`: and then, until nothing is left to do."""
+        ...
+
+    def start(self, model: str) -> None: ...
+
+    def stop(self, model: str) -> None: ...
+
+    def sleep(self, model: str, level: SleepLevel | None) -> None: ...

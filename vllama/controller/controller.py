@@ -1,0 +1,164 @@
+"""The controller as a whole: what the gateway and the command line talk to, and the tasks behind it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vllama.controller.actuator import Actuator
+from vllama.controller.bell import Bell
+from vllama.controller.board import Board
+from vllama.controller.catalog import Catalog
+from vllama.controller.control import Condition, Unresolved
+from vllama.controller.demand import Failure
+from vllama.controller.events import Events
+from vllama.controller.loop import Loop
+from vllama.controller.manifest import ManifestWatch
+from vllama.controller.observer import Observer
+from vllama.controller.report import statuses
+from vllama.controller.wishes import Wishes
+from vllama.domain.decision import Plan
+from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.status import ModelStatus
+from vllama.engine.client import EngineClient
+from vllama.planner import plan
+from vllama.planner.project import settle as settle_all
+from vllama.runtime.base import Runtime
+
+CATALOG_EVERY_S = 60.0
+
+
+class Controller:
+    """Built once, by the composition root. `start_up`, then `run` until cancelled, then `shut_down`."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        client: EngineClient,
+        manifest: Path,
+        environ: Mapping[str, str],
+        clock: Callable[[], float],
+        simulated: bool,
+    ) -> None:
+        self._runtime, self._clock = runtime, clock
+        self._bell, self._catalog_bell = Bell(), Bell()
+        self.events = Events()
+        self.board = Board(clock=clock, bell=self._bell.ring)
+        self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
+        self._catalog = Catalog(watch=self._watch, runtime=runtime, events=self.events)
+        self._wishes = Wishes(self.board)
+        self._observer = Observer(
+            runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events
+        )  # fmt: skip
+        self._loop = Loop(
+            watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
+            wishes=self._wishes, events=self.events, bell=self._bell, clock=clock, simulated=simulated,
+        )  # fmt: skip
+        self._actuator = Actuator(
+            runtime=runtime, client=client, observer=self._observer, board=self.board, events=self.events,
+            clock=clock, bell=self._bell.ring, start_failed=self._loop.crashed,
+        )  # fmt: skip
+        self._loop.actuator = self._actuator
+
+    async def start_up(self) -> None:
+        """Read the file, look at what is there, and want what is to be preloaded."""
+        await self._watch.check()
+        await self._catalog.refresh()
+        await self._observer.look()
+        for engine in self._observer.probes.values():
+            self.board.touch(engine.engine.model, self._clock())  # an adopted engine is idle from its adoption
+        for model, spec in self._catalog.models.items():
+            if spec.auto_start and not spec.pin:
+                self.start(model)
+
+    async def run(self) -> None:
+        """Until cancelled; the end of any of its tasks is the end of all, and is raised."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run(), name="models.yaml")
+            tasks.create_task(self._keep_catalog(), name="catalog")
+            tasks.create_task(self._observer.run(), name="observer")
+            tasks.create_task(self._loop.run(), name="loop")
+
+    async def _keep_catalog(self) -> None:
+        while True:
+            await self._catalog_bell.wait(CATALOG_EVERY_S)
+            await self._catalog.refresh()
+            if self._watch.error is not None:
+                self.events.record("ManifestInvalid", str(self._watch.error), warning=True)
+            self._bell.ring()
+
+    async def shut_down(self, *, hurry: asyncio.Event) -> None:
+        """Stop every engine when it has nothing in flight any more, or when the drain deadline or `hurry` comes."""
+        await self._actuator.close()
+        deadline_s = self._watch.current.policy.drain_deadline_s
+        self.board.shut(Failure(status=503, code="shutting_down", message="vllama is shutting down."))
+        await self._drained(hurry, deadline_s)
+        engines = await self._runtime.engines()
+        stop_s = self._watch.current.policy.stop_deadline_s
+        stops = [self._runtime.stop(engine.engine_id, deadline_s=stop_s) for engine in engines]
+        for engine, outcome in zip(engines, await asyncio.gather(*stops, return_exceptions=True), strict=True):
+            if isinstance(outcome, BaseException):
+                self.events.record("stopFailed", str(outcome), model=engine.model, warning=True)
+        await self._observer.close()
+        await self._runtime.close()
+
+    async def _drained(self, hurry: asyncio.Event, deadline_s: float) -> None:
+        end = self._clock() + deadline_s
+        while any(demand.in_flight for demand in self.board.demand().values()) and self._clock() < end:
+            try:
+                async with asyncio.timeout(0.1):
+                    await hurry.wait()
+            except TimeoutError:
+                continue
+            return
+
+    # Control
+
+    def resolve(self, name: str) -> ModelSpec | Unresolved:
+        return self._catalog.names.resolve(name)
+
+    def statuses(self) -> Sequence[ModelStatus]:
+        wall_minus_clock = time.time() - self._clock()
+        snapshot = self._loop.snapshot(self._clock())
+        return statuses(
+            self._loop.desired(), snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock
+        )  # fmt: skip
+
+    def conditions(self) -> Sequence[Condition]:
+        error = self._watch.error
+        manifest = Condition(type="ManifestValid", ok=True, reason="Applied", message="models.yaml is in force.")
+        if error is not None:
+            text = f"{error} (the last good version stays in force)"
+            manifest = Condition(type="ManifestValid", ok=False, reason="Invalid", message=text)
+        blind = self._observer.memory_error
+        seen = Condition(type="DevicesSeen", ok=True, reason="Read", message="Devices and engines are observed.")
+        if blind is not None or not self._observer.sees_devices:
+            seen = Condition(type="DevicesSeen", ok=False, reason="Unreadable", message=blind or "No device yet.")
+        return manifest, seen
+
+    def plans(self, *, settle: bool) -> Sequence[Plan]:
+        now = self._clock()
+        desired, snapshot = self._loop.desired(), self._loop.snapshot(now)
+        return settle_all(desired, snapshot, now) if settle else (plan(desired, snapshot, now),)
+
+    def start(self, model: str) -> None:
+        """One request at this moment. Clears the pause after a crash: somebody thinks that it will work now."""
+        self._loop.crashes.pop(model, None)
+        self._wishes.wish(model, WantReady(at=self._clock()))
+        self._bell.ring()
+
+    def stop(self, model: str) -> None:
+        self._put_aside(model, "stopped")
+        self._wishes.wish(model, WantStopped(at=self._clock()))
+
+    def sleep(self, model: str, level: SleepLevel | None) -> None:
+        self._put_aside(model, "put to sleep")
+        self._wishes.wish(model, WantAsleep(at=self._clock(), level=level))
+
+    def _put_aside(self, model: str, how: str) -> None:
+        self._loop.crashes.pop(model, None)
+        message = f"{model} was {how} by an operator; a new request brings it back."
+        self.board.fail_waiters(model, Failure(status=503, code="stopped_by_operator", message=message))
+        self._bell.ring()

@@ -1,0 +1,164 @@
+"""observe -> plan -> act, for ever. One pass is one step of the event loop: nothing changes under it."""
+
+from collections.abc import Callable
+
+from vllama.controller.actuator import Actuator
+from vllama.controller.bell import Bell
+from vllama.controller.board import Board
+from vllama.controller.catalog import Catalog
+from vllama.controller.demand import Endpoint, Failure
+from vllama.controller.events import Events
+from vllama.controller.manifest import ManifestWatch
+from vllama.controller.observer import Observer
+from vllama.controller.wishes import Wishes
+from vllama.domain.action import Sleep, Stop
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.demand import WantReady
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import Awake, Crashes, EngineObservation, Snapshot, Unknown, Verb
+from vllama.domain.reason import Reason
+from vllama.planner import plan
+from vllama.planner.backoff import after_crash, delay_s
+
+AT_LEAST_EVERY_S = 5.0
+CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
+
+
+class Loop:
+    """The only writer of the board. A bell wakes it early, time wakes it anyway; the next pass is the retry."""
+
+    def __init__(
+        self,
+        *,
+        watch: ManifestWatch,
+        catalog: Catalog,
+        observer: Observer,
+        board: Board,
+        wishes: Wishes,
+        events: Events,
+        bell: Bell,
+        clock: Callable[[], float],
+        simulated: bool,
+    ) -> None:
+        self._watch, self._catalog, self._observer, self._board = watch, catalog, observer, board
+        self._wishes, self._events, self._bell, self._clock, self._simulated = wishes, events, bell, clock, simulated
+        self.actuator: Actuator | None = None
+        self.crashes: dict[str, Crashes] = {}
+        self.plan: Plan | None = None
+        self._since = clock()
+        self._said: dict[str, tuple[Reason, str]] = {}
+
+    async def run(self) -> None:
+        while True:
+            self.reconcile_once()
+            due = self.plan.requeue_after_s if self.plan is not None else None
+            await self._bell.wait(AT_LEAST_EVERY_S if due is None else min(due, AT_LEAST_EVERY_S))
+
+    def desired(self) -> DesiredState:
+        return DesiredState(
+            generation=self._watch.generation,
+            models=self._catalog.models,
+            demand=self._board.demand(),
+            overrides=dict(self._wishes.overrides),
+            policy=self._watch.current.policy,
+            since=self._since,
+        )
+
+    def snapshot(self, now: float) -> Snapshot:
+        return self._observer.snapshot(
+            now=now,
+            policy=self._watch.current.policy,
+            simulated=self._simulated,
+            operations=tuple(self.actuator.operations.values()) if self.actuator else (),
+            footprints=self._catalog.footprints,
+            crashes=dict(self.crashes),
+        )
+
+    def reconcile_once(self) -> None:
+        """Take the latest of everything, plan, publish, begin. Waits for nothing."""
+        if not self._observer.sees_devices or self._watch.generation == 0:
+            return  # nothing was seen yet, or nothing good was ever said: neither is a reason to stop engines
+        now = self._clock()
+        snapshot = self.snapshot(now)
+        engines = {engine.model: engine for engine in snapshot.engines}
+        self.plan = plan(self.desired(), snapshot, now)
+        self._wishes.review(engines, self._catalog.models, self.plan)
+        for decision in self.plan.decisions:
+            self._publish(decision, engines.get(decision.model))
+            self._say(decision)
+        for decision in self.plan.decisions:
+            if decision.action is not None:
+                self._act(decision, engines.get(decision.model), now)
+        self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
+
+    def _publish(self, decision: Decision, engine: EngineObservation | None) -> None:
+        """Who is ready takes requests, in the step in which that is seen; who can never be, says so to who waits."""
+        model, spec = decision.model, self._catalog.models.get(decision.model)
+        if decision.refused:
+            message = f"{model} {decision.reason.sentence[3:]} {decision.message}"
+            self._board.fail_waiters(model, Failure(status=503, code=_code(decision.reason), message=message))
+        if engine is None or spec is None or isinstance(decision.action, Sleep | Stop):
+            return
+        if isinstance(engine.state, Awake) and self._is_settled(engine):
+            if decision.drain:
+                self._board.drain(model)
+            else:
+                endpoint = Endpoint(
+                    engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=model
+                )  # fmt: skip
+                self._board.open(model, endpoint, max_concurrency=spec.max_concurrency)
+        elif isinstance(engine.state, Unknown):
+            self._board.pause(model)
+
+    def _is_settled(self, engine: EngineObservation) -> bool:
+        """No operation under way on it; a wake has happened by the time its engine is seen awake."""
+        operation = self.actuator.operations.get(engine.engine_id) if self.actuator else None
+        return operation is None or operation.verb is Verb.WAKE
+
+    def _act(self, decision: Decision, engine: EngineObservation | None, now: float) -> None:
+        if self.actuator is None or decision.action is None:
+            return
+        policy = self._watch.current.policy
+        begun = self.actuator.carry_out(
+            decision.action,
+            spec=self._catalog.models.get(decision.model),
+            footprint=self._catalog.footprints.get(decision.model),
+            stop_deadline_s=policy.stop_deadline_s,
+        )
+        if not begun or engine is None:
+            return
+        if decision.reason in CRASHES:
+            self.crashed(decision.model, decision.message, up_s=_up_s(engine, now))
+        elif decision.reason is Reason.SPEC_CHANGED and isinstance(engine.state, Awake):
+            self._wishes.wish(decision.model, WantReady(at=now))  # what was ready comes back with its new settings
+
+    def crashed(self, model: str, cause: str, *, up_s: float = 0.0) -> None:
+        """Everybody who waits is told at once; those who come later wait for the next try."""
+        crashes = after_crash(self.crashes.get(model), now=self._clock(), up_s=up_s, cause=cause)
+        self.crashes[model] = crashes
+        self._wishes.failed(model)
+        self._events.record("Crashed", cause, model=model, warning=True)
+        retry = delay_s(crashes.count)
+        message = f"The engine of {model} failed: {cause}"
+        self._board.fail_waiters(
+            model, Failure(status=503, code="engine_failed", message=message, retry_after_s=retry)
+        )  # fmt: skip
+
+    def _say(self, decision: Decision) -> None:
+        """An event for every new reason, and for every action."""
+        said = decision.reason, type(decision.action).__name__
+        if self._said.get(decision.model) == said:
+            return
+        first = decision.model not in self._said
+        self._said[decision.model] = said
+        if decision.action is not None or not (first and decision.reason is Reason.NOT_WANTED):
+            self._events.record(decision.reason, decision.message, model=decision.model, warning=decision.refused)
+
+
+def _code(reason: Reason) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in reason).lstrip("_")
+
+
+def _up_s(engine: EngineObservation, now: float) -> float:
+    """How long it had been up when it failed, as far as can be told."""
+    return now - engine.started_at

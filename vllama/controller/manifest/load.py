@@ -1,0 +1,95 @@
+"""A file -> Manifest, or everything that is wrong with it."""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from vllama.controller.manifest.entry import Entry, layered, read_entry
+from vllama.controller.manifest.environment import Environment, read_environment
+from vllama.controller.manifest.findings import Findings
+from vllama.controller.manifest.marks import MAX_TEXT_BYTES, parse
+from vllama.controller.manifest.names import check_adapters, check_names, check_ports
+from vllama.controller.manifest.problems import KeyPath, ManifestInvalid, Problem
+from vllama.controller.manifest.schema import PolicyKeys
+from vllama.controller.manifest.sections import Sections, sections_of
+from vllama.controller.manifest.servers import BalanceSpec, ServerSpec, read_balance, read_servers
+from vllama.controller.manifest.specs import device_problem, model_spec, policy_of, says_devices
+from vllama.domain.spec import ModelSpec, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What models.yaml declares. `models` is by id, in the order of the file."""
+
+    models: Mapping[str, ModelSpec] = field(default_factory=lambda: MappingProxyType({}))
+    servers: tuple[ServerSpec, ...] = ()
+    balance: BalanceSpec = field(default_factory=BalanceSpec)
+    policy: Policy = field(default_factory=Policy)
+    undeclared: ModelSpec = field(default_factory=lambda: ModelSpec(model="", declared=False))
+
+    def spec_for_undeclared(self, model: str) -> ModelSpec:
+        """For a model of the model cache that the file does not name: the defaults, never pinned or preloaded."""
+        return replace(self.undeclared, model=model)
+
+
+def load(path: Path, *, environ: Mapping[str, str]) -> Manifest:
+    """An absent or empty file is an empty manifest. Raises ManifestInvalid with all problems."""
+    return load_bytes(read_content(path) or b"", file=str(path), environ=environ)
+
+
+def read_content(path: Path) -> bytes | None:
+    """None: there is no such file. ManifestInvalid where it cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ManifestInvalid([Problem(file=str(path), line=None, path=(), text="this is not a regular file")])
+        with path.open("rb") as file:
+            return file.read(MAX_TEXT_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        text = f"the file cannot be read: {error.strerror or error}"
+        raise ManifestInvalid([Problem(file=str(path), line=None, path=(), text=text)]) from None
+
+
+def load_bytes(content: bytes, *, file: str, environ: Mapping[str, str]) -> Manifest:
+    """`file` is what the problems call it."""
+    environment = replace(read_environment(environ), directory=str(Path(file).absolute().parent))
+    try:
+        document = parse(content, file=file, environ=environ)
+    except ManifestInvalid as invalid:
+        raise ManifestInvalid([*invalid.problems, *environment.problems]) from None
+    findings = Findings(document)
+    manifest = _manifest(sections_of(document.data, findings), environment, findings)
+    if problems := (*findings.problems, *environment.problems):
+        raise ManifestInvalid(problems)
+    return manifest
+
+
+def _manifest(sections: Sections, environment: Environment, findings: Findings) -> Manifest:
+    defaults = layered(environment.entry, read_entry(sections.defaults, ("defaults",), findings))
+    own = {model: read_entry(data, (*sections.root, model), findings) for model, data in sections.models.items()}
+    check_names(own, sections.root, findings)
+    check_adapters(own, sections.root, findings)
+    check_ports(own, sections.root, findings)
+    entries = {model: layered(defaults, entry) for model, entry in own.items()}
+    _check_devices(defaults, ("defaults",), findings)
+    for model, entry in entries.items():
+        if says_devices(own[model]):  # what is wrong with the defaults is said once
+            _check_devices(entry, (*sections.root, model), findings)
+    policy = findings.validated(
+        PolicyKeys, findings.mapping(sections.policy, ("policy",)), lambda loc: ("policy", *loc)
+    )
+    return Manifest(
+        models=MappingProxyType({model: model_spec(model, entry, environment) for model, entry in entries.items()}),
+        servers=read_servers(sections.servers, findings),
+        balance=read_balance(sections.balance, findings),
+        policy=policy_of(policy or PolicyKeys()),
+        undeclared=model_spec("", defaults, environment, declared=False),
+    )
+
+
+def _check_devices(entry: Entry, path: KeyPath, findings: Findings) -> None:
+    if (problem := device_problem(entry)) is not None:
+        findings.add((*path, "devices"), problem)

@@ -1,0 +1,56 @@
+"""No name may mean two models, and no port belong to two engines."""
+
+from collections.abc import Iterator, Mapping
+
+from vllama.controller.manifest import values
+from vllama.controller.manifest.entry import Entry
+from vllama.controller.manifest.findings import Findings
+from vllama.controller.manifest.problems import KeyPath, shown
+
+
+def check_names(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:
+    """`root` is where the models stand in the document. Ids, aliases and adapters share one space of names."""
+    owners: dict[str, tuple[str, KeyPath]] = {}
+    for model in entries:
+        if (wrong := _wrong(model)) is not None:
+            findings.add((*root, model), wrong)
+        owners[model] = ("a model", (*root, model))
+    for name, kind, at in _further_names(entries, root):
+        taken, where = owners.setdefault(name, (kind, at))
+        if where != at:
+            line = findings.line_of(where)
+            findings.add(at[:-1], f"{shown(name)} is already the name of {taken} (line {line})", at=at)
+
+
+def check_ports(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:
+    owners: dict[int, str] = {}
+    for model, entry in entries.items():
+        port = entry.keys.port
+        if port is not None and owners.setdefault(port, model) != model:
+            findings.add((*root, model, "port"), f"{port} is already the port of {shown(owners[port])}")
+
+
+def check_adapters(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:
+    for _, kind, at in _further_names(entries, root):
+        name = str(at[-1])
+        if kind == "an adapter" and (wrong := _wrong(name)) is not None:
+            findings.add(at[:-1], wrong, at=at)
+        elif kind == "an adapter" and "=" in name:
+            findings.add(at[:-1], f"{shown(name)}: the name of an adapter has no '='", at=at)
+
+
+def _further_names(entries: Mapping[str, Entry], root: KeyPath) -> Iterator[tuple[str, str, KeyPath]]:
+    """(name, what it is the name of, where it stands)"""
+    for model, entry in entries.items():
+        for number, alias in enumerate(entry.keys.aliases or ()):
+            yield alias, "an alias", (*root, model, "aliases", number)
+        for adapter in entry.keys.lora or {}:
+            yield adapter, "an adapter", (*root, model, "lora", adapter)
+
+
+def _wrong(name: str) -> str | None:
+    try:
+        values.name(name)
+    except ValueError as error:
+        return str(error)
+    return None

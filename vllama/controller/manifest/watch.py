@@ -1,0 +1,136 @@
+"""models.yaml while it changes: the last good version stays in force, whatever happens to the file."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from watchfiles import awatch
+
+from vllama.controller.manifest.load import Manifest, load_bytes, read_content
+from vllama.controller.manifest.problems import ManifestInvalid, Problem
+
+_ABSENT = ""  # the digest of a file that is not there
+_MAX_REREADS = 25  # of a file that somebody keeps writing to
+
+
+class ManifestWatch:
+    """`current` is the last good version, `error` what is wrong with the file now, `generation` how many good
+    versions were applied. While `generation` is 0 no good version was ever seen and `current` says nothing.
+
+    The directory is watched, for a file that is renamed over or a swapped symlink is another file; and the content is
+    compared every `poll_interval_s`, for network disks and swaps further up the path tell nobody. A change counts
+    once two reads `settle_s` apart agree, so that a file half-written is not taken for a shorter one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        bell: Callable[[], None],
+        *,
+        environ: Mapping[str, str],
+        poll_interval_s: float = 3.0,
+        settle_s: float = 0.1,
+    ) -> None:
+        """`bell` rings in the event loop whenever `current` or `error` has changed."""
+        self._path = path
+        self._bell = bell
+        self._environ = dict(environ)
+        self._poll_interval_s = poll_interval_s
+        self._settle_s = settle_s
+        self._seen: str | None = None  # the digest that was judged last
+        self._applied: str | None = None  # the digest of `current`
+        self._said_something = False  # `current` is of a file that was there and not blank
+        self.current = Manifest()
+        self.error: ManifestInvalid | None = None
+        self.generation = 0
+
+    async def run(self) -> None:
+        """Until cancelled. No exception ends it; what goes wrong with the file shows in `error`."""
+        while True:
+            await self.check()
+            try:
+                await self._watch_directory()
+                await asyncio.sleep(self._settle_s)
+            except Exception:  # noqa: BLE001  no directory, or no watches left in the system: the poll does without
+                await asyncio.sleep(self._poll_interval_s)
+
+    async def check(self) -> None:
+        """Look at the file now, and apply it where it changed and is good."""
+        try:
+            await self._check()
+        except Exception as error:  # noqa: BLE001  whatever it is, the next look may go better
+            self._fail(error)
+
+    async def _watch_directory(self) -> None:
+        """Until the directory is another one than at the beginning."""
+        directory = self._path.parent
+        watched = await asyncio.to_thread(directory.stat)
+        # Unfiltered: a directory busy with other files would keep filtered changes from ever timing out.
+        changes = awatch(
+            directory,
+            watch_filter=None,
+            rust_timeout=round(self._poll_interval_s * 1000),
+            yield_on_timeout=True,
+            recursive=False,
+        )
+        async for _ in changes:
+            await self.check()
+            present = await asyncio.to_thread(directory.stat)
+            if (present.st_dev, present.st_ino) != (watched.st_dev, watched.st_ino):
+                return
+
+    async def _check(self) -> None:
+        try:
+            content, digest = await self._settled()
+        except ManifestInvalid as invalid:
+            self._judge(str(invalid), invalid)
+            return
+        if digest == self._seen:
+            return
+        if digest == self._applied:
+            self._judge(digest, None)
+            return
+        if not content.strip() and self._said_something:
+            self._judge(digest, self._missing(digest))
+            return
+        try:
+            manifest = await asyncio.to_thread(load_bytes, content, file=str(self._path), environ=self._environ)
+        except ManifestInvalid as invalid:
+            self._judge(digest, invalid)
+            return
+        self.current, self._applied, self._said_something = manifest, digest, bool(content.strip())
+        self.generation += 1
+        self._judge(digest, None)
+
+    async def _settled(self) -> tuple[bytes, str]:
+        """The content, and its digest, once it is the same twice; at once where nothing changed."""
+        content, digest = await asyncio.to_thread(_read, self._path)
+        for _ in range(_MAX_REREADS if digest != self._seen else 0):
+            await asyncio.sleep(self._settle_s)
+            before = digest
+            content, digest = await asyncio.to_thread(_read, self._path)
+            if digest == before:
+                break
+        return content, digest
+
+    def _missing(self, digest: str) -> ManifestInvalid:
+        what = "the file is gone" if digest == _ABSENT else "the file is empty (write `models: {}` for no models)"
+        text = f"{what}; the last good version stays in force"
+        return ManifestInvalid([Problem(file=str(self._path), line=None, path=(), text=text)])
+
+    def _fail(self, error: Exception) -> None:
+        text = f"the file could not be checked: {type(error).__name__}: {error}"
+        with contextlib.suppress(Exception):  # of the bell
+            self._judge(text, ManifestInvalid([Problem(file=str(self._path), line=None, path=(), text=text)]))
+
+    def _judge(self, seen: str, error: ManifestInvalid | None) -> None:
+        if seen != self._seen:
+            self._seen, self.error = seen, error
+            self._bell()
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    content = read_content(path)
+    return (b"", _ABSENT) if content is None else (content, hashlib.sha256(content).hexdigest())

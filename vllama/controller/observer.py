@@ -1,0 +1,156 @@
+"""What is seen: a probe beside the loop for each engine, memory read in turns, and the snapshot of it all.
+
+Nothing here waits for anything: a pass takes the latest that each source said.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from vllama.controller.bell import Bell
+from vllama.controller.events import Events
+from vllama.controller.probe import Probe
+from vllama.domain.observed import (
+    Crashes,
+    EngineObservation,
+    Footprint,
+    Loading,
+    Node,
+    Operation,
+    Snapshot,
+)
+from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy
+from vllama.engine.client import EngineClient
+from vllama.runtime.base import EngineProcess, Reading, Runtime
+
+MEMORY_EVERY_S = 2.0
+MEMORY_EVERY_WHILE_CHANGING_S = 0.5
+
+
+class Observer:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        client: EngineClient,
+        clock: Callable[[], float],
+        bell: Callable[[], None],
+        events: Events,
+    ) -> None:
+        self._runtime, self._client, self._clock, self._bell, self._events = runtime, client, clock, bell, events
+        self.probes: dict[str, Probe] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reading = Reading(nodes=())
+        self._read_at = -1.0
+        self._memory_error: str | None = None
+        self._something_ended = Bell()
+        runtime.watch(self._something_ended.ring)
+
+    @property
+    def memory_error(self) -> str | None:
+        """Why memory could not be read last time; None: it could."""
+        return self._memory_error
+
+    @property
+    def sees_devices(self) -> bool:
+        """Whether memory was ever read: before that nothing can be planned."""
+        return bool(self._reading.nodes)
+
+    async def run(self) -> None:
+        """Look for engines and read memory, for ever."""
+        while True:
+            await self.look()
+            changing = any(isinstance(p.state, Loading) or p.paused for p in self.probes.values())
+            await self._something_ended.wait(MEMORY_EVERY_WHILE_CHANGING_S if changing else MEMORY_EVERY_S)
+
+    async def look(self) -> None:
+        """One look at engines and memory. A runtime that fails leaves what was known, and says so."""
+        try:
+            await self.find_engines()
+            await self.read_memory()
+        except Exception as error:  # noqa: BLE001  # an observer that dies blinds the loop for ever
+            self._note_memory_error(f"{type(error).__name__}: {error}")
+        else:
+            self._note_memory_error(None)
+
+    def _note_memory_error(self, error: str | None) -> None:
+        if error is not None and self._memory_error is None:
+            self._events.record("ObservationFailed", error, warning=True)
+        self._memory_error = error
+
+    async def find_engines(self) -> None:
+        """Probe whoever is new, forget whoever is gone, and learn why the dead died."""
+        found = {engine.engine_id: engine for engine in await self._runtime.engines()}
+        for engine_id in self.probes.keys() - found.keys():
+            self._tasks.pop(engine_id).cancel()
+            del self.probes[engine_id]
+            self._bell()
+        for engine_id, engine in found.items():
+            if engine_id not in self.probes:
+                self.add(engine)
+            elif engine.exit is not None:
+                await self.probes[engine_id].exited(engine)
+
+    def add(self, engine: EngineProcess) -> Probe:
+        """Begin to probe an engine; one that was found dead is seen as such on the next look."""
+        if engine.engine_id not in self.probes:
+            probe = Probe(
+                engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._bell
+            )  # fmt: skip
+            self.probes[engine.engine_id] = probe
+            self._tasks[engine.engine_id] = asyncio.create_task(probe.run(), name=f"probe {engine.model}")
+        return self.probes[engine.engine_id]
+
+    async def read_memory(self) -> None:
+        started = self._clock()
+        self._reading = await self._runtime.read()
+        self._read_at = started
+
+    def snapshot(
+        self,
+        *,
+        now: float,
+        policy: Policy,
+        simulated: bool,
+        operations: Sequence[Operation],
+        footprints: Mapping[str, Footprint],
+        crashes: Mapping[str, Crashes],
+    ) -> Snapshot:
+        return Snapshot(
+            taken_at=now,
+            nodes=tuple(_under_policy(node, policy, simulated=simulated) for node in self._reading.nodes),
+            engines=tuple(self._observation(probe) for probe in self.probes.values()),
+            operations=tuple(operations),
+            footprints=footprints,
+            crashes=crashes,
+        )
+
+    def _observation(self, probe: Probe) -> EngineObservation:
+        engine = probe.engine
+        measured = self._reading.measured_bytes.get(engine.engine_id)
+        if measured is None and engine.started_at > self._read_at:
+            measured = 0  # the reading is older than the engine, and counts nothing of it as anybody's
+        return EngineObservation(
+            engine_id=engine.engine_id, model=engine.model, spec_hash=engine.spec_hash, node=engine.node,
+            devices=engine.devices, memory_bytes=engine.memory_bytes, state=probe.state,
+            started_at=engine.started_at, measured_bytes=measured, host_copy_bytes=probe.host_copy_bytes,
+            pid=engine.pid, port=engine.port,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _under_policy(node: Node, policy: Policy, *, simulated: bool) -> Node:
+    """What policy keeps back of each device, and of the host for sleepers."""
+    reserve = policy.reserve_bytes
+    if reserve is None:
+        reserve = 0 if simulated else DEFAULT_RESERVE_BYTES
+    budget = node.host_budget_bytes if policy.host_memory_bytes is None else policy.host_memory_bytes
+    return replace(
+        node,
+        devices=tuple(replace(device, reserve_bytes=reserve) for device in node.devices),
+        host_budget_bytes=budget if node.sleep_frees_memory else 0,
+    )

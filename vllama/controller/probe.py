@@ -1,0 +1,175 @@
+"""What one engine says of itself, asked beside the loop: it rings when the answer changes."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
+from vllama.domain.spec import SleepLevel
+from vllama.engine.cause import root_cause
+from vllama.engine.client import (
+    EngineClient,
+    EngineRefused,
+    EngineUnanswered,
+    Healthy,
+    Refused,
+    Unanswered,
+    Unhealthy,
+)
+from vllama.engine.logs import LogReader, read_tail
+from vllama.engine.metrics import NoLevel
+from vllama.runtime.base import EngineProcess, Runtime
+
+LOADING_EVERY_S = 0.05
+TROUBLED_EVERY_S = 0.5
+RESTING_EVERY_S = 5.0
+LOG_EVERY_S = 1.0
+TIMEOUT_S = 5.0
+UNHEALTHY_IS_DEAD_AFTER = 3  # answers in a row; vLLM's 503 means that its core is gone
+
+
+@dataclass(slots=True, eq=False)
+class Probe:
+    """`state` is the latest that is known. While an operation is under way on the engine, `paused` holds the asking."""
+
+    engine: EngineProcess
+    runtime: Runtime
+    client: EngineClient
+    clock: Callable[[], float]
+    bell: Callable[[], None]
+    state: EngineState = field(init=False)
+    host_copy_bytes: int = 0
+    paused: bool = False
+    _unhealthy: int = 0
+    _log: LogReader = field(init=False)
+    _log_read_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.state = Loading(progress_at=self.clock())
+        self._log = LogReader(self.engine.log)
+
+    def become(self, state: EngineState) -> None:
+        """The outcome of an operation, or of a question."""
+        changed = type(state) is not type(self.state)
+        self.state = state
+        if changed:
+            self.bell()
+
+    async def run(self) -> None:
+        """Ask for ever, more often while something is about to change. Cancelled when the engine is gone."""
+        while True:
+            if not self.paused:
+                await self._ask()
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        match self.state:
+            case Loading():
+                return LOADING_EVERY_S
+            case Unknown() | Broken() | Exited():
+                return TROUBLED_EVERY_S
+            case Awake() | Asleep():
+                return TROUBLED_EVERY_S if self._unhealthy else RESTING_EVERY_S
+
+    async def exited(self, engine: EngineProcess) -> None:
+        """The leader is gone: find out why, once."""
+        self.engine = engine
+        if engine.exit is None or isinstance(self.state, Exited):
+            return
+        cause = (
+            root_cause(await asyncio.to_thread(read_tail, engine.log)) or f"its log ends without a word ({engine.log})"
+        )
+        self.become(Exited(code=engine.exit.code, cause=cause))
+
+    async def _ask(self) -> None:
+        match self.state:
+            case Exited() | Broken():
+                return
+            case Loading():
+                await self._follow_log()
+                await self._ask_loading()
+            case Awake() | Unknown():
+                await self._ask_serving(self.state)
+            case Asleep():
+                await self._ask_asleep(self.state)
+
+    async def _follow_log(self) -> None:
+        if self.clock() - self._log_read_at < LOG_EVERY_S:
+            return
+        self._log_read_at = self.clock()
+        seen = self._log.seen_bytes
+        await asyncio.to_thread(self._log.read)
+        if self._log.seen_bytes > seen and isinstance(self.state, Loading):
+            self.state = Loading(progress_at=self.clock())
+
+    async def _ask_loading(self) -> None:
+        was = self.state
+        health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)
+        if not isinstance(health, Healthy):
+            return
+        try:
+            proven = await self._prove()
+        except (EngineRefused, EngineUnanswered):
+            return  # not ready after all; asked again soon
+        if not self.paused and self.state is was:
+            self.become(proven)
+
+    async def _prove(self) -> EngineState:
+        """Ready is only who was started, serves what it should, and does not sleep. Raises what the client raises."""
+        if not await self.runtime.listening(self.engine.engine_id):
+            return Broken(cause=f"Port {self.engine.port} is answered by another program.")
+        served = await self.client.served_models(self.engine.base_url, timeout_s=TIMEOUT_S)
+        if self.engine.model not in served:
+            return Broken(cause=f"It serves {', '.join(served) or 'nothing'} instead of {self.engine.model}.")
+        match await self.client.sleep_level(self.engine.base_url, timeout_s=TIMEOUT_S):
+            case None:
+                return Awake(ready_at=self.clock())
+            case NoLevel():
+                # no metric to tell: awake is still certain, and any level would be a guess
+                if await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S):
+                    return Broken(cause="It sleeps or is paused, and does not tell at which level.")
+                return Awake(ready_at=self.clock())
+            case level:
+                return Asleep(level=level)
+
+    async def _ask_serving(self, was: Awake | Unknown) -> None:
+        health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)
+        if self.paused or self.state is not was:
+            return
+        match health:
+            case Healthy():
+                self._unhealthy = 0
+                if isinstance(was, Unknown):
+                    await self._ask_loading()  # proven anew before it counts as ready
+            case Unhealthy(status=status):
+                self._unhealthy += 1
+                if self._unhealthy >= UNHEALTHY_IS_DEAD_AFTER:
+                    self.become(Broken(cause=f"Its /health answers {status}: its core is dead."))
+            case Refused():
+                self._no_answer("connection refused")
+            case Unanswered(error=error):
+                self._no_answer(error)
+
+    def _no_answer(self, error: str) -> None:
+        since = self.state.since if isinstance(self.state, Unknown) else self.clock()
+        self.become(Unknown(since=since, error=error))
+
+    async def _ask_asleep(self, was: Asleep) -> None:
+        try:
+            sleeps = await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S)
+        except EngineRefused as error:
+            self._judge_sleeper(was, Broken(cause=str(error)))
+        except EngineUnanswered as error:
+            self._judge_sleeper(was, Unknown(since=self.clock(), error=str(error)))
+        else:
+            if not sleeps:
+                self._judge_sleeper(was, Broken(cause="It is awake although it was put to sleep."))
+
+    def _judge_sleeper(self, was: Asleep, state: EngineState) -> None:
+        if not self.paused and self.state is was:
+            self.become(state)
+
+    def slept_at(self, level: SleepLevel, *, host_copy_bytes: int) -> None:
+        """Pinned host memory comes back only when the process ends."""
+        self.host_copy_bytes = max(self.host_copy_bytes, host_copy_bytes)
+        self.become(Asleep(level=level))

@@ -1,0 +1,54 @@
+"""The state of every model, for people: one ModelStatus each. Pure."""
+
+from collections.abc import Sequence
+
+from vllama.domain.decision import Plan
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import Asleep, EngineObservation, Operation, Snapshot
+from vllama.domain.reason import Reason
+from vllama.domain.status import ModelStatus, phase_of
+
+
+def statuses(
+    desired: DesiredState, snapshot: Snapshot, plan: Plan | None, *, wall_minus_clock: float
+) -> Sequence[ModelStatus]:
+    """Sorted by model. `plan` is the loop's latest (None: it has not planned yet), and only gives the reasons."""
+    engines: dict[str, EngineObservation] = {engine.model: engine for engine in snapshot.engines}
+    operations = {op.model: op for op in snapshot.operations}
+    said = {decision.model: (decision.reason, decision.message) for decision in plan.decisions} if plan else {}
+    models = sorted({*desired.models, *engines, *operations})
+    return tuple(
+        _status(desired, model, engines.get(model), operations.get(model), said.get(model), wall_minus_clock)
+        for model in models
+    )
+
+
+def _status(  # noqa: PLR0917  # one call, just above
+    desired: DesiredState,
+    model: str,
+    engine: EngineObservation | None,
+    operation: Operation | None,
+    said: tuple[Reason, str] | None,
+    wall_minus_clock: float,
+) -> ModelStatus:
+    spec, demand = desired.models.get(model), desired.demand_of(model)
+    reason, message = said if said is not None else (Reason.NOT_WANTED, "Not looked at yet.")
+    used = demand.last_used_at
+    return ModelStatus(
+        model=model,
+        phase=phase_of(engine, operation, draining=demand.admission_closed_at is not None),
+        reason=reason,
+        message=message,
+        declared=spec is not None and spec.declared,
+        aliases=spec.aliases if spec else (),
+        node=engine.node if engine else None,
+        devices=engine.devices if engine else (),
+        pid=engine.pid if engine else None,
+        port=engine.port if engine else None,
+        sleep_level=int(engine.state.level) if engine and isinstance(engine.state, Asleep) else None,
+        memory_bytes=engine.memory_bytes if engine else None,
+        in_flight=demand.in_flight,
+        waiting=demand.waiting,
+        last_used=None if used is None else used + wall_minus_clock,
+        pinned=spec.pin if spec else False,
+    )

@@ -1,0 +1,51 @@
+"""Why a model is wanted now, and what an operator asked for."""
+
+from dataclasses import dataclass
+
+from vllama.domain.spec import SleepLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What clients want of one model. Times are seconds of the monotonic clock.
+
+    `waiting` requests queue since `oldest_waiting_at`; `in_flight` counts to the last byte;
+    `last_used_at` is the end (or, failing that, the start) of the latest use.
+    `admission_closed_at`: since when arrivals queue although the engine is awake (a drain); None: open.
+    `drain_ended_at`: when a drain was last given up; it earns the model a rest from the next one.
+    """
+
+    waiting: int = 0
+    oldest_waiting_at: float | None = None
+    in_flight: int = 0
+    last_used_at: float | None = None
+    admission_closed_at: float | None = None
+    drain_ended_at: float | None = None
+
+
+NO_DEMAND = Demand()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantReady:
+    """`vllama start`/`wake-up`, or `auto_start` at boot: one request at that moment."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantAsleep:
+    """`vllama sleep`: at this level (None: auto), until the next request or `start`."""
+
+    at: float
+    level: SleepLevel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantStopped:
+    """`vllama stop`: until the next request or `start`; a pinned model stays stopped until `start`."""
+
+    at: float
+
+
+Override = WantReady | WantAsleep | WantStopped

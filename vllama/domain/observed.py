@@ -1,0 +1,146 @@
+"""What was seen, when. Nothing here is remembered from what we asked for; unknown is a value."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vllama.domain.spec import SleepLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One GPU, or the host's memory when vLLM runs on the CPU.
+
+    `used_bytes` is what everybody holds, ours included, as the driver tells it; None: not known, and then
+    nothing may be started there. `reserve_bytes` stays free.
+    """
+
+    index: int
+    name: str
+    total_bytes: int
+    used_bytes: int | None = 0
+    reserve_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine. `host_budget_bytes` bounds the copies that level-1 sleepers keep in host memory."""
+
+    name: str
+    devices: tuple[Device, ...]
+    host_budget_bytes: int
+    sleep_frees_memory: bool  # False for vLLM on CPU: /sleep answers 200 and frees nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """The process lives and has never answered for its model. `progress_at`: its log's last sign of life."""
+
+    progress_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awake:
+    """Answers, has the right served model, and does not sleep. `ready_at`: since when."""
+
+    ready_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asleep:
+    level: SleepLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """The leader is gone: unasked, so a failure whatever the code (vLLM exits 0 when its core dies)."""
+
+    code: int | None  # None: it was not our child, nobody could tell us
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """Lives, but must not be used again: a sleep or wake failed, or it did not do what it said."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Probes fail or time out since then. Never free memory, never a reason for a second start."""
+
+    since: float
+    error: str
+
+
+EngineState = Loading | Awake | Asleep | Exited | Broken | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineObservation:
+    """One engine. Bytes are per device: planned when awake, and what was measured last (None: not visible)."""
+
+    engine_id: str
+    model: str
+    spec_hash: str
+    node: str
+    devices: tuple[int, ...]
+    memory_bytes: int
+    state: EngineState
+    started_at: float
+    measured_bytes: int | None = None
+    host_copy_bytes: int = 0  # pinned host memory since its first level-1 sleep; comes back when the process ends
+    pid: int | None = None
+    port: int | None = None
+
+
+class Verb(enum.StrEnum):
+    START = "start"
+    SLEEP = "sleep"
+    WAKE = "wake"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An action that the actuator is carrying out. It holds its devices."""
+
+    verb: Verb
+    engine_id: str
+    model: str
+    node: str
+    devices: tuple[int, ...]
+    started_at: float
+    memory_bytes: int  # of a start: what the engine will hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a model takes, in bytes: estimated, then learned. Awake and asleep are per device, the rest per engine."""
+
+    awake_bytes: int
+    asleep_bytes: int
+    weights_bytes: int
+    kv_cache_bytes: int | None = None  # None: let vLLM size it from what it may use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashes:
+    """Failures of a model in a row: how many, when last, why."""
+
+    count: int
+    last_at: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything seen, at `taken_at` (seconds, monotonic). `footprints` and `crashes` are by model."""
+
+    taken_at: float
+    nodes: tuple[Node, ...]
+    engines: tuple[EngineObservation, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    footprints: Mapping[str, Footprint] = field(default_factory=dict)
+    crashes: Mapping[str, Crashes] = field(default_factory=dict)

@@ -1,0 +1,94 @@
+"""Why a decision was taken: a closed set. The value is the one word of a table, `sentence` the general meaning."""
+
+import enum
+
+
+class Reason(enum.StrEnum):
+    # nothing to do
+    NOT_WANTED = "NotWanted"
+    SERVING = "Serving"
+    IDLE = "Idle"
+    PINNED = "Pinned"
+    SLEEPING = "Sleeping"
+    HELD_BY_OPERATOR = "HeldByOperator"
+    # towards ready
+    DEMANDED = "Demanded"
+    STARTING = "Starting"
+    WAKING = "Waking"
+    # waiting
+    DEVICE_BUSY = "DeviceBusy"
+    MAKING_ROOM = "MakingRoom"
+    NO_IDLE_VICTIM = "NoIdleVictim"
+    ROOM_RESERVED = "RoomReserved"
+    DRAINING_OTHERS = "DrainingOthers"
+    BACKING_OFF = "BackingOff"
+    DEVICE_UNKNOWN = "DeviceUnknown"
+    STATE_UNKNOWN = "StateUnknown"
+    GOING_DOWN = "GoingDown"
+    # never
+    CANNOT_FIT = "CannotFit"
+    NO_SUCH_DEVICE = "NoSuchDevice"
+    WOULD_EVICT = "WouldEvict"
+    # making room
+    EVICTED = "Evicted"
+    DRAINED_FOR_WAITER = "DrainedForWaiter"
+    RELOCATED = "Relocated"
+    # by time or by hand
+    IDLE_TOO_LONG = "IdleTooLong"
+    ASLEEP_TOO_LONG = "AsleepTooLong"
+    OPERATOR_ASKED = "OperatorAsked"
+    DRAINING = "Draining"
+    # cleaning up
+    SPEC_CHANGED = "SpecChanged"
+    REMOVED = "Removed"
+    SURPLUS = "Surplus"
+    ENGINE_EXITED = "EngineExited"
+    ENGINE_BROKEN = "EngineBroken"
+    PROBE_DEADLINE = "ProbeDeadline"
+    LOAD_STALLED = "LoadStalled"
+    LOAD_CANCELLED = "LoadCancelled"
+
+    @property
+    def sentence(self) -> str:
+        """What the reason means in general; a Decision's `message` has the numbers of the case."""
+        return _SENTENCES[self]
+
+
+_SENTENCES: dict[Reason, str] = {
+    Reason.NOT_WANTED: "Nobody asks for it, so it stays as it is.",
+    Reason.SERVING: "It is ready and has requests in flight.",
+    Reason.IDLE: "It is ready and has nothing to do; it stays until its time or somebody's need comes.",
+    Reason.PINNED: "It is pinned: always ready, never evicted.",
+    Reason.SLEEPING: "It sleeps; a request wakes it.",
+    Reason.HELD_BY_OPERATOR: "An operator put it where it is; a request or `vllama start` brings it back.",
+    Reason.DEMANDED: "It is wanted and its memory is free.",
+    Reason.STARTING: "It is wanted and its engine is loading.",
+    Reason.WAKING: "It is wanted and its engine is waking up.",
+    Reason.DEVICE_BUSY: "It is wanted; another operation holds its device, and vLLM allows one at a time.",
+    Reason.MAKING_ROOM: "It is wanted; others are being put aside for it.",
+    Reason.NO_IDLE_VICTIM: "It is wanted; what holds the memory is busy, pinned or going through a change.",
+    Reason.ROOM_RESERVED: "It is wanted; the free memory belongs to a model that was asked for before.",
+    Reason.DRAINING_OTHERS: "It waited past the fairness bound; busy engines take no new requests until it has room.",
+    Reason.BACKING_OFF: "It failed before; the next try comes after a pause.",
+    Reason.DEVICE_UNKNOWN: "It is wanted; how much memory its devices have free is not known now.",
+    Reason.STATE_UNKNOWN: "Its engine does not answer probes; it counts as holding its memory until that is settled.",
+    Reason.GOING_DOWN: "It is wanted again while its engine goes down; it comes back when that is done.",
+    Reason.CANNOT_FIT: "It needs more memory than its devices can ever give it.",
+    Reason.NO_SUCH_DEVICE: "It names devices, or a number of devices, that this machine does not have.",
+    Reason.WOULD_EVICT: "It is set to be refused rather than to displace others.",
+    Reason.EVICTED: "It was used least recently among the idle, and its memory is needed.",
+    Reason.DRAINED_FOR_WAITER: "Somebody waits past the fairness bound: new requests queue until those in flight end.",
+    Reason.RELOCATED: "It sleeps on a device where it cannot wake, and there is room elsewhere.",
+    Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after` says.",
+    Reason.ASLEEP_TOO_LONG: "Nobody used it for as long as its `idle.stop_after` says.",
+    Reason.OPERATOR_ASKED: "An operator asked for it.",
+    Reason.DRAINING: "It is to go down; it takes no new requests and finishes those in flight.",
+    Reason.SPEC_CHANGED: "Its engine settings changed; it restarts alone.",
+    Reason.REMOVED: "It is no longer in models.yaml or the model cache.",
+    Reason.SURPLUS: "It has more engines than it should.",
+    Reason.ENGINE_EXITED: "Its engine ended unasked; what is left of it is cleaned up.",
+    Reason.ENGINE_BROKEN: "Its engine failed an operation and cannot be trusted; it is stopped.",
+    Reason.PROBE_DEADLINE: "Its engine did not answer probes for too long; it is stopped.",
+    Reason.LOAD_STALLED: "Its engine stopped making progress while loading; it is stopped.",
+    Reason.LOAD_CANCELLED: "Nobody wants the engine that is loading any more.",
+}

@@ -1,0 +1,106 @@
+"""What models.yaml says, as values: one ModelSpec per model, and the Policy of the whole."""
+
+import enum
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from vllama.domain.units import GIB, MIB
+
+Scalar = str | int | float | bool
+Setting = Scalar | tuple[Scalar, ...]
+
+
+class SleepLevel(enum.IntEnum):
+    """vLLM's levels 1 and 2. STOP is what the older tool called level 3."""
+
+    WEIGHTS_OFFLOADED = 1
+    DISCARDED = 2
+    STOP = 3
+
+
+class OnConflict(enum.StrEnum):
+    """What a request for a model does when memory must be made: wait its turn, or be refused."""
+
+    QUEUE = "queue"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpec:
+    """Everything that the engine's command line and environment are made of.
+
+    A change here needs a restart; a change anywhere else in ModelSpec does not.
+    `settings` are vLLM's own names with `_` (gpu_memory_utilization, max_model_len, ...), sorted by name.
+    """
+
+    settings: tuple[tuple[str, Setting], ...] = ()
+    extra_args: tuple[tuple[str, Setting], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    vllm: str | None = None
+    path: str | None = None
+    port: int | None = None
+
+    def setting(self, name: str) -> Setting | None:
+        return dict(self.settings).get(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleSpec:
+    """The ladder for a model that nobody calls. None means never."""
+
+    sleep_after_s: float | None = 1800.0
+    level: SleepLevel | None = None  # None: auto
+    stop_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    model: str
+    launch: LaunchSpec = field(default_factory=LaunchSpec)
+    aliases: tuple[str, ...] = ()
+    device_count: int = 1  # tensor_parallel_size x pipeline_parallel_size
+    devices: tuple[int, ...] | None = None  # None: auto
+    memory_bytes: int | None = None  # per device when awake; None: auto
+    idle: IdleSpec = field(default_factory=IdleSpec)
+    eviction_level: SleepLevel | None = None  # None: auto
+    sleep_mode: bool = True  # False: its engine is started without vLLM's sleep mode, and can only stop
+    pin: bool = False
+    auto_start: bool = False
+    priority: int = 0
+    max_concurrency: int | None = None
+    max_queue: int = 1000
+    queue_timeout_s: float = 600.0
+    load_timeout_s: float = 600.0  # without a sign of progress, not in all
+    on_conflict: OnConflict = OnConflict.QUEUE
+    declared: bool = True  # False: found in the model cache, runs with the defaults
+
+    @property
+    def spec_hash(self) -> str:
+        """12 hex digits over everything that needs a restart when it changes."""
+        launch = self.launch
+        parts = (
+            self.model, launch.settings, launch.extra_args, launch.env, launch.vllm, launch.path, launch.port,
+            self.device_count, self.devices, self.memory_bytes, self.sleep_mode,
+        )  # fmt: skip
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What holds for all models. `reserve_bytes` None: 512 MiB on real devices, nothing on simulated ones."""
+
+    reserve_bytes: int | None = None
+    host_memory_bytes: int | None = None  # None: half of what the cgroup allows
+    only_declared: bool = False
+    drain_deadline_s: float = 120.0  # how long admission may stay closed for somebody else's sake
+    stop_deadline_s: float = 30.0  # SIGTERM to SIGKILL
+    fairness_bound_s: float = 30.0  # a waiter past this may have a busy engine drained
+    ageing_s: float = 60.0  # one step of priority is worth this much waiting
+    probe_deadline_s: float = 60.0  # past it, an engine of unknown state is failed
+
+
+DEFAULT_RESERVE_BYTES = 512 * MIB
+DEFAULT_RESIDUE_BYTES = 1331 * MIB  # 1.3 GiB: CUDA context, graphs and the like of a sleeping engine, one GPU
+DEFAULT_RESIDUE_PARALLEL_BYTES = 5 * GIB // 2  # per GPU, with tensor parallelism (NCCL buffers)
+HOST_COPY_FACTOR = 1.5  # pinned allocations round up; measured 1.15 to 1.9 x the weights

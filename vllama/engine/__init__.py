@@ -1,0 +1,16 @@
+"""All that vllama knows of vLLM, and the only place that names its flags, URLs and log lines.
+
+platform   which `vllm` runs, its version, and what kind of machine it was built for
+flags      the flags and variables that are vllama's own business
+command    a model and a Start as the command line and environment of `vllm serve`
+client     what can be asked of a running engine
+metrics    the one thing vllama reads from /metrics: the sleep state
+logs       an engine's log as it grows
+learned    what the log teaches of footprint and abilities
+stage      how far a load has come, from the log
+cause      why an engine failed: one line out of its log, with what to do
+failures   the failures we know, by their texts
+files      the config and the weights of a model directory
+estimate   what a model will take before it ever ran, from its files
+cache      which models are on disk
+"""

@@ -1,0 +1,197 @@
+"""What can be asked of a running engine. A bare 200 is not believed: the answer's own words are."""
+
+import asyncio
+import errno
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from vllama.domain.spec import SleepLevel
+from vllama.engine.metrics import NoLevel, sleep_level_of
+
+SleepMode = Literal["abort", "wait", "keep"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthy:
+    """Also while asleep, paused and draining."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhealthy:
+    """503 once the engine's core is dead."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Nobody listens: still loading (vLLM binds its port long before it listens), or gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """No answer in time, or a broken one: nothing is known."""
+
+    error: str
+
+
+Health = Healthy | Unhealthy | Refused | Unanswered
+
+
+class EngineRefused(Exception):
+    """The engine answered a step, and not as it should. `text` is what it said; str() is for a person."""
+
+    def __init__(self, step: str, status: int, text: str) -> None:
+        self.step, self.status, self.text = step, status, text
+        super().__init__(f"the engine answered {step} with {status}: {text or 'nothing'}")
+
+
+class EngineUnanswered(Exception):
+    """No answer to a step: what the engine did, if anything, is not known. str() is for a person."""
+
+    def __init__(self, step: str, error: str) -> None:
+        self.step, self.error = step, error
+        super().__init__(f"the engine did not answer {step}: {error}")
+
+
+class EngineClient:
+    """Calls engines by their base URL. A `timeout_s` bounds the whole call, however many requests it takes.
+
+    `http` should not read proxies from the environment (`trust_env=False`): engines are on this machine.
+    All but `health` raise EngineRefused or EngineUnanswered.
+    """
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def health(self, base_url: str, *, timeout_s: float) -> Health:
+        try:
+            answer = await self._call("GET", f"{base_url}/health", _until(timeout_s))
+        except httpx.ConnectError as error:
+            return Refused() if _connection_refused(error) else Unanswered(error=_words(error))
+        except (httpx.HTTPError, TimeoutError) as error:
+            return Unanswered(error=_words(error))
+        return Healthy() if answer.status_code == 200 else Unhealthy(status=answer.status_code)
+
+    async def served_models(self, base_url: str, *, timeout_s: float) -> tuple[str, ...]:
+        """The names that it answers to, LoRA adapters included."""
+        answer = await self._get(base_url, "/v1/models", _until(timeout_s))
+        data = _json(answer).get("data")
+        ids = [item.get("id") for item in data if isinstance(item, dict)] if isinstance(data, list) else None
+        if ids is None:
+            raise EngineRefused("GET /v1/models", answer.status_code, _said(answer))
+        return tuple(str(name) for name in ids)
+
+    async def is_sleeping(self, base_url: str, *, timeout_s: float) -> bool:
+        """True also when it is only paused."""
+        return await self._sleeps(base_url, _until(timeout_s))
+
+    async def sleep_level(self, base_url: str, *, timeout_s: float) -> SleepLevel | NoLevel | None:
+        """The level it sleeps at, from /metrics; None: awake."""
+        answer = await self._get(base_url, "/metrics", _until(timeout_s))
+        return sleep_level_of(answer.text)
+
+    async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
+        """Level 1 or 2. A second sleep answers 200 too and changes nothing: a level is chosen while awake."""
+        until = _until(timeout_s)
+        answer = await self._post(base_url, f"/sleep?level={int(level)}&mode={mode}", until)
+        await self._expect(base_url, answer, {"sleeping"}, until)
+
+    async def wake(self, base_url: str, level: SleepLevel, *, timeout_s: float) -> None:
+        """From the level it sleeps at. Level 2 has no weights to come back to: they are read from disk in between."""
+        until = _until(timeout_s)
+        match level:
+            case SleepLevel.WEIGHTS_OFFLOADED:
+                await self._expect(base_url, await self._post(base_url, "/wake_up", until), {"awake"}, until)
+            case SleepLevel.DISCARDED:
+                await self._wake_discarded(base_url, until)
+            case SleepLevel.STOP:
+                raise ValueError("a stopped engine is started, not woken")
+
+    async def _wake_discarded(self, base_url: str, until: float) -> None:
+        answer = await self._post(base_url, "/wake_up?tags=weights", until)
+        await self._expect(base_url, answer, {"sleeping", "awake"}, until)
+        answer = await self._post(base_url, "/collective_rpc", until, {"method": "reload_weights"})
+        if not isinstance(_json(answer).get("results"), list):
+            raise EngineRefused("POST /collective_rpc reload_weights", answer.status_code, _said(answer))
+        answer = await self._post(base_url, "/wake_up?tags=kv_cache", until)
+        await self._expect(base_url, answer, {"awake"}, until)
+        # What was cached belongs to the weights as they were before.
+        answer = await self._post(base_url, "/reset_prefix_cache", until)
+        if _json(answer).get("success", True) is not True:
+            raise EngineRefused("POST /reset_prefix_cache", answer.status_code, _said(answer))
+
+    async def _expect(self, base_url: str, answer: httpx.Response, wanted: set[str], until: float) -> None:
+        status = _json(answer).get("status")
+        if status is None and not answer.content:
+            # Older vLLM answers with nothing at all; /is_sleeping knows.
+            status = "sleeping" if await self._sleeps(base_url, until) else "awake"
+        if status not in wanted:
+            raise EngineRefused(f"POST {_path(answer)}", answer.status_code, _said(answer) or f"and is {status}")
+
+    async def _sleeps(self, base_url: str, until: float) -> bool:
+        answer = await self._get(base_url, "/is_sleeping", until)
+        sleeping = _json(answer).get("is_sleeping")
+        if not isinstance(sleeping, bool):
+            raise EngineRefused("GET /is_sleeping", answer.status_code, _said(answer))
+        return sleeping
+
+    async def _get(self, base_url: str, path: str, until: float) -> httpx.Response:
+        return await self._ask("GET", base_url, path, until, None)
+
+    async def _post(self, base_url: str, path: str, until: float, body: object = None) -> httpx.Response:
+        return await self._ask("POST", base_url, path, until, body)
+
+    async def _ask(self, method: str, base_url: str, path: str, until: float, body: object) -> httpx.Response:
+        try:
+            answer = await self._call(method, base_url + path, until, body)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise EngineUnanswered(f"{method} {path}", _words(error)) from error
+        if answer.status_code != 200:
+            raise EngineRefused(f"{method} {path}", answer.status_code, _said(answer))
+        return answer
+
+    async def _call(self, method: str, url: str, until: float, body: object = None) -> httpx.Response:
+        async with asyncio.timeout_at(until):
+            return await self._http.request(method, url, json=body, timeout=None)
+
+
+def _until(timeout_s: float) -> float:
+    return asyncio.get_running_loop().time() + timeout_s
+
+
+def _path(answer: httpx.Response) -> str:
+    return answer.request.url.raw_path.decode()
+
+
+def _json(answer: httpx.Response) -> dict[str, object]:
+    """The answer's object; empty when it is anything else."""
+    try:
+        value = answer.json()
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _said(answer: httpx.Response) -> str:
+    """What the engine says went wrong, without the envelope, in one line of at most 500 characters."""
+    value = _json(answer)
+    error = value.get("error", value.get("detail"))
+    message = error.get("message") if isinstance(error, dict) else error
+    return " ".join((message if isinstance(message, str) else answer.text).split())[:500]
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _connection_refused(error: BaseException) -> bool:
+    """Looks through what httpx and its layers wrapped around the operating system's error."""
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return True
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return any(_connection_refused(e) for e in (*inner, error.__cause__, error.__context__) if e is not None)

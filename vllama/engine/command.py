@@ -1,0 +1,157 @@
+"""A model and a Start, as the command line and environment of `vllm serve`. Pure."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from pathlib import Path
+
+from vllama.domain.action import Start
+from vllama.domain.spec import LaunchSpec, ModelSpec, Scalar, Setting
+from vllama.engine.flags import (
+    APPENDED,
+    JSON_LISTS,
+    NOT_NEGATABLE,
+    OWNED_FLAGS,
+    flag_name,
+    owned_env,
+)
+from vllama.engine.platform import Platform
+
+_PARALLEL = frozenset({"tensor-parallel-size", "pipeline-parallel-size"})
+
+# Of the manager's own environment, what an engine must not take for its own: keys that would lock the manager out,
+# the manager's place under systemd or torchrun, and VLLM_PORT, which Kubernetes sets to a URL
+# in every pod when a Service is called `vllm`.
+_NOT_INHERITED = frozenset({
+    "VLLM_API_KEY", "VLLM_PORT", "CUDA_VISIBLE_DEVICES",
+    "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "MAINPID",
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCommand:
+    """`env` is the whole environment, sorted by name."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+
+
+def serve_command(
+    *,
+    spec: ModelSpec,
+    action: Start,
+    port: int,
+    executable: tuple[str, ...],
+    platform: Platform,
+    cache_root: Path,
+    parent_env: Mapping[str, str],
+    tag: Mapping[str, str],
+) -> EngineCommand:
+    """The command that starts `spec` as `action` says.
+
+    `tag` is the identity that an engine carries in its environment. `cache_root` is where vLLM keeps what it
+    compiled, unless the parent's or the model's environment says otherwise; it must survive restarts.
+    """
+    argv = (
+        *executable,
+        "serve",
+        spec.launch.path or spec.model,
+        "--served-model-name",
+        spec.model,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *_ours(spec.launch, action, platform),
+        *_settings(spec.launch),
+        *(part for name, value in _extra(spec.launch) for part in _flag(name, value)),
+    )
+    env = _environment(spec.launch, action, platform, cache_root, parent_env) | dict(tag)
+    return EngineCommand(argv=argv, env=tuple(sorted(env.items())))
+
+
+def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str]:
+    said = {flag_name(name) for name, _ in (*launch.settings, *launch.extra_args)}
+    if platform is Platform.CUDA and not _sleep_mode_declined(launch):
+        yield "--enable-sleep-mode"
+    yield from ("--gpu-memory-utilization", _rounded_down(action.gpu_memory_utilization))
+    if action.kv_cache_bytes is not None and "kv-cache-memory-bytes" not in said:
+        yield from ("--kv-cache-memory-bytes", str(action.kv_cache_bytes))
+    # A list of devices without a word about parallelism means one engine across all of them.
+    if len(action.devices) > 1 and not said & _PARALLEL:
+        yield from ("--tensor-parallel-size", str(len(action.devices)))
+    if "disable-uvicorn-access-log" not in said:
+        yield "--disable-uvicorn-access-log"
+
+
+def _settings(launch: LaunchSpec) -> Iterator[str]:
+    for name, value in launch.settings:
+        if flag_name(name) not in OWNED_FLAGS - _PARALLEL:
+            yield from _flag(flag_name(name), value)
+
+
+def _extra(launch: LaunchSpec) -> Iterable[tuple[str, Setting]]:
+    return ((flag_name(name), value) for name, value in launch.extra_args if not _about_sleep_mode(name))
+
+
+def _about_sleep_mode(name: str) -> bool:
+    return flag_name(name).removeprefix("no-") == "enable-sleep-mode"
+
+
+def _sleep_mode_declined(launch: LaunchSpec) -> bool:
+    """`enable-sleep-mode: false`, or `no-enable-sleep-mode: true`."""
+    return any(
+        _about_sleep_mode(name) and value is flag_name(name).startswith("no-")
+        for name, value in (*launch.settings, *launch.extra_args)
+    )
+
+
+def _flag(name: str, value: Setting) -> tuple[str, ...]:
+    flag = f"--{name}"
+    match value:
+        case True:
+            return (flag,)
+        case False:
+            return () if name in NOT_NEGATABLE or name.startswith("no-") else (f"--no-{name}",)
+        case tuple() if name in JSON_LISTS:
+            return (flag, json.dumps(list(value)))
+        case tuple() if name in APPENDED:
+            return tuple(part for item in value for part in _flag(name, item))
+        case tuple():
+            return (flag, *map(_text, value)) if value else ()
+        case _:
+            # A value that begins with a dash would be taken for a flag.
+            text = _text(value)
+            return (f"{flag}={text}",) if text.startswith("-") else (flag, text)
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _rounded_down(utilization: float) -> str:
+    """Four decimals, never more than was planned: vLLM takes this share of the total, to the byte."""
+    steps = Decimal(repr(utilization)).quantize(Decimal("0.0001"), ROUND_DOWN)
+    return f"{max(steps, Decimal('0.0001')).normalize():f}"
+
+
+def _environment(
+    launch: LaunchSpec, action: Start, platform: Platform, cache_root: Path, parent_env: Mapping[str, str]
+) -> dict[str, str]:
+    env = {name: value for name, value in parent_env.items() if name not in _NOT_INHERITED and not owned_env(name)}
+    env.setdefault("VLLM_CACHE_ROOT", str(cache_root))
+    # vllama watches a load's progress and has its own deadline; vLLM's 10 minutes would end a slow disk's load.
+    env.setdefault("VLLM_ENGINE_READY_TIMEOUT_S", "7200")
+    if "VLLAMA_TRANSFORMERS_CACHE" in parent_env:
+        env["HF_HUB_CACHE"] = parent_env["VLLAMA_TRANSFORMERS_CACHE"]
+    env |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+    if len(action.devices) > 1:
+        env["VLLM_SKIP_P2P_CHECK"] = "1"
+    env |= {name: value for name, value in launch.env if not owned_env(name)}
+    env |= {"SPT_NOENV": "1", "VLLM_SERVER_DEV_MODE": "1"}
+    if platform is Platform.CUDA:
+        # Indices in the driver's order: vLLM does not take UUIDs.
+        env |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, action.devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return env

@@ -1,0 +1,156 @@
+"""What a model will take before it ever ran: from its config and the sizes of its weights."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, ModelSpec, Setting
+from vllama.domain.units import GIB, KIB
+from vllama.engine.files import read_json, weight_files
+from vllama.engine.flags import flag_name
+from vllama.engine.platform import Platform
+
+# Beside weights and KV cache, per device. CUDA: context, activations, graphs. CPU: three Python processes, measured.
+ASSUMED_OVERHEAD_BYTES = {Platform.CUDA: 2 * GIB, Platform.CPU: 13 * GIB // 10}
+ASSUMED_KV_BYTES_PER_TOKEN = 128 * KIB  # an 8B model with grouped queries; where the config does not tell
+MIN_KV_TOKENS = 65_536
+MAX_AUTO_SHARE = 0.85  # of a device, for a model that declares nothing
+_KV_ELEMENT_BYTES = 2  # vLLM runs float32 checkpoints in half precision too
+_ENCODERS = ("bert", "roberta", "mpnet", "electra")  # in model_type: no KV cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsEstimate:
+    """Of the whole model, however many devices share it. None: the config does not tell."""
+
+    weights_bytes: int
+    kv_bytes_per_token: int | None
+    max_len: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoEstimate:
+    """`reason` is for a person."""
+
+    reason: str
+
+
+def estimate(directory: Path) -> WeightsEstimate | NoEstimate:
+    """Reads config.json and the sizes of the weight files. Never raises. Blocks on the file system."""
+    config = read_json(directory / "config.json")
+    if config is None:
+        return NoEstimate(reason=f"{directory}: no config.json that can be read")
+    weights = weight_files(directory)
+    if weights.missing:
+        return NoEstimate(reason=f"{directory}: {len(weights.missing)} weight files are missing: {weights.missing[0]}")
+    if not weights.total_bytes:
+        return NoEstimate(reason=f"{directory}: no weights in *.safetensors or *.bin")
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    return WeightsEstimate(
+        weights_bytes=weights.total_bytes,
+        kv_bytes_per_token=_kv_bytes_per_token(text),
+        max_len=_number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"),
+    )
+
+
+def footprint_of(
+    spec: ModelSpec,
+    weights_bytes: int,
+    kv_bytes_per_token: int | None,
+    max_len: int | None,
+    *,
+    platform: Platform = Platform.CUDA,
+    device_total_bytes: int | None = None,
+) -> Footprint:
+    """What to plan with until the engine has told: `memory`, else its share of the device, else weights,
+    overhead and a KV cache for one full-length request or MIN_KV_TOKENS, whichever is more.
+
+    Weights and KV cache are shared by the model's devices; what is declared is per device. `device_total_bytes`
+    None: unknown, and then a declared share cannot be counted. `Footprint.kv_cache_bytes` is set on the CPU only,
+    where vLLM would otherwise take all it may use.
+    """
+    base = _shared(weights_bytes, spec) + ASSUMED_OVERHEAD_BYTES[platform]
+    share = _said(spec, "gpu-memory-utilization")
+    if spec.memory_bytes is not None:
+        awake = spec.memory_bytes
+    elif isinstance(share, (int, float)) and device_total_bytes is not None:
+        awake = int(share * device_total_bytes)
+    else:
+        awake = base + _kv_cache_bytes(spec, kv_bytes_per_token, max_len)
+        if device_total_bytes is not None:  # never cuts into weights: what cannot fit must show
+            awake = max(base, min(awake, int(MAX_AUTO_SHARE * device_total_bytes)))
+    if platform is Platform.CPU:
+        kv_cache = awake - base if awake > base else None
+        return Footprint(
+            awake_bytes=awake, asleep_bytes=awake, weights_bytes=weights_bytes, kv_cache_bytes=kv_cache
+        )  # sleep frees nothing there
+    residue = DEFAULT_RESIDUE_BYTES if spec.device_count == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+    return Footprint(awake_bytes=awake, asleep_bytes=min(residue, awake), weights_bytes=weights_bytes)
+
+
+def _kv_cache_bytes(spec: ModelSpec, per_token: int | None, max_len: int | None) -> int:
+    """Per device."""
+    declared = _count(_said(spec, "kv-cache-memory-bytes"))
+    if declared is not None:
+        return declared
+    if per_token is None:
+        per_token = ASSUMED_KV_BYTES_PER_TOKEN
+    if str(_said(spec, "kv-cache-dtype") or "").startswith("fp8"):
+        per_token //= 2
+    elif _said(spec, "dtype") in {"float32", "float"}:
+        per_token *= 2
+    longest = _count(_said(spec, "max-model-len")) or max_len or 0
+    return _shared(per_token * max(longest, MIN_KV_TOKENS), spec)
+
+
+def _shared(total: int, spec: ModelSpec) -> int:
+    return -(-total // max(1, spec.device_count))
+
+
+def _said(spec: ModelSpec, flag: str) -> Setting | None:
+    """What the model's settings or, after them, its extra_args say."""
+    said = {flag_name(name): value for name, value in (*spec.launch.settings, *spec.launch.extra_args)}
+    return said.get(flag)
+
+
+def _count(value: Setting | None) -> int | None:
+    """A number as vLLM reads it: 32768, `32k` (thousands), `32K` (1024s). None: `auto`, -1, or nothing."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)([kKmMgGtT]?)", str(value))
+    if match is None:
+        return None
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * (1000 if match[2].islower() else 1024) ** power)
+
+
+def _kv_bytes_per_token(config: Mapping[str, Any]) -> int | None:
+    if any(name in str(config.get("model_type")) for name in _ENCODERS):
+        return 0
+    layers = _attention_layers(config)
+    heads = _number(config, "num_attention_heads", "n_head")
+    latent, rope = _number(config, "kv_lora_rank"), _number(config, "qk_rope_head_dim")
+    if layers is not None and latent is not None:  # keys and values in one latent vector
+        return layers * (latent + (rope or 0)) * _KV_ELEMENT_BYTES
+    hidden = _number(config, "hidden_size", "n_embd")
+    size = _number(config, "head_dim") or (hidden // heads if hidden and heads else None)
+    kv_heads = _number(config, "num_key_value_heads") or heads
+    if layers is None or kv_heads is None or size is None:
+        return None
+    return 2 * layers * kv_heads * size * _KV_ELEMENT_BYTES
+
+
+def _attention_layers(config: Mapping[str, Any]) -> int | None:
+    """Linear attention and state space layers keep nothing per token."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and kinds:
+        return sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds)
+    return _number(config, "num_hidden_layers", "n_layer", "num_layers")
+
+
+def _number(config: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these keys that holds a number one can believe."""
+    values = (config.get(name) for name in names)
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 < v < 1 << 40), None)

@@ -1,0 +1,17 @@
+"""The front door: one port for everybody's OpenAI client and for the operator.
+
+Values and bytes, whatever carries them:
+paths      which requests reach an engine, and nothing else does
+names      the `model` of a JSON body: found, and replaced where an alias was used
+headers    which headers pass, to the engine and back
+errors     every refusal, as status, headers and body; the event that ends a broken stream
+inference  from a body to a model, and from a model to the right to call its engine
+render     plans and statuses as JSON
+guard      who may speak to the admin API
+
+HTTP:
+asgi       the few things that we need of ASGI
+forward    the data path: moves a user's bytes to the engine and back
+models, health, admin    the routes that vllama answers itself
+app        all of it as one application
+"""

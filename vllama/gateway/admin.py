@@ -1,0 +1,82 @@
+"""The operator's API. It changes only what is desired, and answers with the state of that moment."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+
+from vllama.controller.control import Condition, Control, Unresolved
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.gateway import errors
+from vllama.gateway.render import plan_json, status_json
+from vllama.gateway.replies import reply
+
+
+class SleepRequest(BaseModel):
+    """Level null: vllama chooses. Level 3 is the older tool's word for stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    level: Literal[1, 2, 3] | None = None
+
+
+def admin_router(control: Control, *, version: str) -> APIRouter:
+    router = APIRouter(prefix="/admin")
+
+    @router.get("/status")
+    async def status() -> JSONResponse:
+        return JSONResponse(
+            {
+                "version": version,
+                "conditions": [condition_json(condition) for condition in control.conditions()],
+                "models": [status_json(status) for status in control.statuses()],
+            }
+        )
+
+    @router.get("/plan")
+    async def plan(*, settle: bool = False) -> JSONResponse:
+        return JSONResponse({"plans": [plan_json(plan) for plan in control.plans(settle=settle)]})
+
+    @router.post("/models/{name:path}/start")
+    async def start(name: str) -> Response:
+        found = control.resolve(name)
+        if isinstance(found, Unresolved):
+            return reply(errors.unresolved(found))
+        control.start(found.model)
+        return _accepted(control, found)
+
+    @router.post("/models/{name:path}/stop")
+    async def stop(name: str) -> Response:
+        found = control.resolve(name)
+        if isinstance(found, Unresolved):
+            return reply(errors.unresolved(found))
+        control.stop(found.model)
+        return _accepted(control, found)
+
+    @router.post("/models/{name:path}/sleep")
+    async def sleep(name: str, body: SleepRequest | None = None) -> Response:
+        found = control.resolve(name)
+        if isinstance(found, Unresolved):
+            return reply(errors.unresolved(found))
+        level = body.level if body is not None else None
+        control.sleep(found.model, None if level is None else SleepLevel(level))
+        return _accepted(control, found)
+
+    return router
+
+
+def condition_json(condition: Condition) -> dict[str, Any]:
+    return {
+        "type": condition.type,
+        "ok": condition.ok,
+        "reason": condition.reason,
+        "message": condition.message,
+    }
+
+
+def _accepted(control: Control, spec: ModelSpec) -> Response:
+    for status in control.statuses():
+        if status.model == spec.model:
+            return JSONResponse(status_json(status), status_code=202)
+    return reply(errors.unresolved(Unresolved(name=spec.model, ambiguous=False, candidates=())))

@@ -1,0 +1,124 @@
+"""Every refusal: what happened and what to do, in the shape that OpenAI clients read, with the right HTTP status."""
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from vllama.controller.control import Unresolved
+from vllama.controller.demand import Failure
+from vllama.domain.units import format_bytes
+from vllama.gateway.headers import Header
+from vllama.gateway.paths import INFERENCE_PATHS, is_management
+
+_LONGEST_ECHO = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """`{"error": {"message", "type", "param", "code"}}`. `allow` is the header of a 405."""
+
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_s: float | None = None
+    allow: str | None = None
+
+    @property
+    def type(self) -> str:
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    @property
+    def body(self) -> bytes:
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": error})
+
+    @property
+    def headers(self) -> list[Header]:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s))))
+        if self.allow is not None:
+            headers.append((b"allow", self.allow.encode()))
+        return headers
+
+
+def failed(failure: Failure) -> ErrorAnswer:
+    """Waiting was in vain, for the reason that the controller gave."""
+    return ErrorAnswer(
+        status=failure.status, code=failure.code, message=failure.message, retry_after_s=failure.retry_after_s
+    )
+
+
+def unresolved(name: Unresolved) -> ErrorAnswer:
+    return ErrorAnswer(status=404, code="model_not_found", message=name.message, param="model")
+
+
+def not_json(why: str) -> ErrorAnswer:
+    message = f"The body is not a JSON object that vllama can read: {why}."
+    return ErrorAnswer(status=400, code="invalid_json", message=message)
+
+
+def no_model() -> ErrorAnswer:
+    message = "The body does not say which model it is for: give `model`; GET /v1/models lists them."
+    return ErrorAnswer(status=400, code="missing_model", message=message, param="model")
+
+
+def invalid(message: str) -> ErrorAnswer:
+    return ErrorAnswer(status=400, code="invalid_request", message=message)
+
+
+def too_large(limit_bytes: int) -> ErrorAnswer:
+    message = f"The body is larger than the {format_bytes(limit_bytes)} that vllama takes."
+    return ErrorAnswer(status=413, code="body_too_large", message=message)
+
+
+def wrong_method(method: str, raw_path: bytes, *, allow: str) -> ErrorAnswer:
+    message = f"{_echo(raw_path)} takes {allow}, not {method}."
+    return ErrorAnswer(status=405, code="method_not_allowed", message=message, allow=allow)
+
+
+def not_found(raw_path: bytes) -> ErrorAnswer:
+    path, passed = _echo(raw_path), b", ".join(INFERENCE_PATHS).decode()
+    if is_management(raw_path):
+        message = f"{path} is for the management of an engine, and vllama does not pass that on. It passes POST to "
+        return ErrorAnswer(status=404, code="not_passed_on", message=f"{message}{passed}.")
+    return ErrorAnswer(status=404, code="not_found", message=f"There is no {path} here. Models take POST to {passed}.")
+
+
+def forbidden(message: str) -> ErrorAnswer:
+    return ErrorAnswer(status=403, code="forbidden", message=message)
+
+
+def engine_gone(model: str, why: str) -> ErrorAnswer:
+    """Before its first byte, so that nothing was answered yet."""
+    message = f"The engine of {model!r} went away before it answered ({why}). Ask again: vllama brings it back."
+    return ErrorAnswer(status=502, code="engine_gone", message=message, retry_after_s=1.0)
+
+
+def engine_broke_off(model: str, why: str) -> ErrorAnswer:
+    """After its first byte: for `sse_event`, since the status is long sent."""
+    message = f"The engine of {model!r} broke off in the middle of its answer ({why}). What came so far is incomplete."
+    return ErrorAnswer(status=502, code="engine_gone", message=message)
+
+
+def internal() -> ErrorAnswer:
+    message = "vllama failed at this request; its log says where."
+    return ErrorAnswer(status=500, code="internal_error", message=message)
+
+
+def sse_event(answer: ErrorAnswer, sent: bytes) -> bytes:
+    """The event that ends a stream which broke, with no [DONE] behind it. `sent`: the last bytes before it (4 do)."""
+    if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")):
+        gap = b""
+    else:  # an event that was cut off must not swallow this one
+        gap = b"\n" if sent.endswith(b"\n") else b"\n\n"
+    return gap + b"data: " + answer.body + b"\n\n"
+
+
+def _echo(raw_path: bytes) -> str:
+    text = raw_path.decode("ascii", "backslashreplace")
+    return text if len(text) <= _LONGEST_ECHO else text[:_LONGEST_ECHO] + "..."

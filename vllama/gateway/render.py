@@ -1,0 +1,65 @@
+"""Plans and statuses as JSON: plain dicts and lists, the same for the admin API and the command line."""
+
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+import msgspec
+
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.observed import Verb
+from vllama.domain.status import ModelStatus
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """`snapshot_at` is of the monotonic clock, `requeue_after_s` is null where time alone changes nothing."""
+    return {
+        "generation": plan.generation,
+        "snapshot_at": plan.snapshot_at,
+        "requeue_after_s": plan.requeue_after_s,
+        "decisions": [_decision_json(decision) for decision in plan.decisions],
+    }
+
+
+def status_json(status: ModelStatus) -> dict[str, Any]:
+    """The fields of ModelStatus; `last_used` as ISO 8601 in UTC, or null for never."""
+    used = None if status.last_used is None else datetime.fromtimestamp(status.last_used, UTC)
+    return _plain(status) | {"last_used": used and used.isoformat(timespec="seconds").replace("+00:00", "Z")}
+
+
+def _decision_json(decision: Decision) -> dict[str, Any]:
+    return {
+        "model": decision.model,
+        "action": None if decision.action is None else _action_json(decision.action),
+        "reason": decision.reason.value,
+        "message": decision.message,
+        "before": decision.before.value,
+        "after": decision.after.value,
+        "waits_for": list(decision.waits_for),
+        "drain": decision.drain,
+        "refused": decision.refused,
+    }
+
+
+def _action_json(action: Action) -> dict[str, Any]:
+    return {"verb": _verb(action).value} | _plain(action)
+
+
+def _verb(action: Action) -> Verb:
+    match action:
+        case Start():
+            return Verb.START
+        case Sleep():
+            return Verb.SLEEP
+        case Wake():
+            return Verb.WAKE
+        case Stop():
+            return Verb.STOP
+        case _:
+            assert_never(action)
+
+
+def _plain(record: Action | ModelStatus) -> dict[str, Any]:
+    """Its fields, enums as their values; tuples as lists, so that a comparison with what was read back holds."""
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

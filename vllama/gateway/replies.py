@@ -1,0 +1,44 @@
+"""Errors as answers of FastAPI routes, its own included."""
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from vllama.gateway import errors
+from vllama.gateway.asgi import raw_path
+from vllama.gateway.errors import ErrorAnswer
+
+
+def reply(answer: ErrorAnswer) -> Response:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(content=answer.body, status_code=answer.status, headers=headers)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """All that FastAPI itself refuses is said in the one shape that clients read."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    path = raw_path(request.scope)
+    if error.status_code == 404:
+        return reply(errors.not_found(path))
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "another method")
+        return reply(errors.wrong_method(request.method, path, allow=allow))
+    return reply(ErrorAnswer(status=error.status_code, code="invalid_request", message=str(error.detail)))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return reply(errors.invalid("; ".join(found)))
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return reply(errors.internal())

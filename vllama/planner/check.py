@@ -1,0 +1,399 @@
+"""A second opinion on a plan: shares no code with what made it, and knows nothing of why, only what must not be.
+
+It reads the two states again from scratch. Memory is in bytes per device; times are seconds, monotonic.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import (
+    Asleep,
+    Awake,
+    Broken,
+    Device,
+    EngineObservation,
+    Exited,
+    Loading,
+    Node,
+    Operation,
+    Snapshot,
+    Unknown,
+    Verb,
+)
+from vllama.domain.reason import Reason
+from vllama.domain.spec import (
+    DEFAULT_RESIDUE_BYTES,
+    DEFAULT_RESIDUE_PARALLEL_BYTES,
+    HOST_COPY_FACTOR,
+    ModelSpec,
+    SleepLevel,
+)
+from vllama.domain.units import format_bytes
+
+
+class FindingKind(enum.StrEnum):
+    NOT_ONE_DECISION = "NotOneDecision"
+    DEVICE_TAKEN_TWICE = "DeviceTakenTwice"
+    UNDER_CHANGE = "UnderChange"
+    NO_SUCH_ENGINE = "NoSuchEngine"
+    WRONG_STATE = "WrongState"
+    CUTS_REQUESTS = "CutsRequests"
+    DRAINS_TOO_LONG = "DrainsTooLong"
+    PINNED_VICTIM = "PinnedVictim"
+    SECOND_START = "SecondStart"
+    NOBODY_ASKED = "NobodyAsked"
+    TOO_EARLY = "TooEarly"
+    WRONG_PLACE = "WrongPlace"
+    UNKNOWN_MEMORY = "UnknownMemory"
+    OVERCOMMITTED = "Overcommitted"
+    HOST_OVERCOMMITTED = "HostOvercommitted"
+    EVICTED_IN_VAIN = "EvictedInVain"
+    NO_NUMBERS = "NoNumbers"
+    BAD_REQUEUE = "BadRequeue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    kind: FindingKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    desired: DesiredState
+    snapshot: Snapshot
+    now: float
+    plan: Plan
+
+    def engines(self, model: str) -> list[EngineObservation]:
+        return [engine for engine in self.snapshot.engines if engine.model == model]
+
+    def engine(self, action: Action) -> EngineObservation | None:
+        wanted = None if isinstance(action, Start) else action.engine_id
+        return next((engine for engine in self.snapshot.engines if engine.engine_id == wanted), None)
+
+    def node(self, name: str) -> Node | None:
+        return next((node for node in self.snapshot.nodes if node.name == name), None)
+
+
+Rule = Callable[[Case], Iterator[tuple[FindingKind, str]]]
+
+
+def check(desired: DesiredState, snapshot: Snapshot, now: float, plan: Plan) -> tuple[Finding, ...]:
+    """Everything that is wrong with `plan`; empty when nothing is."""
+    case = Case(desired=desired, snapshot=snapshot, now=now, plan=plan)
+    return tuple(Finding(kind=kind, message=message) for rule in _RULES for kind, message in rule(case))
+
+
+# the shape of a plan
+
+
+def _one_decision_each(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    seen = {*(engine.model for engine in case.snapshot.engines), *(op.model for op in case.snapshot.operations)}
+    expected, got = sorted(seen | set(case.desired.models)), [decision.model for decision in case.plan.decisions]
+    if got != expected:
+        yield FindingKind.NOT_ONE_DECISION, f"decisions are for {got}, models are {expected}"
+    for decision in case.plan.decisions:
+        if decision.action is not None and decision.action.model != decision.model:
+            yield FindingKind.NOT_ONE_DECISION, f"the decision for {decision.model} acts on {decision.action.model}"
+
+
+def _one_action_per_device(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    taken = Counter((action.node, device) for action in case.plan.actions for device in action.devices)
+    for (node, device), count in taken.items():
+        if count > 1:
+            yield FindingKind.DEVICE_TAKEN_TWICE, f"{count} actions on gpu{device} of {node}"
+
+
+def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        for op in case.snapshot.operations:
+            if op.model == action.model or _meet(op, action):
+                yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
+        for engine in case.snapshot.engines:
+            if isinstance(engine.state, Loading) and engine.model != action.model and _meet(engine, action):
+                yield FindingKind.UNDER_CHANGE, f"{action} while {engine.model} loads"
+
+
+def _requeue_is_later(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    after_s = case.plan.requeue_after_s
+    if after_s is not None and not after_s > 0:
+        yield FindingKind.BAD_REQUEUE, f"to look again in {after_s} s"
+
+
+def _refusals_have_numbers(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for decision in case.plan.decisions:
+        if decision.reason is Reason.CANNOT_FIT and not any(char.isdigit() for char in decision.message):
+            yield FindingKind.NO_NUMBERS, f"{decision.model}: {decision.message}"
+
+
+# what an action needs
+
+
+def _right_state(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        if isinstance(action, Start):
+            continue
+        engine = case.engine(action)
+        if engine is None or (engine.model, engine.node, engine.devices) != (action.model, action.node, action.devices):
+            yield FindingKind.NO_SUCH_ENGINE, f"{action}, observed is {engine}"
+        elif isinstance(action, Sleep):
+            node = case.node(action.node)
+            frees = node is not None and node.sleep_frees_memory and action.level in (1, 2)
+            if not isinstance(engine.state, Awake) or not frees:
+                yield FindingKind.WRONG_STATE, f"{action} in {engine.state}"
+        elif isinstance(action, Wake) and engine.state != Asleep(level=action.level):
+            yield FindingKind.WRONG_STATE, f"{action} in {engine.state}"
+
+
+def _asked_for(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        if not isinstance(action, Start | Wake):
+            continue
+        spec, override = case.desired.models.get(action.model), case.desired.overrides.get(action.model)
+        demand = case.desired.demand_of(action.model)
+        held = False
+        if isinstance(override, WantStopped | WantAsleep):
+            held = demand.oldest_waiting_at is None or demand.oldest_waiting_at <= override.at
+            held |= spec is not None and spec.pin
+        if spec is None or held:
+            yield FindingKind.NOBODY_ASKED, f"{action} against {override or 'its removal'}"
+        elif not (demand.waiting or spec.pin or isinstance(override, WantReady)):
+            yield FindingKind.NOBODY_ASKED, f"{action} without demand"
+
+
+def _starts(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        if not isinstance(action, Start) or (spec := case.desired.models.get(action.model)) is None:
+            continue
+        if engines := case.engines(action.model):
+            yield FindingKind.SECOND_START, f"{action.model} has {[engine.engine_id for engine in engines]}"
+        crashes = case.snapshot.crashes.get(action.model)
+        if crashes is not None and case.now < crashes.last_at + min(300.0, 10.0 * 2 ** min(crashes.count - 1, 9)):
+            yield (
+                FindingKind.TOO_EARLY,
+                f"{action.model} failed {crashes.count}x, last {case.now - crashes.last_at} s ago",
+            )
+        node = case.node(action.node)
+        present = {device.index: device for device in node.devices} if node is not None else {}
+        may = set(present) if spec.devices is None else set(present) & set(spec.devices)
+        if len(set(action.devices)) != spec.device_count or not set(action.devices) <= may:
+            yield FindingKind.WRONG_PLACE, f"{action.model} on {action.devices} of {sorted(may)}"
+        elif action.memory_bytes != _need(case, spec, [present[device] for device in action.devices]):
+            yield FindingKind.WRONG_PLACE, f"{action.model} is given {format_bytes(action.memory_bytes)} per device"
+
+
+# what must not be lost
+
+
+def _nobody_is_cut(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        engine = case.engine(action)
+        if engine is None or not isinstance(action, Sleep | Stop) or isinstance(engine.state, Loading):
+            continue
+        may_cut = _faulty(case, engine) or (isinstance(action, Stop) and _drained_in_vain(case, action.model))
+        in_flight = case.desired.demand_of(action.model).in_flight
+        if not may_cut and (in_flight or (isinstance(action, Stop) and action.cut)):
+            yield FindingKind.CUTS_REQUESTS, f"{action} with {in_flight} in flight"
+
+
+def _drains_end(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for decision in case.plan.decisions:
+        closed_at = case.desired.demand_of(decision.model).admission_closed_at
+        goes = decision.model not in case.desired.models or _stopped(case, decision.model)
+        late = closed_at is not None and case.now >= closed_at + case.desired.policy.drain_deadline_s
+        if decision.drain and late and not goes:
+            yield FindingKind.DRAINS_TOO_LONG, f"{decision.model} is closed for {case.now - (closed_at or 0.0)} s"
+
+
+def _pins_hold(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for decision in case.plan.decisions:
+        spec, override = case.desired.models.get(decision.model), case.desired.overrides.get(decision.model)
+        if spec is None or not spec.pin or isinstance(override, WantStopped | WantAsleep):
+            continue
+        if decision.reason in (Reason.EVICTED, Reason.DRAINED_FOR_WAITER, Reason.IDLE_TOO_LONG):
+            yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and {decision.reason}"
+        engines = case.engines(decision.model)
+        right = len(engines) == 1 and engines[0].spec_hash == spec.spec_hash and isinstance(engines[0].state, Awake)
+        if right and decision.action is not None:
+            yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and awake, but {decision.action}"
+
+
+# memory
+
+
+def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for action in case.plan.actions:
+        if not isinstance(action, Start | Wake):
+            continue
+        for key in ((action.node, device) for device in action.devices):
+            device = _device(case, key)
+            if device is None or device.used_bytes is None:
+                yield FindingKind.UNKNOWN_MEMORY, f"{action.model} on {key}"
+                continue
+            charged = sum(_after(case, engine) for engine in _engines_on(case, key))
+            charged += sum(a.memory_bytes for a in case.plan.actions if isinstance(a, Start) and _is_on(a, key))
+            limit = device.total_bytes - device.reserve_bytes
+            if charged + _foreign(case, key, device.used_bytes) > limit:
+                yield FindingKind.OVERCOMMITTED, f"{action.model} makes {charged} on {key}, at most {limit}"
+
+
+def _host_holds_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for node in case.snapshot.nodes:
+        here = [engine for engine in case.snapshot.engines if engine.node == node.name]
+        going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP}
+        sleeps = {a.engine_id for a in case.plan.actions if isinstance(a, Sleep) and a.level == SleepLevel(1)}
+        copies = {engine.engine_id: engine.host_copy_bytes or _copy(case, engine) for engine in here}
+        held = sum(engine.host_copy_bytes or copies[engine.engine_id] * (engine.engine_id in going) for engine in here)
+        new = sum(copies[e.engine_id] for e in here if e.engine_id in sleeps - going and not e.host_copy_bytes)
+        if new and held + new > node.host_budget_bytes:
+            yield FindingKind.HOST_OVERCOMMITTED, f"{held} + {new} of {node.host_budget_bytes} on {node.name}"
+
+
+def _evictions_help(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for decision in case.plan.decisions:
+        if decision.reason is not Reason.EVICTED or decision.action is None:
+            continue
+        waiters = [d for d in case.plan.decisions if d.reason is Reason.MAKING_ROOM and decision.model in d.waits_for]
+        if not any(_fits_without(case, waiter) for waiter in waiters):
+            names = [waiter.model for waiter in waiters]
+            yield FindingKind.EVICTED_IN_VAIN, f"{decision.model} goes for {names}, and that does not make it fit"
+
+
+def _fits_without(case: Case, waiter: Decision) -> bool:
+    """The waiter fits somewhere when all it waits for have gone as planned (those not acted on yet: stopped)."""
+    spec, engines = case.desired.models[waiter.model], case.engines(waiter.model)
+    gone = set(waiter.waits_for)
+
+    def room(key: tuple[str, int]) -> int | None:
+        device = _device(case, key)
+        if device is None or device.used_bytes is None:
+            return None
+        charged = 0
+        for engine in _engines_on(case, key):
+            if engine.model not in gone:
+                charged += _charge(case, engine)
+            elif any(not isinstance(a, Start) and a.engine_id == engine.engine_id for a in case.plan.actions):
+                charged += _after(case, engine)
+        return device.total_bytes - device.reserve_bytes - _foreign(case, key, device.used_bytes) - charged
+
+    if engines:
+        more = max(0, engines[0].memory_bytes - _charge(case, engines[0]))
+        rooms = [room((engines[0].node, device)) for device in engines[0].devices]
+        return all(left is not None and left >= more for left in rooms)
+    return any(_fits_on(case, spec, node, room) for node in case.snapshot.nodes)
+
+
+def _fits_on(case: Case, spec: ModelSpec, node: Node, room: Callable[[tuple[str, int]], int | None]) -> bool:
+    usable = [device for device in node.devices if spec.devices is None or device.index in spec.devices]
+    for smallest in usable:
+        need = _need(case, spec, [smallest])
+        rooms = [room((node.name, d.index)) for d in usable if d.total_bytes >= smallest.total_bytes]
+        if sum(left is not None and left >= need for left in rooms) >= spec.device_count:
+            return True
+    return False
+
+
+# helpers: the arithmetic, once more
+
+
+def _need(case: Case, spec: ModelSpec, devices: Iterable[Device]) -> int:
+    total = min(device.total_bytes for device in devices)
+    if spec.memory_bytes is not None:
+        return spec.memory_bytes
+    share = dict(spec.launch.settings).get("gpu_memory_utilization")
+    if isinstance(share, (int, float)):
+        return int(share * total)
+    footprint, most = case.snapshot.footprints.get(spec.model), int(0.85 * total)
+    return most if footprint is None else min(most, footprint.awake_bytes)
+
+
+def _residue(case: Case, engine: EngineObservation) -> int:
+    node, footprint = case.node(engine.node), case.snapshot.footprints.get(engine.model)
+    if node is not None and not node.sleep_frees_memory:
+        return engine.memory_bytes
+    if footprint is not None:
+        return footprint.asleep_bytes
+    return DEFAULT_RESIDUE_BYTES if len(engine.devices) == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+
+
+def _holds(case: Case, engine: EngineObservation) -> int:
+    if engine.measured_bytes is not None:
+        return engine.measured_bytes
+    return _residue(case, engine) if isinstance(engine.state, Asleep) else engine.memory_bytes
+
+
+def _charge(case: Case, engine: EngineObservation) -> int:
+    if isinstance(engine.state, Asleep | Exited):
+        return _holds(case, engine)
+    return max(engine.memory_bytes, engine.measured_bytes or 0)
+
+
+def _after(case: Case, engine: EngineObservation) -> int:
+    """What it holds when the plan's action on it is done; other actions on its devices there cannot be."""
+    for action in case.plan.actions:
+        if not isinstance(action, Start) and action.engine_id == engine.engine_id:
+            match action:
+                case Sleep():
+                    return _residue(case, engine)
+                case Wake():
+                    return max(engine.memory_bytes, _charge(case, engine))
+                case Stop():
+                    return 0
+    return _charge(case, engine)
+
+
+def _foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
+    return max(0, used_bytes - sum(_holds(case, engine) for engine in _engines_on(case, key)))
+
+
+def _copy(case: Case, engine: EngineObservation) -> int:
+    footprint = case.snapshot.footprints.get(engine.model)
+    return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
+
+
+def _device(case: Case, key: tuple[str, int]) -> Device | None:
+    node = case.node(key[0])
+    return None if node is None else next((device for device in node.devices if device.index == key[1]), None)
+
+
+def _engines_on(case: Case, key: tuple[str, int]) -> list[EngineObservation]:
+    return [engine for engine in case.snapshot.engines if _is_on(engine, key)]
+
+
+def _is_on(what: EngineObservation | Action, key: tuple[str, int]) -> bool:
+    return what.node == key[0] and key[1] in what.devices
+
+
+def _meet(one: EngineObservation | Operation, action: Action) -> bool:
+    return one.node == action.node and bool(set(one.devices) & set(action.devices))
+
+
+def _stopped(case: Case, model: str) -> bool:
+    return isinstance(case.desired.overrides.get(model), WantStopped)
+
+
+def _faulty(case: Case, engine: EngineObservation) -> bool:
+    if isinstance(engine.state, Unknown):
+        return case.now >= engine.state.since + case.desired.policy.probe_deadline_s
+    return isinstance(engine.state, Exited | Broken)
+
+
+def _drained_in_vain(case: Case, model: str) -> bool:
+    """It is to go whatever is in flight, and had its time to finish."""
+    goes = model not in case.desired.models or _stopped(case, model)
+    closed_at = case.desired.demand_of(model).admission_closed_at
+    return goes and closed_at is not None and case.now >= closed_at + case.desired.policy.drain_deadline_s
+
+
+_RULES: tuple[Rule, ...] = (
+    _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
+    _right_state, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it, _host_holds_it,
+    _evictions_help,
+)  # fmt: skip

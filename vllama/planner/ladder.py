@@ -1,0 +1,67 @@
+"""What becomes of a model that nobody wants now: kept, put to sleep, stopped."""
+
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
+from vllama.domain.reason import Reason
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.status import Phase
+from vllama.domain.units import format_duration
+from vllama.planner.draft import Draft
+from vllama.planner.upkeep import sleep_of, stop_of
+
+
+def rest(draft: Draft, model: str) -> None:
+    """Decides a model that is not wanted and that nobody needs out of the way."""
+    engine, spec = draft.view.engine(model), draft.view.spec(model)
+    if engine is None or spec is None:
+        draft.decide(model, Reason.NOT_WANTED, "Not running, and nobody asks for it.")
+        return
+    match engine.state:
+        case Awake():
+            _awake(draft, spec, engine)
+        case Asleep():
+            _asleep(draft, spec, engine, engine.state)
+        case Loading():
+            draft.decide(model, Reason.STARTING, "Loading; nobody waits for it any more.")
+        case _:
+            raise AssertionError(f"upkeep left {engine.state} of {model} undecided")
+
+
+def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:
+    view, model = draft.view, engine.model
+    in_flight = view.demand(model).in_flight
+    if in_flight:
+        draft.decide(model, Reason.SERVING, f"{in_flight} in flight.")
+        return
+    idle_s = view.now - view.last_used(engine)
+    after_s = spec.idle.sleep_after_s
+    if after_s is None or view.now < view.last_used(engine) + after_s:
+        until = "" if after_s is None else f"; rests after {format_duration(after_s)}"
+        if after_s is not None:
+            draft.look_again_at(view.last_used(engine) + after_s)
+        draft.decide(model, Reason.IDLE, f"Unused for {format_duration(idle_s)}{until}.")
+        return
+    message = f"Unused for {format_duration(idle_s)}, sleep_after is {format_duration(after_s)}."
+    level = draft.ledger.sleep_level(spec, engine, spec.idle.level)
+    if holders := draft.free_to_act(engine):
+        draft.decide(model, Reason.IDLE_TOO_LONG, f"{message} Waits for its devices.", waits_for=holders)
+    elif level is SleepLevel.STOP:
+        draft.decide(model, Reason.IDLE_TOO_LONG, message, action=stop_of(engine), after=Phase.STOPPED)
+    else:
+        draft.ledger.pin_host_copy(engine, level)
+        draft.decide(model, Reason.IDLE_TOO_LONG, message, action=sleep_of(engine, level), after=Phase.ASLEEP)
+
+
+def _asleep(draft: Draft, spec: ModelSpec, engine: EngineObservation, asleep: Asleep) -> None:
+    view, model = draft.view, engine.model
+    idle_s = view.now - view.last_used(engine)
+    after_s = spec.idle.stop_after_s
+    if after_s is None or view.demand(model).in_flight or view.now < view.last_used(engine) + after_s:
+        if after_s is not None:
+            draft.look_again_at(view.last_used(engine) + after_s)
+        draft.decide(model, Reason.SLEEPING, f"Asleep at level {asleep.level}, unused for {format_duration(idle_s)}.")
+        return
+    message = f"Unused for {format_duration(idle_s)}, stop_after is {format_duration(after_s)}."
+    if holders := draft.free_to_act(engine):
+        draft.decide(model, Reason.ASLEEP_TOO_LONG, f"{message} Waits for its devices.", waits_for=holders)
+    else:
+        draft.decide(model, Reason.ASLEEP_TOO_LONG, message, action=stop_of(engine), after=Phase.STOPPED)

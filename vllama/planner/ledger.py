@@ -1,0 +1,185 @@
+"""Whose bytes are where. All sums are per device, and look past the operations under way to their end.
+
+A device with an operation under way takes no other action, so counting what it will have when that operation is
+done decides only what is worth waiting for, never what is done now.
+"""
+
+from dataclasses import dataclass, field
+
+from vllama.domain.observed import Asleep, Device, EngineObservation, Exited, Footprint, Loading, Operation, Verb
+from vllama.domain.spec import (
+    DEFAULT_RESIDUE_BYTES,
+    DEFAULT_RESIDUE_PARALLEL_BYTES,
+    HOST_COPY_FACTOR,
+    ModelSpec,
+    SleepLevel,
+)
+from vllama.domain.units import format_bytes
+from vllama.planner.view import DeviceKey, View
+
+LARGEST_AUTO_SHARE = 0.85  # of a device, for a model whose need is not declared
+
+
+def need_bytes(spec: ModelSpec, footprint: Footprint | None, total_bytes: int) -> int:
+    """What the model takes of a device of `total_bytes` when awake: declared, else its share, else its footprint."""
+    if spec.memory_bytes is not None:
+        return spec.memory_bytes
+    share = spec.launch.setting("gpu_memory_utilization")
+    if isinstance(share, (int, float)):
+        return int(share * total_bytes)
+    largest = int(LARGEST_AUTO_SHARE * total_bytes)
+    return largest if footprint is None else min(footprint.awake_bytes, largest)
+
+
+def residue_bytes(footprint: Footprint | None, device_count: int) -> int:
+    if footprint is not None:
+        return footprint.asleep_bytes
+    return DEFAULT_RESIDUE_BYTES if device_count == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+
+
+def host_copy_bytes(footprint: Footprint | None) -> int:
+    """Host memory that a level-1 sleep pins, until the process ends."""
+    return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """`room` is what is left of each device above its reserve, in bytes (negative: overdrawn; None: unknown).
+
+    Rooms shrink as the plan gives them away and grow by what victims will free; `free` stays as it was at first:
+    what is there before anybody leaves. `capacity` is what is left when every engine of ours is gone.
+    `pinned` is what pinned models hold awake, by device and model.
+    """
+
+    view: View
+    room: dict[DeviceKey, int | None] = field(init=False)
+    free: dict[DeviceKey, int | None] = field(init=False)
+    capacity: dict[DeviceKey, int] = field(init=False)
+    host_room: dict[str, int] = field(init=False)
+    devices: dict[DeviceKey, Device] = field(init=False)
+    pinned: dict[DeviceKey, dict[str, int]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        nodes = self.view.nodes.values()
+        self.devices = {(node.name, device.index): device for node in nodes for device in node.devices}
+        self.host_room = {node.name: node.host_budget_bytes for node in nodes}
+        self._weigh()
+        self._pin()
+
+    def _weigh(self) -> None:
+        charged, ours = dict.fromkeys(self.devices, 0), dict.fromkeys(self.devices, 0)
+        for engine in self.view.snapshot.engines:
+            charge, holds = self.charge_after_operation(engine), self._at_most_now(engine)
+            for key in ((engine.node, device) for device in engine.devices):
+                charged[key], ours[key] = charged.get(key, 0) + charge, ours.get(key, 0) + holds
+            if engine.node in self.host_room:
+                self.host_room[engine.node] -= self._host_copy_after_operation(engine)
+        known = {engine.engine_id for engine in self.view.snapshot.engines}
+        for op in self.view.snapshot.operations:
+            if op.verb is Verb.START and op.engine_id not in known:
+                for key in ((op.node, device) for device in op.devices):
+                    charged[key] = charged.get(key, 0) + op.memory_bytes
+                    ours[key] = ours.get(key, 0) + op.memory_bytes
+        self.room, self.capacity = {}, {}
+        for key, device in self.devices.items():
+            foreign = max(0, (device.used_bytes or 0) - ours[key])
+            self.capacity[key] = device.total_bytes - device.reserve_bytes - foreign
+            self.room[key] = None if device.used_bytes is None else self.capacity[key] - charged[key]
+        self.free = dict(self.room)
+
+    def _pin(self) -> None:
+        for model, engines in self.view.engines.items():
+            if self.view.pinned(model):
+                held = max(engines[0].memory_bytes, self.charge(engines[0]))
+                for device in engines[0].devices:
+                    self.pinned.setdefault((engines[0].node, device), {})[model] = held
+
+    def footprint(self, model: str) -> Footprint | None:
+        return self.view.snapshot.footprints.get(model)
+
+    def asleep(self, engine: EngineObservation) -> int:
+        """What it keeps of each device when asleep: all of it where sleeping frees nothing."""
+        node = self.view.nodes.get(engine.node)
+        if node is not None and not node.sleep_frees_memory:
+            return engine.memory_bytes
+        return residue_bytes(self.footprint(engine.model), len(engine.devices))
+
+    def actual(self, engine: EngineObservation) -> int:
+        """What it holds now: measured where that is visible, else what it should hold."""
+        if engine.measured_bytes is not None:
+            return engine.measured_bytes
+        return self.asleep(engine) if isinstance(engine.state, Asleep) else engine.memory_bytes
+
+    def _at_most_now(self, engine: EngineObservation) -> int:
+        """What it may hold already: on the way up, any part of all of it. The rest of what is used is foreign."""
+        op = self._operation(engine)
+        if isinstance(engine.state, Loading) or (op is not None and op.verb in (Verb.START, Verb.WAKE)):
+            return max(engine.memory_bytes, engine.measured_bytes or 0)
+        return self.actual(engine)
+
+    def _operation(self, engine: EngineObservation) -> Operation | None:
+        op = self.view.operations.get(engine.model)
+        return op if op is not None and op.engine_id == engine.engine_id else None
+
+    def _host_copy_after_operation(self, engine: EngineObservation) -> int:
+        """A sleep under way does not tell its level: it is counted as one that keeps a copy."""
+        op = self._operation(engine)
+        sleeping = op is not None and op.verb is Verb.SLEEP and not engine.host_copy_bytes
+        return host_copy_bytes(self.footprint(engine.model)) if sleeping else engine.host_copy_bytes
+
+    def charge(self, engine: EngineObservation) -> int:
+        """What it must be counted for now: all it may grow to while awake, what it holds when asleep or gone."""
+        if isinstance(engine.state, Asleep | Exited):
+            return self.actual(engine)
+        return max(engine.memory_bytes, engine.measured_bytes or 0)
+
+    def charge_after_operation(self, engine: EngineObservation) -> int:
+        op = self._operation(engine)
+        if op is None:
+            return self.charge(engine)
+        match op.verb:
+            case Verb.STOP:
+                return 0
+            case Verb.SLEEP:
+                return self.asleep(engine)
+            case Verb.START | Verb.WAKE:
+                return max(engine.memory_bytes, engine.measured_bytes or 0)
+
+    def wake_bytes(self, engine: EngineObservation) -> int:
+        """What waking takes on top of what it holds asleep."""
+        return max(0, engine.memory_bytes - self.charge(engine))
+
+    def take(self, node: str, devices: tuple[int, ...], size_bytes: int) -> None:
+        for device in devices:
+            room = self.room.get((node, device))
+            if room is not None:
+                self.room[node, device] = room - size_bytes
+
+    def sleep_level(self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None) -> SleepLevel:
+        """The level to sleep at: as asked where that frees memory and the host has room for the copy, else stop."""
+        if self.why_not_sleep(spec, engine, asked) is not None:
+            return SleepLevel.STOP
+        return SleepLevel.WEIGHTS_OFFLOADED if asked is None else asked
+
+    def why_not_sleep(self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None) -> str | None:
+        """Why this engine must stop instead, whatever room is needed; None: it may sleep."""
+        node = self.view.nodes.get(engine.node)
+        if asked is SleepLevel.STOP:
+            return "its settings say stop"
+        if not spec.sleep_mode:
+            return "it runs without sleep mode"
+        if node is None or not node.sleep_frees_memory:
+            return "sleeping frees nothing here"
+        copy, room = self.copy_bytes(engine, asked), self.host_room[engine.node]
+        if copy > room:
+            return f"its copy takes {format_bytes(copy)} of host memory, where {format_bytes(max(0, room))} is left"
+        return None
+
+    def copy_bytes(self, engine: EngineObservation, level: SleepLevel | None) -> int:
+        """Host memory that sleeping at this level (None: auto) takes on top of what the engine pins already."""
+        if level is SleepLevel.DISCARDED or engine.host_copy_bytes:
+            return 0
+        return host_copy_bytes(self.footprint(engine.model))
+
+    def pin_host_copy(self, engine: EngineObservation, level: SleepLevel) -> None:
+        self.host_room[engine.node] -= self.copy_bytes(engine, level)

@@ -1,0 +1,116 @@
+"""Where a model goes: every set of devices it may use is priced by who would have to make room there."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vllama.domain.observed import Node
+from vllama.domain.spec import ModelSpec
+from vllama.planner.eviction import Candidate, Victim, choose
+from vllama.planner.ledger import Ledger, need_bytes
+from vllama.planner.view import DeviceKey
+
+Price = tuple[bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
+MOST_SETS = 128  # of devices on one node that are priced one by one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A set of devices and what it takes to use it. `bytes` is what the newcomer adds to each."""
+
+    node: str
+    devices: tuple[int, ...]
+    added_bytes: int
+    victims: tuple[Victim, ...]
+    least_room: int
+
+    @property
+    def busy(self) -> tuple[Victim, ...]:
+        return tuple(victim for victim in self.victims if victim.candidate.busy)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Whom it displaces."""
+        return tuple(sorted(victim.candidate.engine.model for victim in self.victims))
+
+    def price(self, *, loading: bool) -> Price:
+        """Nobody displaced, then nobody busy, then a drain that is on, then no load to wait for, then the least
+        recently used victims.
+
+        Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
+        that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
+        """
+        busy = self.busy
+        undrained = any(not victim.candidate.draining for victim in busy)
+        latest = max((victim.candidate.last_used for victim in self.victims), default=-math.inf)
+        return (
+            bool(self.victims), bool(busy), undrained, loading, latest, len(self.victims), -self.least_room,
+            self.node, self.devices,
+        )  # fmt: skip
+
+
+def allowed(spec: ModelSpec, node: Node) -> tuple[int, ...]:
+    present = tuple(sorted(device.index for device in node.devices))
+    return present if spec.devices is None else tuple(index for index in spec.devices if index in present)
+
+
+def sets(spec: ModelSpec, node: Node, ledger: Ledger) -> Iterable[tuple[int, ...]]:
+    """Sets of devices of one node, ascending. Where there are too many, those with the most room and neighbours."""
+    indices = sorted(allowed(spec, node))
+    size = spec.device_count
+    if size > len(indices):
+        return ()
+    if math.comb(len(indices), size) <= MOST_SETS:
+        return itertools.combinations(indices, size)
+    roomy = sorted(indices, key=lambda index: (-(ledger.room[node.name, index] or 0), index))
+    windows = [tuple(indices[i : i + size]) for i in range(len(indices) - size + 1)]
+    return dict.fromkeys([tuple(sorted(roomy[:size])), *windows])
+
+
+def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> int:
+    """Bytes per device; a share of the device is that of the smallest of the set."""
+    smallest = min(ledger.devices[node, device].total_bytes for device in devices)
+    return need_bytes(spec, ledger.footprint(spec.model), smallest)
+
+
+def make_offer(
+    ledger: Ledger, node: str, devices: tuple[int, ...], added_bytes: int, candidates: Sequence[Candidate]
+) -> Offer | None:
+    """None where the set cannot be used: room unknown, or not enough even without all `candidates`."""
+    deficits: dict[DeviceKey, int] = {}
+    rooms: list[int] = []
+    for device in devices:
+        room = ledger.room.get((node, device))
+        if room is None:
+            return None
+        rooms.append(room)
+        deficits[node, device] = added_bytes - room
+    victims = choose(candidates, deficits, ledger.host_room)
+    if victims is None:
+        return None
+    return Offer(node=node, devices=devices, added_bytes=added_bytes, victims=victims, least_room=min(rooms))
+
+
+def best_offer(spec: ModelSpec, ledger: Ledger, candidates: dict[DeviceKey, list[Candidate]]) -> Offer | None:
+    """The cheapest set over all nodes; `candidates` are in the order in which they would go, by device."""
+    best: Offer | None = None
+    for node in ledger.view.nodes.values():
+        for devices in sets(spec, node, ledger):
+            here = on_devices(candidates, node.name, devices)
+            offer = make_offer(ledger, node.name, devices, need_on(spec, ledger, node.name, devices), here)
+            if offer is not None and (best is None or _price(ledger, offer) < _price(ledger, best)):
+                best = offer
+    return best
+
+
+def _price(ledger: Ledger, offer: Offer) -> Price:
+    return offer.price(loading=ledger.view.loading(offer.node, offer.devices))
+
+
+def on_devices(candidates: dict[DeviceKey, list[Candidate]], node: str, devices: tuple[int, ...]) -> list[Candidate]:
+    """The candidates on any of the devices, each once, in their order."""
+    if len(devices) == 1:
+        return candidates.get((node, devices[0]), [])
+    found = {c.engine.engine_id: c for device in devices for c in candidates.get((node, device), ())}
+    return sorted(found.values(), key=lambda candidate: candidate.rank)

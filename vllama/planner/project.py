@@ -1,0 +1,117 @@
+"""What a plan leads to if everything in it succeeds at once: for `vllama plan --settle`, and for tests. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.demand import Demand, Override, WantReady
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Node, Snapshot
+from vllama.domain.spec import SleepLevel
+from vllama.planner.ledger import Ledger
+from vllama.planner.plan import plan
+from vllama.planner.view import DeviceKey, View
+
+
+def settle(desired: DesiredState, snapshot: Snapshot, now: float, *, limit: int = 100) -> tuple[Plan, ...]:
+    """The plans from here until one has no action, that one included; `limit` of them at most. Time stands still."""
+    plans: list[Plan] = []
+    while len(plans) < limit:
+        plans.append(plan(desired, snapshot, now))
+        if not any(plans[-1].actions):
+            break
+        desired, snapshot = apply(plans[-1], desired, snapshot, now)
+    return tuple(plans)
+
+
+def apply(done: Plan, desired: DesiredState, snapshot: Snapshot, now: float) -> tuple[DesiredState, Snapshot]:
+    """Both states after every action of `done`: what waited for a model that is ready has been served, too."""
+    view = View(desired=desired, snapshot=snapshot, now=now)
+    ledger = Ledger(view)
+    engines = {engine.engine_id: engine for engine in snapshot.engines}
+    grown: dict[DeviceKey, int] = {}
+    for action in done.actions:
+        before = None if isinstance(action, Start) else engines[action.engine_id]
+        after = _after(ledger, action, before, now)
+        held = 0 if before is None else ledger.actual(before)
+        for device in action.devices:
+            key = action.node, device
+            grown[key] = grown.get(key, 0) + (0 if after is None else after.measured_bytes or 0) - held
+        if before is not None:
+            del engines[before.engine_id]
+        if after is not None:
+            engines[after.engine_id] = after
+    nodes = tuple(_node_after(node, grown) for node in snapshot.nodes)
+    then = replace(snapshot, taken_at=now, nodes=nodes, engines=tuple(engines.values()))
+    return _desired_after(view, done.decisions, then), then
+
+
+def _after(ledger: Ledger, action: Action, engine: EngineObservation | None, now: float) -> EngineObservation | None:
+    match action:
+        case Start():
+            return EngineObservation(
+                engine_id=f"{action.model}@{now:g}", model=action.model, spec_hash=action.spec_hash, node=action.node,
+                devices=action.devices, memory_bytes=action.memory_bytes, state=Awake(ready_at=now), started_at=now,
+                measured_bytes=action.memory_bytes,
+            )  # fmt: skip
+        case Stop():
+            return None
+        case Sleep() | Wake() if engine is None:
+            raise AssertionError(f"{action} is for an engine that was not observed")
+        case Sleep():
+            kept = engine.host_copy_bytes
+            if action.level is SleepLevel.WEIGHTS_OFFLOADED:
+                kept += ledger.copy_bytes(engine, action.level)
+            asleep = ledger.asleep(engine)
+            return replace(engine, state=Asleep(level=action.level), measured_bytes=asleep, host_copy_bytes=kept)
+        case Wake():
+            held = max(engine.memory_bytes, ledger.charge(engine))
+            return replace(engine, state=Awake(ready_at=now), measured_bytes=held)
+        case _:
+            assert_never(action)
+
+
+def _node_after(node: Node, grown: dict[DeviceKey, int]) -> Node:
+    devices = tuple(
+        device
+        if device.used_bytes is None
+        else replace(device, used_bytes=max(0, device.used_bytes + grown.get((node.name, device.index), 0)))
+        for device in node.devices
+    )
+    return replace(node, devices=devices)
+
+
+def _desired_after(view: View, decisions: Iterable[Decision], then: Snapshot) -> DesiredState:
+    """Doors as the decisions say, waiters of ready models served, the refused told, what operators asked for done."""
+    awake = {engine.model for engine in then.engines if isinstance(engine.state, Awake)}
+    demand, overrides = dict(view.desired.demand), dict(view.desired.overrides)
+    for decision in decisions:
+        model, old = decision.model, view.demand(decision.model)
+        new, override = _doors(old, decision, view.now), view.override(model)
+        ready = model in awake and not decision.drain and isinstance(override, WantReady | None)
+        wanted = old.waiting > 0 or isinstance(override, WantReady)
+        if wanted and (ready or decision.refused):
+            used = view.now if ready else new.last_used_at
+            new = replace(new, waiting=0, oldest_waiting_at=None, last_used_at=used)
+            overrides = _without(overrides, model, beaten=ready)
+        if new != old:
+            demand[model] = new
+    return replace(view.desired, demand=demand, overrides=overrides)
+
+
+def _doors(demand: Demand, decision: Decision, now: float) -> Demand:
+    closed = demand.admission_closed_at is not None
+    if decision.drain:
+        return demand if closed else replace(demand, admission_closed_at=now)
+    if closed and decision.action is None:
+        return replace(demand, admission_closed_at=None, drain_ended_at=now)
+    return replace(demand, admission_closed_at=None)
+
+
+def _without(overrides: dict[str, Override], model: str, *, beaten: bool) -> dict[str, Override]:
+    """A `start` is over when the model is ready or refused; any other is when a request won over it."""
+    if model in overrides and (beaten or isinstance(overrides[model], WantReady)):
+        return {name: override for name, override in overrides.items() if name != model}
+    return overrides

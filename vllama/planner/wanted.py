@@ -1,0 +1,42 @@
+"""Who is to be ready, and in which order: priority with ageing, then arrival."""
+
+from dataclasses import dataclass
+
+from vllama.domain.demand import WantReady
+from vllama.planner.view import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """`since` is the arrival of the oldest request (or of the start, or of the pin), in seconds, monotonic."""
+
+    model: str
+    since: float
+    why: str
+
+
+def wanted_models(view: View) -> list[Wanted]:
+    """Every model that somebody wants ready now and no operator holds down, most urgent first."""
+    found = [want for model in view.desired.models if (want := _want(view, model)) is not None]
+    return sorted(found, key=lambda want: (_turn(view, want), want.since, want.model))
+
+
+def _want(view: View, model: str) -> Wanted | None:
+    demand, override = view.demand(model), view.override(model)
+    reasons: list[tuple[float, str]] = []
+    if demand.waiting and demand.oldest_waiting_at is not None:
+        plural = "request waits" if demand.waiting == 1 else "requests wait"
+        reasons.append((demand.oldest_waiting_at, f"{demand.waiting} {plural}"))
+    if isinstance(override, WantReady):
+        reasons.append((override.at, "an operator started it"))
+    if view.pinned(model):
+        reasons.append((view.desired.since, "it is pinned"))
+    if not reasons:
+        return None
+    return Wanted(model=model, since=min(reasons)[0], why=" and ".join(why for _, why in sorted(reasons)))
+
+
+def _turn(view: View, want: Wanted) -> float:
+    """Each step of priority is worth `ageing_s` of waiting. No `now` in it: two waiters never change places."""
+    spec = view.spec(want.model)
+    return want.since - (spec.priority if spec else 0) * view.policy.ageing_s

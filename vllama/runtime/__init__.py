@@ -1,0 +1,1 @@
+"""Where engines run: the Runtime interface, and the places that implement it."""

@@ -1,0 +1,96 @@
+"""What every place that runs engines can do. The controller knows nothing else of processes and devices."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vllama.domain.action import Start
+from vllama.domain.observed import Footprint, Node
+from vllama.domain.spec import ModelSpec
+
+
+class RuntimeFailed(Exception):
+    """An engine could not be started or stopped; the text says why, for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessExit:
+    """`code` is None where nobody could tell (not our child); negative: killed by that signal."""
+
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProcess:
+    """One engine as its runtime sees it: processes, never health.
+
+    `exit` is set once the leader (the API server) is gone, while anything else of it may still live.
+    `adopted`: it was started by an earlier manager.
+    """
+
+    engine_id: str
+    model: str
+    spec_hash: str
+    node: str
+    devices: tuple[int, ...]
+    memory_bytes: int
+    pid: int
+    port: int
+    started_at: float
+    log: Path
+    log_offset: int = 0  # where this engine's part of the file begins
+    exit: ProcessExit | None = None
+    adopted: bool = False
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Memory at one moment. `measured_bytes`: engine id -> most bytes it holds on any of its devices, where visible."""
+
+    nodes: tuple[Node, ...]
+    measured_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Runtime(Protocol):
+    """Level-triggered: `engines` and `read` tell all there is, `watch` only says that they may tell something new."""
+
+    async def engines(self) -> tuple[EngineProcess, ...]:
+        """Every engine that is ours, adopted ones and the remains of dead ones included."""
+        ...
+
+    async def read(self) -> Reading:
+        """Devices and host memory now. A device that cannot be read has `used_bytes` None."""
+        ...
+
+    async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
+        """Spawn; returns before it is ready. Idempotent by `engine_id`. RuntimeFailed when it cannot be spawned."""
+        ...
+
+    async def stop(self, engine_id: str, *, deadline_s: float) -> None:
+        """The whole tree is gone and its memory seen back when this returns. RuntimeFailed when that did not happen."""
+        ...
+
+    async def listening(self, engine_id: str) -> bool:
+        """Whether the engine's own processes listen on its port: who answers there is who was started."""
+        ...
+
+    async def footprint(self, spec: ModelSpec) -> Footprint | None:
+        """What the model will take, before it ever ran; None: nothing is known. OSError, ValueError: why not."""
+        ...
+
+    async def cached_models(self) -> tuple[str, ...]:
+        """Ids of the models that lie complete in the model cache."""
+        ...
+
+    def watch(self, bell: Callable[[], None]) -> None:
+        """Ring when an engine exits or appears."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of watches and handles. Engines are left as they are."""
+        ...

@@ -1,0 +1,47 @@
+"""What runs for a model on this machine: `vllm serve`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vllama.domain.action import Start
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec
+from vllama.engine.cache import find, hub_directory, scan
+from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.estimate import NoEstimate, WeightsEstimate, estimate, footprint_of
+from vllama.engine.platform import EngineUnavailable, Platform, find_vllm
+from vllama.runtime.base import RuntimeFailed
+
+
+class VllmLauncher:
+    def __init__(self, *, platform: Platform, cache_root: Path, parent_env: Mapping[str, str]) -> None:
+        self._platform, self._cache_root, self._parent_env = platform, cache_root, parent_env
+
+    def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
+        try:
+            vllm = find_vllm(spec.launch.vllm, self._parent_env)
+        except EngineUnavailable as error:
+            raise RuntimeFailed(str(error)) from error
+        return serve_command(
+            spec=spec, action=action, port=port, executable=(vllm,), platform=self._platform,
+            cache_root=self._cache_root, parent_env=self._parent_env, tag={tag[0]: tag[1]},
+        )  # fmt: skip
+
+    def footprint(self, spec: ModelSpec) -> Footprint | None:
+        directory = self._directory_of(spec)
+        sizes = None if directory is None else estimate(directory)
+        match sizes:
+            case WeightsEstimate(weights_bytes=weights, kv_bytes_per_token=per_token, max_len=longest):
+                return footprint_of(spec, weights, per_token, longest, platform=self._platform)
+            case NoEstimate() | None:
+                # not downloaded yet: what is declared still counts
+                return None if spec.memory_bytes is None else footprint_of(spec, 0, None, None, platform=self._platform)
+
+    def _directory_of(self, spec: ModelSpec) -> Path | None:
+        if spec.launch.path is not None:
+            return Path(spec.launch.path)
+        cached = find(hub_directory(self._parent_env), spec.model)
+        return None if cached is None else cached.directory
+
+    def cached_models(self) -> tuple[str, ...]:
+        return tuple(each.model for each in scan(hub_directory(self._parent_env)) if each.complete)

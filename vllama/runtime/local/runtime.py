@@ -1,0 +1,176 @@
+"""The Runtime of one machine: engines are processes, devices are NVML's, the host's or made up."""
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from vllama.domain.action import Start
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec
+from vllama.engine.command import EngineCommand
+from vllama.runtime import clock
+from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
+from vllama.runtime.local import proc
+from vllama.runtime.local.devices import DeviceSource
+from vllama.runtime.local.identity import VARIABLE, Identity
+from vllama.runtime.local.ports import bindable, free_port
+from vllama.runtime.local.settling import memory_settles
+from vllama.runtime.local.signals import reap_strangers
+from vllama.runtime.local.spawn import Leader, spawn
+from vllama.runtime.local.stopping import stop_tree
+
+NODE = "local"
+
+
+class Launcher(Protocol):
+    """What to run for a model: real vLLM, or the simulator."""
+
+    def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
+        """Pure but for finding the program. RuntimeFailed says what is missing."""
+        ...
+
+    def footprint(self, spec: ModelSpec) -> Footprint | None:
+        """As the Runtime's; may block."""
+        ...
+
+    def cached_models(self) -> tuple[str, ...]:
+        """As the Runtime's; may block."""
+        ...
+
+
+class LocalRuntime:
+    """Use `await recover()` once before anything else: it finds the engines that an earlier manager left."""
+
+    def __init__(self, *, owner: str, logs: Path, ports: range, devices: DeviceSource, launcher: Launcher) -> None:
+        self._owner, self._logs, self._ports = owner, logs, ports
+        self._devices, self._launcher = devices, launcher
+        self._leaders: dict[str, Leader] = {}
+        self._adopted: set[str] = set()
+        self._last_port = ports.stop
+        self._bell: Callable[[], None] = lambda: None
+        self._starting = asyncio.Lock()
+
+    async def recover(self) -> None:
+        """Take up every engine of ours that is there already, the orphans of dead leaders included."""
+        found = await asyncio.to_thread(proc.tagged, self._owner)
+        for each, identity in sorted(found.values(), key=lambda pair: pair[0].start_ticks):
+            if identity.engine_id in self._leaders:
+                continue
+            leads = found.get(each.sid, (None, None))[0]
+            leader = Leader(
+                identity=identity, sid=each.sid, since_ticks=(leads or each).start_ticks,
+                started_at=(leads or each).started_at, process=leads,
+            )  # fmt: skip
+            leader.watch(self._ring)
+            self._leaders[identity.engine_id] = leader
+            self._adopted.add(identity.engine_id)
+
+    async def engines(self) -> tuple[EngineProcess, ...]:
+        reap_strangers({leader.sid for leader in self._leaders.values() if leader.popen is not None})
+        return tuple(self._process(leader) for leader in self._leaders.values())
+
+    async def read(self) -> Reading:
+        sessions = {leader.sid: engine_id for engine_id, leader in self._leaders.items()}
+        return await asyncio.to_thread(self._devices.read, sessions)
+
+    async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
+        async with self._starting:  # a port is chosen and taken in one step
+            if engine_id not in self._leaders:
+                self._leaders[engine_id] = await self._spawn(engine_id, spec, action)
+        return self._process(self._leaders[engine_id])
+
+    async def _spawn(self, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
+        port = self._port_for(spec)
+        log, offset = await asyncio.to_thread(self._open_log, spec.model, engine_id)
+        identity = Identity(
+            owner=self._owner, engine_id=engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node,
+            devices=action.devices, memory_bytes=action.memory_bytes, port=port, log=str(log), log_offset=offset,
+        )  # fmt: skip
+        command = await asyncio.to_thread(
+            self._launcher.command, spec, action, port=port, tag=(VARIABLE, identity.encode())
+        )  # fmt: skip
+        leader = await asyncio.to_thread(spawn, identity, command.argv, dict(command.env))
+        leader.watch(self._ring)
+        self._ring()
+        return leader
+
+    def _port_for(self, spec: ModelSpec) -> int:
+        taken = {leader.identity.port for leader in self._leaders.values()}
+        if spec.launch.port is None:
+            self._last_port = free_port(self._ports, taken, after=self._last_port)
+            return self._last_port
+        if spec.launch.port in taken or not bindable(spec.launch.port):
+            raise RuntimeFailed(
+                f"Port {spec.launch.port}, which models.yaml gives to {spec.model}, is in use. "
+                "Choose another, or leave `port` out and a free one is found."
+            )
+        return spec.launch.port
+
+    def _open_log(self, model: str, engine_id: str) -> tuple[Path, int]:
+        """One file per model, appended to; a header line tells its engines apart."""
+        path = self._logs / log_name(model)
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as log:
+                log.write(f"--- vllama: engine {engine_id} of {model}\n".encode())
+                return path, log.tell()
+        except OSError as error:
+            raise RuntimeFailed(f"Cannot write the log {path}: {error}.") from error
+
+    async def stop(self, engine_id: str, *, deadline_s: float) -> None:
+        leader = self._leaders.get(engine_id)
+        if leader is None:
+            return
+        await stop_tree(leader, deadline_s=deadline_s, clock=clock.now)
+        await memory_settles(self.read, set(leader.identity.devices), clock=clock.now)
+        leader.unwatch()
+        self._leaders.pop(engine_id, None)
+        self._adopted.discard(engine_id)
+
+    async def listening(self, engine_id: str) -> bool:
+        """Whether the engine's own processes listen on its port: who answers there is who was started."""
+        leader = self._leaders.get(engine_id)
+        if leader is None:
+            return False
+        return await asyncio.to_thread(_tree_listens, leader)
+
+    async def footprint(self, spec: ModelSpec) -> Footprint | None:
+        return await asyncio.to_thread(self._launcher.footprint, spec)
+
+    async def cached_models(self) -> tuple[str, ...]:
+        return await asyncio.to_thread(self._launcher.cached_models)
+
+    def watch(self, bell: Callable[[], None]) -> None:
+        self._bell = bell
+
+    def _ring(self) -> None:
+        self._bell()
+
+    async def close(self) -> None:
+        for leader in self._leaders.values():
+            with contextlib.suppress(OSError):
+                leader.unwatch()
+
+    def _process(self, leader: Leader) -> EngineProcess:
+        identity = leader.identity
+        return EngineProcess(
+            engine_id=identity.engine_id, model=identity.model, spec_hash=identity.spec_hash, node=identity.node,
+            devices=identity.devices, memory_bytes=identity.memory_bytes, pid=leader.sid, port=identity.port,
+            started_at=leader.started_at, log=Path(identity.log), log_offset=identity.log_offset, exit=leader.exit,
+            adopted=identity.engine_id in self._adopted,
+        )  # fmt: skip
+
+
+def _tree_listens(leader: Leader) -> bool:
+    members = proc.tree(leader.sid, leader.since_ticks, leader.identity.engine_id)
+    return proc.listens([each.pid for each in members], leader.identity.port)
+
+
+def log_name(model: str) -> str:
+    """A file name that any model name may safely have: readable, bounded, and not two models' at once."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", model).lstrip(".")[:80]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.log"

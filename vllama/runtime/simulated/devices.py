@@ -1,0 +1,41 @@
+"""Made-up devices as a DeviceSource. They know exactly who holds what."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vllama.domain.observed import Device, Node
+from vllama.domain.units import GIB
+from vllama.runtime.base import Reading
+from vllama.runtime.local.proc import process
+from vllama.simulator.devices import SimulatedDevices
+
+HOST_BUDGET_BYTES = 128 * GIB
+
+
+class SimulatedDeviceSource:
+    def __init__(self, *, node: str, directory: Path, totals: tuple[int, ...]) -> None:
+        """`totals` in bytes per device. Claims of processes that still live are kept."""
+        self._node = node
+        self._count = len(totals)
+        self._devices = SimulatedDevices(directory)
+        self._devices.create(totals)
+
+    def indices(self) -> tuple[int, ...]:
+        return tuple(range(self._count))
+
+    def read(self, sessions: Mapping[int, str]) -> Reading:
+        measured = dict.fromkeys(sessions.values(), 0)
+        devices = []
+        for reading in self._devices.read():
+            for claim in reading.claims:
+                seen = process(claim.pid)
+                engine_id = sessions.get(seen.sid) if seen else None
+                if engine_id is not None:
+                    measured[engine_id] = max(measured[engine_id], claim.memory_bytes)
+            used = reading.total_bytes - reading.free_bytes
+            name = f"simulated {reading.index}"
+            devices.append(Device(index=reading.index, name=name, total_bytes=reading.total_bytes, used_bytes=used))
+        node = Node(
+            name=self._node, devices=tuple(devices), host_budget_bytes=HOST_BUDGET_BYTES, sleep_frees_memory=True
+        )  # fmt: skip
+        return Reading(nodes=(node,), measured_bytes=measured)

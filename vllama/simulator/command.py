@@ -1,0 +1,101 @@
+"""The command line of `vllm serve`, as far as the simulated engine cares: what it does not know it tolerates."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vllama.domain.units import parse_bytes
+
+_ALIASES = {"-tp": "--tensor-parallel-size", "--device-memory-utilization": "--gpu-memory-utilization"}
+_ALIASES |= {"--kv-cache-memory": "--kv-cache-memory-bytes"}
+_OPTION = re.compile(r"-{1,2}[A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeCommand:
+    model: str
+    served_model_names: tuple[str, ...]
+    host: str
+    port: int
+    uds: str | None
+    api_keys: tuple[str, ...]
+    gpu_memory_utilization: float | None  # None: not given, so only the engine's own need is checked
+    kv_cache_bytes: int | None
+    max_model_len: int | None
+    max_num_seqs: int
+    max_num_queued_reqs: int | None
+    tensor_parallel_size: int
+    shutdown_timeout_s: float
+    sleep_mode: bool
+    tool_parser: bool
+    access_log: bool
+    log_stats: bool
+    load_tracking: bool
+    options: Mapping[str, tuple[str, ...]]  # all of them, by their long name
+
+
+def parse_command(argv: Sequence[str]) -> ServeCommand:
+    """`["serve", MODEL, "--port", "8000", ...]`. ValueError says what is wrong."""
+    if not argv or argv[0] != "serve":
+        raise ValueError("usage: python -m vllama.simulator.engine serve MODEL [--port N] [any flag of vllm serve]")
+    positional, options = _split(argv[1:])
+    model = (*positional, *options.get("--model", ()))
+    if not model:
+        raise ValueError("no model given: write `serve MODEL`")
+
+    def last(name: str, default: str) -> str:
+        return (options.get(name) or (default,))[-1]
+
+    def number(name: str) -> int | None:
+        return parse_count(last(name, "")) if name in options else None
+
+    return ServeCommand(
+        model=model[0],
+        served_model_names=options.get("--served-model-name") or (model[0],),
+        host=last("--host", "0.0.0.0"),  # noqa: S104 - what vLLM does without --host
+        port=int(last("--port", "8000")),
+        uds=last("--uds", "") or None,
+        api_keys=options.get("--api-key", ()),
+        gpu_memory_utilization=float(last("--gpu-memory-utilization", "0")) or None,
+        kv_cache_bytes=parse_bytes(last("--kv-cache-memory-bytes", "0")) or None,
+        max_model_len=number("--max-model-len"),
+        max_num_seqs=number("--max-num-seqs") or 256,
+        max_num_queued_reqs=number("--max-num-queued-reqs"),
+        tensor_parallel_size=number("--tensor-parallel-size") or 1,
+        shutdown_timeout_s=float(last("--shutdown-timeout", "0")),
+        sleep_mode="--enable-sleep-mode" in options,
+        tool_parser="--enable-auto-tool-choice" in options and "--tool-call-parser" in options,
+        access_log="--disable-uvicorn-access-log" not in options,
+        log_stats="--disable-log-stats" not in options,
+        load_tracking="--enable-server-load-tracking" in options,
+        options=options,
+    )
+
+
+def parse_count(text: str) -> int | None:
+    """`4096`, `4k` (4000), `4K` (4096); None for `auto` and -1."""
+    if text in {"auto", "-1"}:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a count; write for example 4096 or 4K")
+    scale = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return int(float(match[1]) * scale[match[2]])
+
+
+def _split(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Words before the first option, and what follows each option up to the next one."""
+    positional: list[str] = []
+    options: dict[str, tuple[str, ...]] = {}
+    name: str | None = None
+    for word in words:
+        if _OPTION.match(word):
+            spelled, equals, value = word.partition("=")
+            dashed = spelled.replace("_", "-")
+            name = _ALIASES.get(dashed, dashed)
+            options[name] = (value,) if equals else ()
+        elif name is None:
+            positional.append(word)
+        else:
+            options[name] = (*options[name], word)
+    return tuple(positional), options
