@@ -90,7 +90,7 @@ def specs(draw: st.DrawFn, model: str) -> ModelSpec:
         model=model, launch=LaunchSpec(settings=settings), memory_bytes=None if share else draw(halves(1, 14)),
         device_count=draw(st.sampled_from([1, 1, 1, 2])), idle=draw(IDLE),
         devices=draw(rarely(st.sets(st.integers(0, 3), min_size=1).map(lambda s: tuple(sorted(s))), None)),
-        eviction_level=draw(rarely(st.sampled_from([*SleepLevel]), None)), 
+        eviction_level=draw(rarely(st.sampled_from([*SleepLevel]), None)),
         sleep_mode=draw(rarely(st.just(False), True)),
         pin=draw(rarely(st.just(True), False)), priority=draw(rarely(st.integers(-2, 3), 0)),
         on_conflict=draw(rarely(st.just(OnConflict.REFUSE), OnConflict.QUEUE)),

@@ -43,7 +43,7 @@ async def queue(board, count, model="m", *, max_queue=1000, timeout_s=60):
 
 def test_the_first_waiter_rings_and_the_others_do_not():
     async def run():
-        board, clock, bell = build()
+        board, _clock, bell = build()
         tasks = await queue(board, 3)
         assert bell.times == 1
         demand = board.demand()["m"]

@@ -1,9 +1,6 @@
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,26 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.simulator.hogs import hog
 from tests.waiting import wait_until
 from vllama.domain.units import GIB
 from vllama.simulator.devices import Claim, OutOfMemory, SimulatedDevices, parse_devices, process_start_time
 
 ME = os.getpid()
-
-
-@contextmanager
-def hog(devices: SimulatedDevices, memory: str, device: int = 0) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "vllama.simulator.hog", "--directory", str(devices.directory)]
-    process = subprocess.Popen(
-        [*command, "--device", str(device), "--memory", memory], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 @pytest.mark.parametrize(
@@ -118,31 +101,36 @@ def test_there_is_no_third_device(devices: SimulatedDevices) -> None:
         devices.claim(2, ME, 1)
 
 
-def _claim_once(directory: Path) -> bool:
-    try:
-        SimulatedDevices(directory).claim(0, os.getpid(), GIB)
-    except OutOfMemory:
-        return False
-    return True
+ROUNDS, RIVALS = 20, 8
 
 
-def _claim_and_stay(directory: Path, results, leave) -> None:
-    results.put(_claim_once(directory))
-    leave.wait()
+def _claim_again_and_again(directory: Path, results, together) -> None:
+    devices = SimulatedDevices(directory)
+    for _ in range(ROUNDS):
+        together.wait(20)
+        try:
+            devices.claim(0, os.getpid(), GIB)
+            results.put(True)
+        except OutOfMemory:
+            results.put(False)
+        together.wait(20)
+        devices.release(0, os.getpid())
 
 
 def test_no_race_claims_more_than_there_is(devices: SimulatedDevices) -> None:
     context = get_context("fork")
-    results, leave = context.Queue(), context.Event()
-    claimers = [context.Process(target=_claim_and_stay, args=(devices.directory, results, leave)) for _ in range(8)]
-    for claimer in claimers:
-        claimer.start()
-    won = [results.get(timeout=20) for _ in claimers]
-    left = devices.read()[0].free_bytes
-    leave.set()
-    for claimer in claimers:
-        claimer.join()
-    assert (won.count(True), left) == (4, 0)
+    results, together = context.Queue(), context.Barrier(RIVALS + 1)
+    arguments = (devices.directory, results, together)
+    rivals = [context.Process(target=_claim_again_and_again, args=arguments, daemon=True) for _ in range(RIVALS)]
+    for rival in rivals:
+        rival.start()
+    for _ in range(ROUNDS):
+        together.wait(20)
+        won = [results.get(timeout=20) for _ in rivals]
+        assert (won.count(True), devices.read()[0].free_bytes) == (4, 0)
+        together.wait(20)
+    for rival in rivals:
+        rival.join()
 
 
 def test_a_hog_that_does_not_fit_says_so(devices: SimulatedDevices) -> None:

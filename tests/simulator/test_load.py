@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.simulator.engines import Engine, alive, command_line
-from tests.simulator.test_devices import hog
+from tests.simulator.hogs import hog
 from tests.waiting import wait_until
 from vllama.domain.units import GIB, MIB
 from vllama.simulator.devices import SimulatedDevices
@@ -139,16 +139,21 @@ def test_a_second_signal_while_loading_works(start: Callable[..., Engine], devic
     engine = start(VLLAMA_SIM_LOAD_S="30", VLLAMA_SIM_DEVICES=str(devices.directory))
     engine.wait_log("Starting to load model")
     core = engine.core_pid()
-
-    def terminated() -> bool:
-        engine.process.send_signal(signal.SIGTERM)
-        return engine.process.poll() is not None
-
-    wait_until(terminated, what="the engine ends after some SIGTERM")
+    engine.process.send_signal(signal.SIGTERM)
+    engine.process.send_signal(signal.SIGINT)  # another one, so that the two cannot arrive as one
     assert engine.wait_exit() == -signal.SIGINT
     assert "KeyboardInterrupt: terminated" in engine.log()
     assert not alive(core)
     assert devices.read()[0].free_bytes == 4 * GIB
+
+
+def test_a_core_that_loads_goes_on_loading(start: Callable[..., Engine]) -> None:
+    engine = start(VLLAMA_SIM_LOAD_S="0.3")
+    engine.wait_log("Starting to load model")
+    os.killpg(engine.process.pid, signal.SIGTERM)
+    engine.wait_log("[shutdown] EngineCore: trigger received signal=SIGTERM")
+    assert engine.wait_exit() == 1
+    assert "init engine (" in engine.log()
 
 
 def test_uds(start: Callable[..., Engine], tmp_path: Path) -> None:

@@ -144,14 +144,17 @@ def test_bad_sleep(engine: Engine, query: str, param: str, kind: str) -> None:
 
 
 def test_requests_to_a_sleeping_engine_hang_until_it_wakes(engine: Engine) -> None:
+    before = engine.text(max_tokens=2)
     engine.http.post("/sleep")
+    with pytest.raises(httpx.ReadTimeout):
+        engine.http.post("/v1/chat/completions", json=CHAT, timeout=0.2)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(engine.chat, max_tokens=2)
         wait_until(lambda: engine.http.get("/load").json() == {"server_load": 1}, what="the request has arrived")
         assert engine.metric("vllm:num_requests_waiting") == 0
         assert not waiting.done()
         engine.http.post("/wake_up")
-        assert waiting.result(timeout=10).status_code == 200
+        assert waiting.result(timeout=10).json()["choices"][0]["message"]["content"] == before
 
 
 def test_sleep_mode_abort_cuts_what_is_in_flight(engine: Engine) -> None:

@@ -60,7 +60,10 @@ def serve(
     ] = None,
     log_level: LogLevel = Level.INFO,
 ) -> None:
-    """Run the server: the OpenAI API, and engines that follow models.yaml."""
+    """Run the server.
+
+    It answers the OpenAI API, and starts, sleeps, wakes and stops engines as models.yaml and the requests want it.
+    """
     with _refusals():
         from vllama.cli.serve import run
 
@@ -69,7 +72,10 @@ def serve(
 
 @app.command()
 def demo(*, port: Port = 33258, log_level: LogLevel = Level.WARNING) -> None:
-    """Watch vllama at work on simulated devices: no GPU and no vLLM needed."""
+    """Try it without a GPU and without vLLM.
+
+    A server on simulated devices with simulated engines, and calls to try; gone when it stops.
+    """
     with _refusals():
         from vllama.cli.demo import run
 

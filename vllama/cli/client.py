@@ -8,13 +8,14 @@ import httpx
 
 from vllama.cli.failure import NO_SERVER, CommandFailed
 
-_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+CONNECT_S, ANSWER_S = 3.0, 30.0
 
 
 class AdminClient:
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False)
+    def __init__(self, url: str, *, answer_s: float = ANSWER_S) -> None:
+        self.url, self._answer_s = url, answer_s
+        timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +47,8 @@ class AdminClient:
             message = f"no vllama server answers at {self.url}.\n  Start one with `vllama serve`, or name another."
             raise CommandFailed(message, exit_code=NO_SERVER) from None
         except httpx.TimeoutException:
-            raise CommandFailed(
-                f"{self.url} did not answer within {_TIMEOUT.read:.0f} s.", exit_code=NO_SERVER
-            ) from None
+            message = f"{self.url} did not answer within {self._answer_s:g} s."
+            raise CommandFailed(message, exit_code=NO_SERVER) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandFailed(f"{self.url}: {error}", exit_code=NO_SERVER) from None
         return _checked(response, having)

@@ -7,7 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vllama.cli.terminal import is_coloured
+from vllama.cli.render.words import wrapped
+from vllama.cli.terminal import is_coloured, width
 
 FAILED, USAGE, NO_SERVER, CHANGES, INTERRUPTED = 1, 2, 3, 10, 130
 
@@ -32,8 +33,14 @@ class CommandFailed(Exception):
 
 
 def complain(message: str) -> None:
-    label = "\x1b[1;31merror:\x1b[0m" if is_coloured(sys.stderr) else "error:"
-    print(f"{label} {message}", file=sys.stderr)
+    first, *others = message.splitlines() or [""]
+    lines = wrapped(first, width(sys.stderr), indent="  ", first="error: ")
+    for line in others:
+        lines += wrapped(line, width(sys.stderr), indent="  ")
+    text = "\n".join(lines)
+    if is_coloured(sys.stderr):
+        text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+    print(text, file=sys.stderr)
 
 
 class Commands(TyperGroup):
@@ -51,5 +58,5 @@ class Commands(TyperGroup):
             if hasattr(error, "exit_code") or os.environ.get("VLLAMA_TRACEBACK"):
                 raise  # typer's own: usage errors and exits
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            complain(f"{text}\n  This is a defect of vllama; VLLAMA_TRACEBACK=1 shows where.")
+            complain(f"{text}\nThis is a defect of vllama; VLLAMA_TRACEBACK=1 shows where.")
             raise typer.Exit(FAILED) from None

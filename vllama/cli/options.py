@@ -32,7 +32,7 @@ Server = Annotated[
 ]
 OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Every model.")]
-Model = Annotated[str, typer.Argument(help="Id, alias, or a short name that only one model has.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Id, alias, or a short name that only one model has.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask, and do not wait until it is done.")]
 Timeout = Annotated[
     str | None,

@@ -16,8 +16,8 @@ from rich.text import Text
 from vllama.cli.client import AdminClient
 from vllama.cli.failure import CommandFailed, complain
 from vllama.cli.render.ps import shown_phase
-from vllama.cli.render.words import device_names, one_line, phase_style
-from vllama.cli.terminal import is_coloured, show, show_json
+from vllama.cli.render.words import device_names, one_line, phase_style, wrapped
+from vllama.cli.terminal import is_coloured, show, show_json, width
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
@@ -53,7 +53,6 @@ class Wish:
 def run(client: AdminClient, wish: Wish, *, wait: bool, timeout_s: float | None, as_json: bool) -> None:
     """CommandFailed if it does not become what was asked."""
     first = client.ask(wish.model, wish.verb, wish.body)
-    stream = sys.stderr if as_json else sys.stdout
     if not wait:
         status, problem = first, None
     else:
@@ -65,7 +64,7 @@ def run(client: AdminClient, wish: Wish, *, wait: bool, timeout_s: float | None,
     if as_json:
         show_json(status)
     elif problem is None:
-        show(_ending(wish, status, wait=wait), stream=stream)
+        show(_ending(wish, status, wait=wait))
     if problem is not None:
         raise CommandFailed(problem)
 
@@ -74,14 +73,17 @@ def _follow_on_terminal(
     client: AdminClient, wish: Wish, first: Status, *, timeout_s: float | None, as_json: bool
 ) -> tuple[Status, str | None]:
     stream = sys.stderr if as_json else sys.stdout
-    if not stream.isatty():
-        return follow(client, wish, first, tell=lambda elapsed, now: show(_line(elapsed, now), stream=stream),
-                      timeout_s=timeout_s)  # fmt: skip
-    console = Console(file=stream, highlight=False, no_color=not is_coloured(stream))
+    if not is_coloured(stream):
+
+        def say(elapsed: float, now: Status) -> None:
+            show(_line(elapsed, now, columns=width(stream)), stream=stream)
+
+        return follow(client, wish, first, tell=say, timeout_s=timeout_s)
+    console = Console(file=stream, highlight=False)
     with Spinner(Text(first["model"]), console=console) as spinner:
 
         def tell(elapsed: float, now: Status) -> None:
-            console.print(_line(elapsed, now), soft_wrap=True)
+            console.print(_line(elapsed, now, columns=width(stream)), soft_wrap=True)
             spinner.update(Text(f"{now['model']}: {now['phase']}", style=phase_style(now["phase"])))
 
         return follow(client, wish, first, tell=tell, timeout_s=timeout_s)
@@ -147,11 +149,13 @@ def _why(status: Status) -> str:
     return f"{status['reason']}: {one_line(status['message'])}" if status["reason"] else one_line(status["message"])
 
 
-def _line(elapsed: float, status: Status) -> Text:
-    phase = shown_phase(status)
-    return Text.assemble(
-        (f"{elapsed:7.1f}s  ", "dim"), (phase.ljust(11), phase_style(status["phase"])), "  ", _why(status)
-    )
+def _line(elapsed: float, status: Status, *, columns: int | None) -> Text:
+    when, phase = f"{elapsed:7.1f}s  ", shown_phase(status)
+    first = f"{when}{phase:<11}  "
+    line = Text("\n".join(wrapped(_why(status), columns, indent=" " * len(first), first=first)))
+    line.stylize("dim", 0, len(when))
+    line.stylize(phase_style(status["phase"]), len(when), len(when) + len(phase))
+    return line
 
 
 def _ending(wish: Wish, status: Status, *, wait: bool) -> Text:

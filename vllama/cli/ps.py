@@ -34,11 +34,12 @@ def watch(client: AdminClient, *, show_all: bool) -> None:
             show(table)
             time.sleep(REFRESH_S)
             table = Text("\n").append_text(_table_or_error(client, show_all=show_all))
-    console = Console(highlight=False, no_color=not is_coloured(sys.stdout))
-    with Live(table, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+    coloured = is_coloured(sys.stdout)
+    with Live(console=Console(highlight=False), auto_refresh=False, vertical_overflow="crop") as live:
         while True:
+            live.update(table if coloured else Text(table.plain), refresh=True)
             time.sleep(REFRESH_S)
-            live.update(_table_or_error(client, show_all=show_all), refresh=True)
+            table = _table_or_error(client, show_all=show_all)
 
 
 def _table(client: AdminClient, *, show_all: bool) -> Text:

@@ -90,7 +90,8 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await house.controller.start_up()
     app = create_app(house.controller, version=version("vllama"))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_keep_alive=75,
+        app, proxy_headers=False, server_header=False, date_header=False,  # an engine's own answer has them
+        log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = _Server(config)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,14 +13,14 @@ def is_coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def width() -> int | None:
+def width(stream: TextIO | None = None) -> int | None:
     """Columns of the terminal (COLUMNS wins). None: not a terminal, so nothing is wrapped or dropped."""
-    fallback = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    stream = sys.stdout if stream is None else stream
     try:
-        columns = int(os.environ.get("COLUMNS", ""))
-    except ValueError:
-        columns = 0
-    return (columns if columns > 0 else fallback) or None
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal; COLUMNS is no number; not even a file
+        return None
+    return columns if columns > 0 else None
 
 
 def show(text: "Text", *, stream: TextIO | None = None) -> None:

@@ -27,6 +27,7 @@ from vllama.planner.project import settle as settle_all
 from vllama.runtime.base import Runtime
 
 CATALOG_EVERY_S = 60.0
+CUT_WITHIN_S = 2.0
 
 
 class Controller:
@@ -95,8 +96,10 @@ class Controller:
         deadline_s = self._watch.current.policy.drain_deadline_s
         self.board.shut(Failure(status=503, code="shutting_down", message="vllama is shutting down."))
         await self._drained(hurry, deadline_s)
+        # an engine with a stream open ignores SIGTERM until its client leaves, so there is no use in waiting
+        cutting = any(demand.in_flight for demand in self.board.demand().values())
+        stop_s = CUT_WITHIN_S if cutting or hurry.is_set() else self._watch.current.policy.stop_deadline_s
         engines = await self._runtime.engines()
-        stop_s = self._watch.current.policy.stop_deadline_s
         stops = [self._runtime.stop(engine.engine_id, deadline_s=stop_s) for engine in engines]
         for engine, outcome in zip(engines, await asyncio.gather(*stops, return_exceptions=True), strict=True):
             if isinstance(outcome, BaseException):
@@ -136,7 +139,11 @@ class Controller:
         seen = Condition(type="DevicesSeen", ok=True, reason="Read", message="Devices and engines are observed.")
         if blind is not None or not self._observer.sees_devices:
             seen = Condition(type="DevicesSeen", ok=False, reason="Unreadable", message=blind or "No device yet.")
-        return manifest, seen
+        sound = Condition(type="PlanSound", ok=True, reason="Checked", message="The second opinion agrees.")
+        if self._loop.findings:
+            text = "; ".join(finding.message for finding in self._loop.findings[:3])
+            sound = Condition(type="PlanSound", ok=False, reason="Rejected", message=f"Nothing is done: {text}")
+        return manifest, seen, sound
 
     def plans(self, *, settle: bool) -> Sequence[Plan]:
         now = self._clock()

@@ -19,6 +19,7 @@ from vllama.domain.observed import Awake, Crashes, EngineObservation, Snapshot, 
 from vllama.domain.reason import Reason
 from vllama.planner import plan
 from vllama.planner.backoff import after_crash, delay_s
+from vllama.planner.check import Finding, check
 
 AT_LEAST_EVERY_S = 5.0
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
@@ -45,6 +46,7 @@ class Loop:
         self.actuator: Actuator | None = None
         self.crashes: dict[str, Crashes] = {}
         self.plan: Plan | None = None
+        self.findings: tuple[Finding, ...] = ()
         self._since = clock()
         self._said: dict[str, tuple[Reason, str]] = {}
 
@@ -81,15 +83,32 @@ class Loop:
         now = self._clock()
         snapshot = self.snapshot(now)
         engines = {engine.model: engine for engine in snapshot.engines}
-        self.plan = plan(self.desired(), snapshot, now)
+        desired = self.desired()
+        self.plan = plan(desired, snapshot, now)
+        findings = check(desired, snapshot, now, self.plan)
         self._wishes.review(engines, self._catalog.models, self.plan)
         for decision in self.plan.decisions:
             self._publish(decision, engines.get(decision.model))
             self._say(decision)
         for decision in self.plan.decisions:
-            if decision.action is not None:
+            if decision.action is not None and not findings:
                 self._act(decision, engines.get(decision.model), now)
+        self._turn_away_strangers(desired)
+        self._doubt(findings)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
+
+    def _turn_away_strangers(self, desired: DesiredState) -> None:
+        """Whoever waits for a model that is no longer in the file waits in vain."""
+        for model, demand in desired.demand.items():
+            if demand.waiting and model not in desired.models:
+                message = f"{model} is no longer in models.yaml or the model cache."
+                self._board.fail_waiters(model, Failure(status=404, code="model_not_found", message=message))
+
+    def _doubt(self, findings: tuple[Finding, ...]) -> None:
+        """A plan that the second opinion objects to is not carried out: a bug of ours must not touch anybody's GPUs."""
+        self.findings = findings
+        for finding in findings:
+            self._events.record("PlanRejected", f"{finding.kind}: {finding.message}", warning=True)
 
     def _publish(self, decision: Decision, engine: EngineObservation | None) -> None:
         """Who is ready takes requests, in the step in which that is seen; who can never be, says so to who waits."""

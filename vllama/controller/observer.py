@@ -23,7 +23,7 @@ from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy
 from vllama.engine.client import EngineClient
 from vllama.runtime.base import EngineProcess, Reading, Runtime
 
-MEMORY_EVERY_S = 2.0
+MEMORY_EVERY_S = 3.0
 MEMORY_EVERY_WHILE_CHANGING_S = 0.5
 
 

@@ -46,9 +46,18 @@ def _status(  # noqa: PLR0917  # one call, just above
         pid=engine.pid if engine else None,
         port=engine.port if engine else None,
         sleep_level=int(engine.state.level) if engine and isinstance(engine.state, Asleep) else None,
-        memory_bytes=engine.memory_bytes if engine else None,
+        memory_bytes=_holds(engine),
         in_flight=demand.in_flight,
         waiting=demand.waiting,
         last_used=None if used is None else used + wall_minus_clock,
         pinned=spec.pin if spec else False,
     )
+
+
+def _holds(engine: EngineObservation | None) -> int | None:
+    """What a sleeper was measured to hold per device; of any other what it may grow to."""
+    if engine is None:
+        return None
+    if isinstance(engine.state, Asleep) and engine.measured_bytes is not None:
+        return engine.measured_bytes
+    return engine.memory_bytes

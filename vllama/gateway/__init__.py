@@ -12,6 +12,7 @@ guard      who may speak to the admin API
 HTTP:
 asgi       the few things that we need of ASGI
 forward    the data path: moves a user's bytes to the engine and back
-models, health, admin    the routes that vllama answers itself
+replies    errors as answers of FastAPI routes
+models, health, admin: the routes that vllama answers itself
 app        all of it as one application
 """

@@ -1,4 +1,4 @@
-"""The few things that we need of ASGI: a whole body, an error as the answer, and work that ends when its client goes."""
+"""The few things that we need of ASGI: a whole body, an error as the answer, work that ends when its client goes."""
 
 import asyncio
 from collections.abc import Coroutine

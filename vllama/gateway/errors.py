@@ -112,11 +112,11 @@ def internal() -> ErrorAnswer:
 
 def sse_event(answer: ErrorAnswer, sent: bytes) -> bytes:
     """The event that ends a stream which broke, with no [DONE] behind it. `sent`: the last bytes before it (4 do)."""
+    event = b"data: " + answer.body + b"\n\n"
     if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")):
-        gap = b""
-    else:  # an event that was cut off must not swallow this one
-        gap = b"\n" if sent.endswith(b"\n") else b"\n\n"
-    return gap + b"data: " + answer.body + b"\n\n"
+        return event
+    # An event that was cut off must not swallow this one.
+    return (b"\n" if sent.endswith(b"\n") else b"\n\n") + event
 
 
 def _echo(raw_path: bytes) -> str:

@@ -6,8 +6,8 @@ Header = tuple[bytes, bytes]
 
 # They speak of one connection, not of the message (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te")
-    + (b"trailer", b"transfer-encoding", b"upgrade")
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
+    b"transfer-encoding upgrade".split()
 )
 # The body has arrived in full, perhaps renamed, and goes to another host: these are said anew.
 _SAID_ANEW = frozenset((b"host", b"content-length", b"expect"))

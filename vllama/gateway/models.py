@@ -14,9 +14,7 @@ from vllama.gateway.replies import reply
 
 def model_list(statuses: Sequence[ModelStatus], *, created: int) -> dict[str, Any]:
     """OpenAI's list. An alias is an entry of its own whose `root` is the model. `created`: Unix seconds."""
-    entries = [
-        _entry(name, status, created) for status in statuses for name in (status.model, *status.aliases)
-    ]  # fmt: skip
+    entries = [_entry(name, status, created) for status in statuses for name in (status.model, *status.aliases)]
     return {"object": "list", "data": entries}
 
 

@@ -49,7 +49,8 @@ def model_of(body: bytes) -> str:
 def rewrite_model(body: bytes, served: str) -> bytes:
     """`body`, in which `model_of` found a name, with `served` in every top-level `model`; all else as it was."""
     value = msgspec.json.encode(served)
-    pieces, kept = [], 0
+    pieces: list[bytes] = []
+    kept = 0
     for start, end in _model_values(body):
         pieces += (body[kept:start], value)
         kept = end

@@ -5,6 +5,7 @@ doubled slash, a `%2e%2e`, an encoded slash or an upper-case letter cannot make 
 """
 
 import enum
+import posixpath
 from urllib.parse import unquote_to_bytes
 
 # Sorted as people look for them, because error messages print it.
@@ -57,5 +58,5 @@ def way(method: str, raw_path: bytes) -> Way:
 
 def is_management(raw_path: bytes) -> bool:
     """Meant for an engine's management, however it is spelled."""
-    segments = unquote_to_bytes(raw_path).lower().split(b"/")
-    return b"/" + b"/".join(segment for segment in segments if segment not in {b"", b".", b".."}) in _MANAGEMENT_PATHS
+    tidy = posixpath.normpath(b"/" + unquote_to_bytes(raw_path).lower().lstrip(b"/"))
+    return tidy in _MANAGEMENT_PATHS

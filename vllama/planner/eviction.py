@@ -1,6 +1,5 @@
 """Who makes room: the least recently used of the idle, no more of them than needed, and asleep rather than stopped."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ class Candidate:
     """
 
     engine: EngineObservation
+    devices: tuple[DeviceKey, ...]
     rank: tuple[bool, bool, bool, float, str]
     last_used: float
     busy: bool
@@ -27,6 +27,9 @@ class Candidate:
     sleep_frees: int  # 0: sleeping would not help, or it sleeps already
     level: SleepLevel
     copy_bytes: int  # of host memory, to sleep at `level`
+
+
+Candidates = Mapping[DeviceKey, Sequence[Candidate]]  # by device, in the order in which they would go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
     charge, last_used = ledger.charge(engine), view.last_used(engine)
     return Candidate(
         engine=engine,
+        devices=tuple((engine.node, device) for device in engine.devices),
         rank=(busy, busy and not draining, demand.waiting > 0, last_used, engine.engine_id),
         last_used=last_used,
         busy=busy,
@@ -91,42 +95,61 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
     )
 
 
-def covers(deficits: Mapping[DeviceKey, int], victims: Sequence[Victim]) -> bool:
-    freed: dict[DeviceKey, int] = defaultdict(int)
-    for victim in victims:
-        for device in victim.candidate.engine.devices:
-            freed[victim.candidate.engine.node, device] += victim.frees
-    return all(freed[key] >= need for key, need in deficits.items())
-
-
 def choose(
-    candidates: Sequence[Candidate], deficits: Mapping[DeviceKey, int], host_room: Mapping[str, int]
+    candidates: Candidates, deficits: Mapping[DeviceKey, int], host_room: Mapping[str, int]
 ) -> tuple[Victim, ...] | None:
-    """Victims out of `candidates` (in their order) that cover `deficits` (bytes per device); None: not even all do.
+    """Victims out of `candidates` that cover `deficits` (bytes per device, all > 0); None: not even all of them do.
 
-    Taken in order until covered, then whoever turned out not to be needed is let off, the most recently used
-    first. Then each, the most recently used first, may sleep instead of stop where that still covers and the
-    host has room for the copy.
+    On each device in their order until it is covered; then whoever turned out not to be needed, as another one
+    covers more than one device or more than was left to cover, is let off, the most recently used first. Then
+    each, the most recently used first, may sleep instead of stop where that still covers and the host has room
+    for the copy.
     """
-    short = {key: need for key, need in deficits.items() if need > 0}
-    taken: list[Victim] = []
+    found: dict[str, Candidate] = {}
+    for key, need in deficits.items():
+        first = _first_to_cover(candidates.get(key, ()), need)
+        if first is None:
+            return None
+        found.update((candidate.engine.engine_id, candidate) for candidate in first)
+    taken = sorted(found.values(), key=lambda candidate: candidate.rank)
+    missing = dict(deficits)
+    for candidate in taken:
+        _add(missing, candidate, -candidate.stop_frees)
+    needed: list[Candidate] = []
+    for candidate in reversed(taken):
+        if _can_spare(missing, candidate, candidate.stop_frees):
+            _add(missing, candidate, candidate.stop_frees)
+        else:
+            needed.append(candidate)
+    host_left, victims = dict(host_room), list[Victim]()
+    for candidate in needed:
+        node, keeps = candidate.engine.node, candidate.stop_frees - candidate.sleep_frees
+        may_sleep = candidate.sleep_frees > 0 and candidate.copy_bytes <= host_left[node]
+        if may_sleep and _can_spare(missing, candidate, keeps):
+            _add(missing, candidate, keeps)
+            host_left[node] -= candidate.copy_bytes
+            victims.append(Victim(candidate=candidate, level=candidate.level))
+        else:
+            victims.append(Victim(candidate=candidate, level=SleepLevel.STOP))
+    return tuple(reversed(victims))
+
+
+def _first_to_cover(candidates: Sequence[Candidate], need_bytes: int) -> list[Candidate] | None:
+    taken: list[Candidate] = []
     for candidate in candidates:
-        if covers(short, taken):
-            break
-        if any((candidate.engine.node, device) in short for device in candidate.engine.devices):
-            taken.append(Victim(candidate=candidate, level=SleepLevel.STOP))
-    if not covers(short, taken):
-        return None
-    for victim in reversed(taken.copy()):
-        rest = [other for other in taken if other is not victim]
-        if covers(short, rest):
-            taken = rest
-    host_left = dict(host_room)
-    for i in reversed(range(len(taken))):
-        candidate = taken[i].candidate
-        if candidate.sleep_frees and candidate.copy_bytes <= host_left[candidate.engine.node]:
-            gentler = [*taken[:i], Victim(candidate=candidate, level=candidate.level), *taken[i + 1 :]]
-            if covers(short, gentler):
-                taken = gentler
-                host_left[candidate.engine.node] -= candidate.copy_bytes
-    return tuple(taken)
+        taken.append(candidate)
+        need_bytes -= candidate.stop_frees
+        if need_bytes <= 0:
+            return taken
+    return None
+
+
+def _add(missing: dict[DeviceKey, int], candidate: Candidate, size_bytes: int) -> None:
+    for key in candidate.devices:
+        if key in missing:
+            missing[key] += size_bytes
+
+
+def _can_spare(missing: Mapping[DeviceKey, int], candidate: Candidate, size_bytes: int) -> bool:
+    """What is missing stays covered if this much of the candidate's memory is kept."""
+    return all(missing[key] + size_bytes <= 0 for key in candidate.devices if key in missing)

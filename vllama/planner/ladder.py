@@ -6,7 +6,7 @@ from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
 from vllama.planner.draft import Draft
-from vllama.planner.upkeep import sleep_of, stop_of
+from vllama.planner.stopping import sleep_of, stop_of
 
 
 def rest(draft: Draft, model: str) -> None:
@@ -53,6 +53,10 @@ def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:
 
 def _asleep(draft: Draft, spec: ModelSpec, engine: EngineObservation, asleep: Asleep) -> None:
     view, model = draft.view, engine.model
+    if view.override(model) is not None:
+        message = f"Asleep at level {asleep.level} by an operator."
+        draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=view.demand(model).waiting > 0)
+        return
     idle_s = view.now - view.last_used(engine)
     after_s = spec.idle.stop_after_s
     if after_s is None or view.demand(model).in_flight or view.now < view.last_used(engine) + after_s:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vllama.domain.observed import Node
 from vllama.domain.spec import ModelSpec
-from vllama.planner.eviction import Candidate, Victim, choose
+from vllama.planner.eviction import Candidates, Victim, choose
 from vllama.planner.ledger import Ledger, need_bytes
 from vllama.planner.view import DeviceKey
 
@@ -75,7 +75,7 @@ def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) 
 
 
 def make_offer(
-    ledger: Ledger, node: str, devices: tuple[int, ...], added_bytes: int, candidates: Sequence[Candidate]
+    ledger: Ledger, node: str, devices: tuple[int, ...], added_bytes: int, candidates: Candidates
 ) -> Offer | None:
     """None where the set cannot be used: room unknown, or not enough even without all `candidates`."""
     deficits: dict[DeviceKey, int] = {}
@@ -85,32 +85,25 @@ def make_offer(
         if room is None:
             return None
         rooms.append(room)
-        deficits[node, device] = added_bytes - room
+        if room < added_bytes:
+            deficits[node, device] = added_bytes - room
     victims = choose(candidates, deficits, ledger.host_room)
     if victims is None:
         return None
     return Offer(node=node, devices=devices, added_bytes=added_bytes, victims=victims, least_room=min(rooms))
 
 
-def best_offer(spec: ModelSpec, ledger: Ledger, candidates: dict[DeviceKey, list[Candidate]]) -> Offer | None:
-    """The cheapest set over all nodes; `candidates` are in the order in which they would go, by device."""
+def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer | None:
+    """The cheapest set over all nodes."""
     best: Offer | None = None
+    lowest: Price | None = None
     for node in ledger.view.nodes.values():
         for devices in sets(spec, node, ledger):
-            here = on_devices(candidates, node.name, devices)
-            offer = make_offer(ledger, node.name, devices, need_on(spec, ledger, node.name, devices), here)
-            if offer is not None and (best is None or _price(ledger, offer) < _price(ledger, best)):
-                best = offer
+            need = need_on(spec, ledger, node.name, devices)
+            offer = make_offer(ledger, node.name, devices, need, candidates)
+            if offer is None:
+                continue
+            price = offer.price(loading=ledger.view.loading(node.name, devices))
+            if lowest is None or price < lowest:
+                best, lowest = offer, price
     return best
-
-
-def _price(ledger: Ledger, offer: Offer) -> Price:
-    return offer.price(loading=ledger.view.loading(offer.node, offer.devices))
-
-
-def on_devices(candidates: dict[DeviceKey, list[Candidate]], node: str, devices: tuple[int, ...]) -> list[Candidate]:
-    """The candidates on any of the devices, each once, in their order."""
-    if len(devices) == 1:
-        return candidates.get((node, devices[0]), [])
-    found = {c.engine.engine_id: c for device in devices for c in candidates.get((node, device), ())}
-    return sorted(found.values(), key=lambda candidate: candidate.rank)

@@ -1,6 +1,5 @@
 """What must happen to engines whatever the demand: the dead, the broken, the surplus, the outdated, the unwanted."""
 
-from vllama.domain.action import Sleep, Stop
 from vllama.domain.demand import WantAsleep, WantStopped
 from vllama.domain.observed import Asleep, Awake, Broken, EngineObservation, Exited, Loading, Unknown, Verb
 from vllama.domain.reason import Reason
@@ -8,7 +7,8 @@ from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
 from vllama.planner.draft import Draft
-from vllama.planner.eviction import drain_turns_at, may_drain
+from vllama.planner.eviction import may_drain
+from vllama.planner.stopping import must_drain, put_down, sleep_of, stays_closed, stop
 
 
 def keep_up(draft: Draft, model: str) -> None:
@@ -85,7 +85,7 @@ def _one_engine(draft: Draft, engine: EngineObservation) -> None:
     elif isinstance(engine.state, Unknown):
         since = format_duration(view.now - engine.state.since)
         draft.decide(model, Reason.STATE_UNKNOWN, f"No answer since {since}: {engine.state.error}")
-    elif isinstance(override, WantAsleep):
+    elif isinstance(override, WantAsleep) and not isinstance(engine.state, Asleep):
         _put_to_sleep(draft, engine, spec, override.level)
 
 
@@ -98,10 +98,6 @@ def _held(draft: Draft, model: str) -> None:
 def _put_to_sleep(draft: Draft, engine: EngineObservation, spec: ModelSpec, asked: SleepLevel | None) -> None:
     view, model, ledger = draft.view, engine.model, draft.ledger
     waits = view.demand(model).waiting > 0
-    if isinstance(engine.state, Asleep):
-        message = f"Asleep at level {engine.state.level} by an operator."
-        draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=waits)
-        return
     why_not = "it is still loading" if isinstance(engine.state, Loading) else ledger.why_not_sleep(spec, engine, asked)
     if why_not is not None:
         message = f"An operator asked it to sleep; it stops, as {why_not}."
@@ -109,85 +105,13 @@ def _put_to_sleep(draft: Draft, engine: EngineObservation, spec: ModelSpec, aske
         return
     level = ledger.sleep_level(spec, engine, asked)
     message = f"Put to sleep at level {level} by an operator."
-    if (why_wait := _must_drain(draft, engine, may_cut=False)) is not None:
+    if (why_wait := must_drain(draft, engine, may_cut=False)) is not None:
         drain = may_drain(view, model)
         draft.decide(model, Reason.DRAINING, f"{message} {why_wait}", drain=drain, refused=waits)
     elif holders := draft.free_to_act(engine):
-        message, drain = f"{message} Waits for its devices.", _stays_closed(draft, engine, may_cut=False)
+        message, drain = f"{message} Waits for its devices.", stays_closed(draft, engine, may_cut=False)
         draft.decide(model, Reason.OPERATOR_ASKED, message, waits_for=holders, drain=drain, refused=waits)
     else:
         ledger.pin_host_copy(engine, level)
         action = sleep_of(engine, level)
         draft.decide(model, Reason.OPERATOR_ASKED, message, action=action, after=Phase.ASLEEP, refused=waits)
-
-
-def sleep_of(engine: EngineObservation, level: SleepLevel) -> Sleep:
-    return Sleep(
-        model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, level=level
-    )  # fmt: skip
-
-
-def stop_of(engine: EngineObservation, *, cut: bool = False) -> Stop:
-    return Stop(model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, cut=cut)
-
-
-def put_down(
-    draft: Draft,
-    engine: EngineObservation,
-    reason: Reason,
-    message: str,
-    *,
-    may_cut: bool = False,
-    refused: bool = False,
-) -> None:
-    """Stop it when nothing is in flight any more; `may_cut`: or when the drain deadline has passed.
-
-    `refused`: its present waiters are told so.
-    """
-    model = engine.model
-    if (why_wait := _must_drain(draft, engine, may_cut=may_cut)) is not None:
-        drain = may_cut or may_drain(draft.view, model)
-        draft.decide(model, Reason.DRAINING, f"{message} {why_wait}", drain=drain, refused=refused)
-    elif holders := draft.free_to_act(engine):
-        message, drain = f"{message} Waits for its devices.", _stays_closed(draft, engine, may_cut=may_cut)
-        draft.decide(model, reason, message, waits_for=holders, drain=drain, refused=refused)
-    else:
-        action = stop_of(engine, cut=_serves(draft, engine))
-        draft.decide(model, reason, message, action=action, after=Phase.STOPPED, refused=refused)
-
-
-def stop(draft: Draft, engine: EngineObservation, reason: Reason, message: str, *, cut: bool = False) -> None:
-    """Stop the engine whatever is in flight, or wait until its devices are free for that."""
-    if holders := draft.free_to_act(engine):
-        draft.decide(engine.model, reason, f"{message} Waits for its devices.", waits_for=holders)
-    else:
-        draft.decide(engine.model, reason, message, action=stop_of(engine, cut=cut), after=Phase.STOPPED)
-
-
-def _serves(draft: Draft, engine: EngineObservation) -> bool:
-    """Requests are in flight, and may be at this engine: one that does not answer probes may still serve."""
-    return draft.view.demand(engine.model).in_flight > 0 and not isinstance(engine.state, Loading)
-
-
-def _must_drain(draft: Draft, engine: EngineObservation, *, may_cut: bool) -> str | None:
-    """Why it may not go down yet: requests in flight; None when it may. Looks again when time changes that."""
-    if not _serves(draft, engine):
-        return None
-    view, model = draft.view, engine.model
-    in_flight, closed_at = view.demand(model).in_flight, view.demand(model).admission_closed_at
-    deadline = (view.now if closed_at is None else closed_at) + view.policy.drain_deadline_s
-    if may_cut and view.now >= deadline:
-        return None
-    draft.look_again_at(deadline if may_cut else drain_turns_at(view, model))
-    if may_cut or may_drain(view, model):
-        return f"{in_flight} in flight; waits for them, at most {format_duration(deadline - view.now)} more."
-    return f"{in_flight} in flight; takes requests again for a while, as they did not end by the drain deadline."
-
-
-def _stays_closed(draft: Draft, engine: EngineObservation, *, may_cut: bool) -> bool:
-    """Drained already (or never to serve again), and only its devices keep it from going down."""
-    view = draft.view
-    drained = view.demand(engine.model).admission_closed_at is not None and may_drain(view, engine.model)
-    if drained:
-        draft.look_again_at(drain_turns_at(view, engine.model))
-    return isinstance(engine.state, Awake) and (may_cut or drained)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vllama.domain.demand import WantReady
+from vllama.domain.demand import WantAsleep, WantReady, WantStopped
 from vllama.planner.view import View
 
 
@@ -23,6 +23,8 @@ def wanted_models(view: View) -> list[Wanted]:
 
 def _want(view: View, model: str) -> Wanted | None:
     demand, override = view.demand(model), view.override(model)
+    if isinstance(override, WantAsleep | WantStopped):
+        return None
     reasons: list[tuple[float, str]] = []
     if demand.waiting and demand.oldest_waiting_at is not None:
         plural = "request waits" if demand.waiting == 1 else "requests wait"

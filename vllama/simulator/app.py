@@ -7,9 +7,10 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl
 
+from vllama.simulator.bad_answers import answer_badly, until_death
 from vllama.simulator.core_client import CallFailed, EngineDeadError
 from vllama.simulator.log import log_traceback
-from vllama.simulator.routes import Route, routes_of
+from vllama.simulator.routes import Route, find_route, routes_of
 from vllama.simulator.server_state import ServerState
 from vllama.simulator.web import Answer, ApiError, Request, Stream, answer_json
 
@@ -49,13 +50,15 @@ class App:
             answering.result()
 
     async def _answer(self, request: Request, send: Send) -> None:
-        route = self._routes.get(request.path)
+        route = find_route(self._routes, request.path)
         counted = route is not None and route.counted
         self._state.load += counted
         try:
+            if counted and await answer_badly(self._state.settings.faults, send):
+                return
             answer = await self._ask(route, request)
             if isinstance(answer, Stream):
-                await _send_stream(answer, send)
+                await _send_stream(until_death(answer, self._state), send)
             else:
                 await _send_answer(answer, send)
         finally:
@@ -74,7 +77,7 @@ class App:
                 status=405,
                 body=answer.body,
                 content_type=answer.content_type,
-                headers={"allow": ", ".join(route.methods)},
+                headers={"allow": route.methods[0]},  # one, even where there are two
             )
         try:
             return await route.handler(request, self._state)
@@ -112,19 +115,21 @@ async def _client_leaves(receive: Receive) -> None:
 
 
 async def _send_answer(answer: Answer, send: Send) -> None:
-    headers = {"vary": "Origin", "content-length": str(len(answer.body)), **answer.headers}
+    headers = {**answer.headers, "content-length": str(len(answer.body))}
     if answer.content_type:
         headers["content-type"] = answer.content_type
+    headers["vary"] = "Origin"
     await send({"type": "http.response.start", "status": answer.status, "headers": _encode(headers)})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 async def _send_stream(stream: Stream, send: Send) -> None:
-    headers = {"vary": "Origin", "content-type": "text/event-stream; charset=utf-8"}
+    headers = {"content-type": "text/event-stream; charset=utf-8", "vary": "Origin"}
     await send({"type": "http.response.start", "status": 200, "headers": _encode(headers)})
     async with aclosing(stream.events) as events:
         async for event in events:
-            await send({"type": "http.response.body", "body": f"data: {event}\n\n".encode(), "more_body": True})
+            body = event if isinstance(event, bytes) else f"{event}\n\n".encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -1,5 +1,6 @@
 """The command line of `vllm serve`, as far as the simulated engine cares: what it does not know it tolerates."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class ServeCommand:
     tool_parser: bool
     access_log: bool
     log_stats: bool
+    lora_modules: Mapping[str, str]  # name -> path
     load_tracking: bool
     options: Mapping[str, tuple[str, ...]]  # all of them, by their long name
 
@@ -68,8 +70,18 @@ def parse_command(argv: Sequence[str]) -> ServeCommand:
         access_log="--disable-uvicorn-access-log" not in options,
         log_stats="--disable-log-stats" not in options,
         load_tracking="--enable-server-load-tracking" in options,
+        lora_modules=dict(map(_lora_module, options.get("--lora-modules", ()))),
         options=options,
     )
+
+
+def _lora_module(text: str) -> tuple[str, str]:
+    """`name=path`, or the same as JSON."""
+    if text.startswith("{"):
+        module = json.loads(text)
+        return str(module["name"]), str(module["path"])
+    name, _, path = text.partition("=")
+    return name, path
 
 
 def parse_count(text: str) -> int | None:

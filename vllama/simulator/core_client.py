@@ -35,10 +35,12 @@ def start_core(command: ServeCommand, settings: Settings, listener: socket.socke
     """Fork the core. Returns its pid and our end of the wire. The core must not keep the listener's port bound."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
-    pid = os.fork()
+    pid = _fork_twice() if settings.faults.double_fork else os.fork()
     if pid:
         theirs.close()
         return pid, ours
+    if settings.faults.own_session:
+        os.setsid()
     ours.close()
     listener.close()
     code = 1
@@ -49,6 +51,22 @@ def start_core(command: ServeCommand, settings: Settings, listener: socket.socke
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def _fork_twice() -> int:
+    """As `os.fork`, except that the child is nobody's: the process between the two has ended."""
+    reading, writing = os.pipe()
+    if middle := os.fork():
+        os.waitpid(middle, 0)
+        pid = int(os.read(reading, 20))
+    elif child := os.fork():
+        os.write(writing, b"%d" % child)
+        os._exit(0)
+    else:
+        pid = 0
+    os.close(reading)
+    os.close(writing)
+    return pid
 
 
 def wait_until_loaded(connection: socket.socket) -> bool:

@@ -9,6 +9,7 @@ import os
 import sys
 
 from vllama.simulator.command import parse_command
+from vllama.simulator.log import write_in_halves
 from vllama.simulator.server import run_server
 from vllama.simulator.settings import read_settings
 
@@ -20,6 +21,8 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if settings.faults.log_halves:
+        write_in_halves()
     return run_server(command, settings)
 
 

@@ -28,7 +28,15 @@ class Faults:
     completions_hang: bool = False  # accepts requests and never answers; /health stays 200
     health_flaps: bool = False  # /health is 503 in every other second
     die_mid_stream: int | None = None  # the core is killed after this many tokens of a request, 0: before the first
+    die_mid_utf8: int | None = None  # all processes are killed inside a letter, after this many events of a stream
+    die_after_done: bool = False  # all processes are killed after [DONE], before the stream has ended
     log_flood: bool = False  # long, unfinished and binary lines without end
+    log_halves: bool = False  # lines come in two halves with time between them, and with binary ones among them
+    not_http: bool = False  # what answers an inference request is not HTTP
+    huge_header: bool = False  # ... or has a header of 10 MB
+    long_line: bool = False  # ... or is one event of 10 MB
+    own_session: bool = False  # the core leaves the engine's session and process group
+    double_fork: bool = False  # the core is nobody's child
 
 
 def _whole_number(text: str) -> int:
@@ -54,7 +62,15 @@ _KINDS: dict[str, Callable[[str], int] | None] = {  # None: a plain switch, with
     "completions_hang": None,
     "health_flaps": None,
     "die_mid_stream": _whole_number,
+    "die_mid_utf8": _whole_number,
+    "die_after_done": None,
     "log_flood": None,
+    "log_halves": None,
+    "not_http": None,
+    "huge_header": None,
+    "long_line": None,
+    "own_session": None,
+    "double_fork": None,
 }
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 GIB = 1 << 30
+_halves: list[bool] = []
 
 
 def log(process: str, where: str, message: str, *, level: Literal["INFO", "WARNING", "ERROR"] = "INFO") -> None:
@@ -25,8 +26,23 @@ def log_traceback(process: str, error: str) -> None:
 
 
 def write_lines(*lines: str) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    text = "".join(f"{line}\n" for line in lines)
+    if _halves:
+        _write_halves(text.encode())
+        return
+    sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def write_in_halves() -> None:
+    """From now on, in this process and those that it forks."""
+    _halves.append(True)
+
+
+def _write_halves(text: bytes) -> None:
+    os.write(sys.stdout.fileno(), b"\x00\xff\xfe no text, and no prefix\n" + text[: len(text) // 2])
+    time.sleep(0.001)
+    os.write(sys.stdout.fileno(), text[len(text) // 2 :])
 
 
 def gib(count: int) -> str:

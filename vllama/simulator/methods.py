@@ -137,10 +137,8 @@ class Methods:
 
     def _collective_rpc(self, method: str) -> list[None]:
         if method != "reload_weights":
-            error = (
-                f"Worker failed with error ''Worker' object has no attribute '{method}'', please check the stack trace"
-            )
-            raise RuntimeError(f"{error} above for the root cause")
+            # What an engine with one worker says; several workers say `Worker failed with error '...'`.
+            raise RuntimeError(f"Method '{method}' is not implemented.")
         if "weights" in self._state.sleeping_tags:
             raise RuntimeError("Worker failed with error 'CUDA error: an illegal memory access was encountered'")
         self._become(reload_weights(self._state))

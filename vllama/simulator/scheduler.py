@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
 from vllama.simulator.faults import Faults
-from vllama.simulator.text import words
+from vllama.simulator.text import cut_at_stop, words
 from vllama.simulator.wire import Add, Event, Output, Stats
 
 
@@ -81,15 +81,21 @@ class Scheduler:
     async def _run(self, request: Add) -> None:
         if self._faults.completions_hang:
             await asyncio.Event().wait()
-        pieces = words(self._model, request.prompt, request.steps) if request.steps else iter([""])
-        last = max(request.steps, 1)
+        pieces: Iterable[str] = words(self._model, request.prompt, request.steps) if request.steps else [""]
+        finish_reason, stop_reason, last = request.finish_reason, None, max(request.steps, 1)
+        if request.stop:
+            pieces, stop_reason = cut_at_stop(list(pieces), request.stop)
+            last = len(pieces)
+        if stop_reason:
+            finish_reason = "stop"
         for done, piece in enumerate(pieces, start=1):
             await asyncio.sleep(self._token_s)
             await self._moving.wait()
             if request.steps and done - 1 == self._faults.die_mid_stream:
                 os.kill(os.getpid(), signal.SIGKILL)
             text = "!" if self.garbage else piece
-            self._emit(Output(request.request_id, text, 1, request.finish_reason if done == last else None))
+            end = (finish_reason, stop_reason) if done == last else (None, None)
+            self._emit(Output(request.request_id, text, 1, *end))
         self._finished(request.request_id)
         self._admit()
 

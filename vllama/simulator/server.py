@@ -87,8 +87,10 @@ def _bind(command: ServeCommand) -> socket.socket:
 
 
 def _load_failed(core_pid: int, settings: Settings) -> int:
-    _, status = os.waitpid(core_pid, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = 1
+    with suppress(ChildProcessError):  # not ours, after a double fork
+        _, status = os.waitpid(core_pid, 0)
+        code = os.waitstatus_to_exitcode(status)
     planned = settings.faults.exit_at_load
     if planned is not None:
         return planned
@@ -104,7 +106,8 @@ def _interrupted(core_pid: int | None, interrupt: KeyboardInterrupt) -> None:
     """End as Python ends on an interrupt nobody catches: by SIGINT, so that the exit code is -2."""
     if core_pid is not None:
         os.kill(core_pid, signal.SIGKILL)
-        os.waitpid(core_pid, 0)
+        with suppress(ChildProcessError):
+            os.waitpid(core_pid, 0)
     log_traceback("APIServer", f"KeyboardInterrupt: {interrupt}")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
@@ -125,7 +128,7 @@ async def _serve(
     address = f"unix:{command.uds}" if command.uds else f"http://{command.host}:{command.port}"
     _say("entry.py:136", f"Supported tasks: {supported_tasks(settings.task)}")
     _say("entry.py:140", f"Starting vLLM server on {address}")
-    helpers = [
+    background = [
         asyncio.create_task(core.listen()),
         asyncio.create_task(_end_after_core(server, core, settings)),
         asyncio.create_task(_end_when_told(server, told, state)),
@@ -134,8 +137,8 @@ async def _serve(
         await server.serve(sockets=[listener])
     finally:
         core.kill()
-        for helper in helpers:
-            helper.cancel()
+        for task in background:
+            task.cancel()
     return 0
 
 

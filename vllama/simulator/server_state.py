@@ -34,7 +34,7 @@ class ServerState:
         """The name to answer with. ApiError if it is not served; pooling routes word it differently."""
         if not name:
             return self.first_name
-        if name in self.command.served_model_names:
+        if name in self.command.served_model_names or name in self.command.lora_modules:
             return str(name)
         message = f"The model `{name}` does not exist."
         if generates:

@@ -22,6 +22,22 @@ def words(model: str, prompt: str, count: int) -> Iterator[str]:
         yield f" {word}" if position else word
 
 
+def cut_at_stop(pieces: Sequence[str], stops: Sequence[str]) -> tuple[list[str], str | None]:
+    """The pieces up to the first stop string, which is left out; and which one that was, if any."""
+    text = "".join(pieces)
+    found = min(((at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0), default=None)
+    if found is None:
+        return list(pieces), None
+    end, stop = found
+    kept, start = [], 0
+    for piece in pieces:
+        if start >= end + len(stop):
+            break
+        kept.append(piece[: max(end - start, 0)])
+        start += len(piece)
+    return kept, stop
+
+
 def tokenize(text: str) -> list[int]:
     """About four letters a token. The number holds the letters, so that `detokenize` needs no vocabulary."""
     return [int.from_bytes(b"\x01" + piece) for piece in _TOKEN.findall(text.encode())]

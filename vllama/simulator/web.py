@@ -1,7 +1,7 @@
 """The little of HTTP that the answers need: a request, an answer, a stream, and errors in vLLM's shapes."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +32,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Server-sent events; what is yielded is the text after `data: `."""
+    """Server-sent events: each the text of one, without the empty line that ends it, or bytes as they are."""
 
-    events: AsyncGenerator[str, None]
+    events: AsyncGenerator[str | bytes, None]
 
 
 class ApiError(Exception):
@@ -59,11 +59,19 @@ def to_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
+def data_event(text: str) -> str:
+    """An event as OpenAI's older routes send them."""
+    return f"data: {text}"
+
+
+def named_event(content: Mapping[str, Any]) -> str:
+    """An event that says its type twice, as /v1/responses and /v1/messages do."""
+    return f"event: {content['type']}\ndata: {to_json(content)}"
+
+
 def read_json(request: Request) -> dict[str, Any]:
     """The body as an object. ApiError in the words of vLLM's validation."""
-    if request.headers.get("content-type", "").lower().split(";", maxsplit=1)[0] != "application/json":
-        message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
-        raise ApiError(400, message, type_="Bad Request")
+    check_media_type(request)
     try:
         body = json.loads(request.body)
     except ValueError as error:
@@ -73,24 +81,52 @@ def read_json(request: Request) -> dict[str, Any]:
         raise invalid("json_invalid", f"body.{position}", details) from error
     if not isinstance(body, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
-        raise invalid("model_attributes_type", "body", {"msg": message, "input": f"<{type(body).__name__}>"})
+        shown = f"<list of {len(body)} items>" if isinstance(body, list) else str(body)
+        raise invalid("model_attributes_type", "body", {"msg": message, "input": shown})
     return body
+
+
+def check_media_type(request: Request) -> None:
+    if request.headers.get("content-type", "").lower().split(";", maxsplit=1)[0] != "application/json":
+        message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+        raise ApiError(400, message, type_="Bad Request")
+
+
+def require(body: Mapping[str, Any], *names: str) -> None:
+    """Fields that must all be there. ApiError otherwise."""
+    if absent := [name for name in names if body.get(name) is None]:
+        raise missing(body, *absent)
 
 
 def required(body: Mapping[str, Any], name: str) -> Any:
     """A field that must be there. ApiError otherwise."""
-    if body.get(name) is None:
-        raise invalid("missing", f"body.{name}", {"msg": "Field required", "input": f"<dict of {len(body)} items>"})
+    require(body, name)
     return body[name]
+
+
+def missing(body: Mapping[str, Any], *names: str) -> ApiError:
+    """In vLLM's words; a route that takes several kinds of body names the fields of each, some of them again."""
+    details = {"msg": "Field required", "input": f"<dict of {len(body)} items>"}
+    lines = [str({"type": "missing", "loc": f"body.{name}", **details}) for name in names]
+    return _invalid(lines, f"body.{names[0]}")
 
 
 def invalid(kind: str, where: str, details: Mapping[str, Any]) -> ApiError:
     """One validation error, as FastAPI finds it and vLLM prints it."""
-    shown = {"type": kind, "loc": where, **details}
-    return ApiError(400, f"1 validation error:\n  {shown}", type_="Bad Request", param=where)
+    return _invalid([str({"type": kind, "loc": where, **details})], where)
 
 
-def bad_value(message: str, parameter: str, value: Any) -> ApiError:
+def _invalid(lines: Sequence[str], where: str) -> ApiError:
+    head = f"{len(lines)} validation error{'s' * (len(lines) > 1)}:"
+    return ApiError(400, "\n  ".join([head, *lines]), type_="Bad Request", param=where)
+
+
+def refused(message: str) -> ApiError:
+    """What passes validation and makes no sense to the engine."""
+    return ApiError(400, message, type_="BadRequestError")
+
+
+def bad_value(message: str, parameter: str, value: object = None) -> ApiError:
     """A value that passes validation and that the engine cannot use."""
-    text = f"{message} (parameter={parameter}, value={value})"
+    text = f"{message} (parameter={parameter}{'' if value is None else f', value={value}'})"
     return ApiError(400, text, type_="BadRequestError", param=parameter)

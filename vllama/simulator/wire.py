@@ -12,6 +12,7 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     prompt: str
     steps: int
     finish_reason: str
+    stop: list[str] = []
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -35,6 +36,7 @@ class Output(msgspec.Struct, frozen=True, tag=True):
     text: str
     tokens: int  # new ones in this output
     finish_reason: str | None = None
+    stop_reason: str | None = None  # the stop string that ended it
 
 
 class Reply(msgspec.Struct, frozen=True, tag=True):

@@ -187,6 +187,8 @@ def test_a_client_that_leaves_is_forgotten(shared_chat: Engine) -> None:
     with pytest.raises(httpx.ReadTimeout):
         shared_chat.http.post("/v1/chat/completions", json=CHAT | {"max_tokens": 4000}, timeout=0.1)
     wait_until(lambda: aborted() == before + 1, what="the request is aborted")
+    running = "vllm:num_requests_running"
+    wait_until(lambda: shared_chat.metric(running) == 0, deadline_s=3, what="the core stops long before it is done")
     wait_until(lambda: shared_chat.http.get("/load").json() == {"server_load": 0}, what="nothing is under way")
 
 

@@ -1,5 +1,6 @@
 """Small pieces that plans and tables share."""
 
+import re
 import textwrap
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,12 +21,16 @@ PHASE_STYLES = {
 }
 
 
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
 def phase_style(phase: str) -> str:
     return PHASE_STYLES.get(phase, "default")
 
 
 def one_line(text: str) -> str:
-    """Engines' log lines end up in messages: no control characters, no line breaks."""
+    """Engines' log lines end up in messages: no colour codes, no control characters, no line breaks."""
+    text = _TERMINAL_CODE.sub("", text)
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 

@@ -4,42 +4,34 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from vllama.simulator.answers.generation import (
+    Generated,
     Prompt,
-    collect,
+    collect_all,
+    how_many,
     make_id,
     make_prompt,
+    render_messages,
     short_usage,
     until_done,
     usage,
     wants_usage,
 )
 from vllama.simulator.server_state import FINGERPRINT, ServerState, now
-from vllama.simulator.text import render_chat
-from vllama.simulator.web import (
-    Answer,
-    ApiError,
-    Request,
-    Stream,
-    answer_json,
-    invalid,
-    read_json,
-    required,
-    to_json,
-)
+from vllama.simulator.web import Answer, Request, Stream, answer_json, read_json, refused, required, to_json
 
 
 async def chat_completions(request: Request, state: ServerState) -> Answer | Stream:
-    body = read_json(request)
+    return await answer_chat(read_json(request), request, state)
+
+
+async def answer_chat(body: Mapping[str, Any], request: Request, state: ServerState) -> Answer | Stream:
     messages = required(body, "messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        details = {"msg": "Input should be a valid list", "input": f"<{type(messages).__name__}>"}
-        raise invalid("list_type", "body.messages", details)
+    wants = wants_usage(body)
     model = state.check_model(body.get("model"), generates=True)
     _check_tools(body, state)
-    limit = body.get("max_completion_tokens")
-    prompt = make_prompt(
-        state, render_chat(messages), body.get("max_tokens") if limit is None else limit, unlimited="stop"
-    )
+    text = render_messages(messages)
+    prompt = make_prompt(state, text, body, "max_completion_tokens", "max_tokens", unlimited="stop")
+    number = how_many(body)
     state.check_capacity()
     head: dict[str, Any] = {
         "id": make_id(request, "chatcmpl"),
@@ -48,37 +40,38 @@ async def chat_completions(request: Request, state: ServerState) -> Answer | Str
         "model": model,
     }
     if body.get("stream"):
-        return Stream(events=until_done(_chunks(prompt, head, body, state)))
-    text, tokens, finish_reason = await collect(prompt.outputs(state, head["id"]))
-    return answer_json({**head, **_completion(text, finish_reason), "usage": usage(prompt.tokens, tokens), **_TAIL})
+        return Stream(events=until_done(_chunks(prompt, number, head, wants, state)))
+    answers = await collect_all([prompt] * number, head["id"], state)
+    choices = [_choice(index, answer) for index, answer in enumerate(answers)]
+    counted = usage(prompt.tokens, sum(answer.tokens for answer in answers))
+    middle = {"choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT, "usage": counted}
+    return answer_json({**head, **middle, **_TAIL})
 
 
 def _check_tools(body: Mapping[str, Any], state: ServerState) -> None:
     if body.get("tools") and body.get("tool_choice", "auto") == "auto" and not state.command.tool_parser:
-        message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-        raise ApiError(400, message, type_="BadRequestError")
+        raise refused('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
 
 
-def _completion(text: str, finish_reason: str | None) -> dict[str, Any]:
+def _choice(index: int, answer: Generated) -> dict[str, Any]:
     message = {
         "role": "assistant",
-        "content": text,
+        "content": answer.text,
         "refusal": None,
         "annotations": None,
         "audio": None,
         "function_call": None,
         "reasoning": None,
     }
-    choice = {
-        "index": 0,
+    return {
+        "index": index,
         "message": message,
         "logprobs": None,
-        "finish_reason": finish_reason,
-        "stop_reason": None,
+        "finish_reason": answer.finish_reason,
+        "stop_reason": answer.stop_reason,
         "token_ids": None,
         "routed_experts": None,
     }
-    return {"choices": [choice], "service_tier": None, "system_fingerprint": FINGERPRINT}
 
 
 _TAIL = {
@@ -92,28 +85,33 @@ _TAIL = {
 
 
 async def _chunks(
-    prompt: Prompt, head: Mapping[str, Any], body: Mapping[str, Any], state: ServerState
+    prompt: Prompt, number: int, head: Mapping[str, Any], wants: tuple[bool, bool], state: ServerState
 ) -> AsyncGenerator[str, None]:
-    usage_at_end, usage_always = wants_usage(body)
+    """One answer after the other; vLLM mixes them."""
+    usage_at_end, usage_always = wants
     model_last = {"id": head["id"], "object": "chat.completion.chunk", "created": head["created"]}
 
     def chunk(choices: list[dict[str, Any]], tokens: int | None, **more: Any) -> str:
         counted = {} if tokens is None else {"usage": short_usage(prompt.tokens, tokens)}
         return to_json({**model_last, "model": head["model"], "choices": choices, **counted, **more})
 
-    done = 0
-    async for output in prompt.outputs(state, head["id"]):
-        if done == 0:
-            choice = _delta({"role": "assistant", "content": ""}, None)
-            yield chunk([choice], 0 if usage_always else None, prompt_token_ids=None, prompt_text=None)
-        done += output.tokens
-        last = output.finish_reason is not None
-        choice = _delta({"content": output.text}, output.finish_reason) | ({"stop_reason": None} if last else {})
-        stamp = {"system_fingerprint": FINGERPRINT} if last and not usage_at_end else {}
-        yield chunk([choice | {"token_ids": None}], done if usage_always else None, **stamp)
+    generated = 0
+    for index in range(number):
+        done = 0
+        async for output in prompt.outputs(state, f"{head['id']}-{index}"):
+            for begun in range(number) if index == done == 0 else ():
+                choice = _delta(begun, {"role": "assistant", "content": ""}, None)
+                yield chunk([choice], 0 if usage_always else None, prompt_token_ids=None, prompt_text=None)
+            done += output.tokens
+            last = output.finish_reason is not None
+            choice = _delta(index, {"content": output.text}, output.finish_reason)
+            choice |= {"stop_reason": output.stop_reason} if last else {}
+            stamp = {"system_fingerprint": FINGERPRINT} if last and not usage_at_end else {}
+            yield chunk([choice | {"token_ids": None}], done if usage_always else None, **stamp)
+        generated += done
     if usage_at_end:
-        yield chunk([], done, system_fingerprint=FINGERPRINT)
+        yield chunk([], generated, system_fingerprint=FINGERPRINT)
 
 
-def _delta(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _delta(index: int, delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

@@ -4,8 +4,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from vllama.simulator.answers.generation import (
+    Generated,
     Prompt,
-    collect,
+    collect_all,
+    how_many,
     make_id,
     make_prompt,
     short_usage,
@@ -14,18 +16,19 @@ from vllama.simulator.answers.generation import (
     wants_usage,
 )
 from vllama.simulator.server_state import FINGERPRINT, ServerState, now
-from vllama.simulator.web import Answer, Request, Stream, answer_json, read_json, required, to_json
+from vllama.simulator.web import Answer, Request, Stream, answer_json, bad_value, read_json, refused, to_json
 
 
 async def completions(request: Request, state: ServerState) -> Answer | Stream:
-    body = read_json(request)
-    asked = required(body, "prompt")
+    return await answer_completions(read_json(request), request, state)
+
+
+async def answer_completions(body: Mapping[str, Any], request: Request, state: ServerState) -> Answer | Stream:
+    wants = wants_usage(body)
+    asked = _prompts(body.get("prompt"))
     model = state.check_model(body.get("model"), generates=True)
-    several = isinstance(asked, list) and bool(asked) and not isinstance(asked[0], int)
-    prompts = [
-        make_prompt(state, prompt, body.get("max_tokens"), unlimited="length")
-        for prompt in (asked if several else [asked])
-    ]
+    several = [make_prompt(state, prompt, body, "max_tokens", unlimited="length") for prompt in asked]
+    number = how_many(body)
     state.check_capacity()
     head: dict[str, Any] = {
         "id": make_id(request, "cmpl"),
@@ -33,21 +36,18 @@ async def completions(request: Request, state: ServerState) -> Answer | Stream:
         "created": now(),
         "model": model,
     }
+    prompts = [prompt for prompt in several for _ in range(number)]
+    prompt_tokens = sum(prompt.tokens for prompt in several)
     if body.get("stream"):
-        return Stream(events=until_done(_chunks(prompts, head, body, state)))
-    choices, generated = [], 0
-    for index, prompt in enumerate(prompts):
-        text, tokens, finish_reason = await collect(prompt.outputs(state, f"{head['id']}-{index}"))
-        generated += tokens
-        choices.append(_choice(index, text, finish_reason))
-    counted = usage(sum(prompt.tokens for prompt in prompts), generated)
+        return Stream(events=until_done(_chunks(prompts, prompt_tokens, head, wants, state)))
+    answers = await collect_all(prompts, head["id"], state)
     return answer_json(
         {
             **head,
-            "choices": choices,
+            "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": counted,
+            "usage": usage(prompt_tokens, sum(answer.tokens for answer in answers)),
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": None,
@@ -55,13 +55,21 @@ async def completions(request: Request, state: ServerState) -> Answer | Stream:
     )
 
 
-def _choice(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+def _prompts(asked: Any) -> list[Any]:
+    if asked is None or asked == "":
+        raise bad_value("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
+    if asked == []:
+        raise refused("You must pass at least one prompt")
+    return asked if isinstance(asked, list) and not isinstance(asked[0], int) else [asked]
+
+
+def _choice(index: int, answer: Generated) -> dict[str, Any]:
     return {
         "index": index,
-        "text": text,
+        "text": answer.text,
         "logprobs": None,
-        "finish_reason": finish_reason,
-        "stop_reason": None,
+        "finish_reason": answer.finish_reason,
+        "stop_reason": answer.stop_reason,
         "token_ids": None,
         "prompt_logprobs": None,
         "prompt_token_ids": None,
@@ -70,9 +78,13 @@ def _choice(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
 
 
 async def _chunks(
-    prompts: Sequence[Prompt], head: Mapping[str, Any], body: Mapping[str, Any], state: ServerState
+    prompts: Sequence[Prompt],
+    prompt_tokens: int,
+    head: Mapping[str, Any],
+    wants: tuple[bool, bool],
+    state: ServerState,
 ) -> AsyncGenerator[str, None]:
-    usage_at_end, usage_always = wants_usage(body)
+    usage_at_end, usage_always = wants
     generated = 0
     for index, prompt in enumerate(prompts):
         done = 0
@@ -83,7 +95,7 @@ async def _chunks(
                 "text": output.text,
                 "logprobs": None,
                 "finish_reason": output.finish_reason,
-                "stop_reason": None,
+                "stop_reason": output.stop_reason,
                 "prompt_token_ids": None,
                 "token_ids": None,
             }
@@ -92,5 +104,5 @@ async def _chunks(
             yield to_json({**head, "choices": [choice], **counted, **stamp})
         generated += done
     if usage_at_end:
-        counted = {"usage": short_usage(sum(prompt.tokens for prompt in prompts), generated)}
+        counted = {"usage": short_usage(prompt_tokens, generated)}
         yield to_json({**head, "choices": [], **counted, "system_fingerprint": FINGERPRINT})

@@ -54,7 +54,7 @@ async def abort_requests(request: Request, state: ServerState) -> Answer:
 
 
 async def collective_rpc(request: Request, state: ServerState) -> Answer:
-    body = _read_object(request, "JSON decode error")
+    body = _read_object(request, "JSON decode error: {}")
     if body.get("method") is None:
         raise _bad_request("Missing 'method' in request body")
     return answer_json({"results": await state.core.call("collective_rpc", method=body["method"])})
@@ -66,6 +66,14 @@ async def reset_prefix_cache(_request: Request, state: ServerState) -> Answer:
 
 async def reset_cache(_request: Request, _state: ServerState) -> Answer:
     return Answer()
+
+
+async def weight_info(_request: Request, _state: ServerState) -> Answer:
+    return answer_json({"weight_version": "default"})
+
+
+async def get_world_size(_request: Request, state: ServerState) -> Answer:
+    return answer_json({"world_size": state.command.tensor_parallel_size})
 
 
 async def release_kv_cache_memory(_request: Request, state: ServerState) -> Answer:
@@ -101,10 +109,11 @@ def _mode(request: Request) -> str:
 
 
 def _read_object(request: Request, complaint: str) -> dict[str, Any]:
+    """`complaint` may have a place for what is wrong."""
     try:
         body = json.loads(request.body)
     except ValueError as error:
-        raise _bad_request(complaint) from error
+        raise _bad_request(complaint.format(error)) from error
     if not isinstance(body, dict):
         raise _bad_request("Request body must be a JSON object")
     return body

@@ -1,15 +1,16 @@
-"""What chat and completions have in common: limits, usage, and a stream that ends well whatever happens."""
+"""What all routes that generate have in common: limits, usage, and a stream that ends well whatever happens."""
 
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vllama.simulator.core_client import EngineDeadError
 from vllama.simulator.server_state import ServerState
-from vllama.simulator.web import Request, bad_value
+from vllama.simulator.text import render_chat
+from vllama.simulator.web import Request, bad_value, data_event, invalid, refused
 from vllama.simulator.wire import Add, Output
 
 _DEFAULT_STEPS = 16
@@ -21,33 +22,80 @@ class Prompt:
     tokens: int
     steps: int
     finish_reason: str
+    stop: tuple[str, ...]
 
     def outputs(self, state: ServerState, request_id: str) -> AsyncIterator[Output]:
-        request = Add(request_id, self.text, self.steps, self.finish_reason)
+        request = Add(request_id, self.text, self.steps, self.finish_reason, list(self.stop))
         return state.core.generate(request, prompt_tokens=self.tokens)
 
 
-def make_prompt(state: ServerState, prompt: object, limit: object, *, unlimited: str) -> Prompt:
-    """`limit` is the request's max_tokens; `unlimited` how generation ends when there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    text: str
+    tokens: int
+    finish_reason: str | None
+    stop_reason: str | None
+
+
+def make_prompt(
+    state: ServerState, prompt: object, body: Mapping[str, Any], *limits: str, stop: str = "stop", unlimited: str
+) -> Prompt:
+    """`limits` are the fields that may limit the answer, the first one that is given wins; `unlimited` says how
+    generation ends when there is none. `stop` is the field of the stop strings.
+    """
     text, tokens = state.check_prompt(prompt)
     longest = state.max_model_len
+    name, limit = next(((name, body[name]) for name in limits if body.get(name) is not None), ("", None))
     if limit is None:
         steps, finish_reason = _DEFAULT_STEPS, unlimited
-    elif not isinstance(limit, int) or limit < 1:
+    elif not isinstance(limit, int):
+        message = "Input should be a valid integer, unable to parse string as an integer"
+        raise invalid("int_parsing", f"body.{name}", {"msg": message, "input": limit})
+    elif limit < 1:
         raise bad_value(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
     elif limit > longest:
-        message = (
-            f"max_tokens={limit} cannot be greater than max_model_len={longest}. Please request fewer output tokens."
-        )
-        raise bad_value(message, "max_tokens", limit)
+        message = f"{name}={limit} cannot be greater than max_model_len={longest}. Please request fewer output tokens."
+        raise bad_value(message, name, limit)
     else:
         steps, finish_reason = limit, "length"
-    return Prompt(text=text, tokens=tokens, steps=min(steps, max(1, longest - tokens)), finish_reason=finish_reason)
+    return Prompt(
+        text=text,
+        tokens=tokens,
+        steps=min(steps, max(1, longest - tokens)),
+        finish_reason=finish_reason,
+        stop=_stop_strings(body.get(stop)),
+    )
+
+
+def render_messages(messages: object) -> str:
+    """The chat template's text. ApiError for messages that it cannot take."""
+    if not isinstance(messages, list):
+        raise refused(f"'{type(messages).__name__}' object is not iterable")
+    if not messages:
+        raise refused("Cannot apply chat template to an empty conversation. Provide at least one message.")
+    try:
+        return render_chat(messages)
+    except (AttributeError, TypeError) as error:
+        raise refused(f"validation errors for ValidatorIterator: {error}") from error
+
+
+def how_many(body: Mapping[str, Any]) -> int:
+    """`n`: answers per prompt."""
+    number = body.get("n")
+    if number is None:
+        return 1
+    if not isinstance(number, int) or number < 1:
+        raise refused(f"n must be at least 1, got {number}.")
+    return number
 
 
 def make_id(request: Request, prefix: str) -> str:
     """`prefix` and the caller's X-Request-Id, or a random one."""
-    return f"{prefix}-{request.headers.get('x-request-id') or uuid.uuid4().hex}"
+    return f"{prefix}-{request.headers.get('x-request-id') or random_id()}"
+
+
+def random_id() -> str:
+    return uuid.uuid4().hex[:16]
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
@@ -69,29 +117,39 @@ def short_usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 def wants_usage(body: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether a stream ends with a usage chunk, and whether every chunk carries usage."""
     options = body.get("stream_options") or {}
+    if options and not body.get("stream"):
+        raise bad_value("Stream options can only be defined when `stream=True`.", "stream_options")
     at_end = bool(options.get("include_usage"))
     return at_end, at_end and bool(options.get("continuous_usage_stats"))
 
 
-async def collect(outputs: AsyncIterator[Output]) -> tuple[str, int, str | None]:
-    """All of it: text, number of tokens, finish reason."""
+async def collect_all(prompts: Sequence[Prompt], request_id: str, state: ServerState) -> list[Generated]:
+    """The answers to all prompts, at once."""
+    return await asyncio.gather(
+        *(collect(prompt.outputs(state, f"{request_id}-{index}")) for index, prompt in enumerate(prompts))
+    )
+
+
+async def collect(outputs: AsyncIterator[Output]) -> Generated:
     pieces: list[str] = []
-    tokens, finish_reason = 0, None
+    tokens, finish_reason, stop_reason = 0, None, None
     async for output in outputs:
         pieces.append(output.text)
         tokens += output.tokens
-        finish_reason = output.finish_reason
-    return "".join(pieces), tokens, finish_reason
+        finish_reason, stop_reason = output.finish_reason, output.stop_reason
+    return Generated(text="".join(pieces), tokens=tokens, finish_reason=finish_reason, stop_reason=stop_reason)
 
 
 async def until_done(chunks: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    """The chunks, an error in place of those that a dead core owes, and [DONE]."""
+    """The chunks as events, an error in place of those that a dead core owes, and [DONE]."""
     try:
         async for chunk in chunks:
-            yield chunk
+            yield data_event(chunk)
     except EngineDeadError as error:
         details = {"message": str(error), "type": "InternalServerError", "param": None, "code": 500}
-        yield json.dumps({"error": details})
-    except asyncio.CancelledError:
-        raise
-    yield "[DONE]"
+        yield data_event(json.dumps({"error": details}))
+    yield data_event("[DONE]")
+
+
+def _stop_strings(stop: object) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(map(str, stop)) if isinstance(stop, list) else ()

@@ -15,7 +15,12 @@ async def metrics(_request: Request, state: ServerState) -> Answer:
 
 def _families(state: ServerState) -> list[str]:
     core, level = state.core, state.sleep_level
-    labels = f'engine="0",model_name="{state.first_name}"'
+    model = f'model_name="{state.first_name}"'
+    labels = f'engine="0",{model}'
+    rejections = {
+        f'{model},reason="max_num_queued_reqs"': state.rejections,
+        f'{model},reason="max_num_queued_tokens"': 0,
+    }
     sleep_states = {"awake": level is None, "weights_offloaded": level == 1, "discard_all": level == 2}
     return [
         _family("num_requests_running", "gauge", {labels: core.stats.running}),
@@ -31,9 +36,9 @@ def _families(state: ServerState) -> list[str]:
         _family(
             "request_success",
             "counter",
-            {f'{labels},finished_reason="{reason}"': core.finished[reason] for reason in _FINISH_REASONS},
+            {f'engine="0",finished_reason="{reason}",{model}': core.finished[reason] for reason in _FINISH_REASONS},
         ),
-        _family("admission_rejections", "counter", {'reason="max_num_queued_reqs"': state.rejections}),
+        _family("admission_rejections", "counter", rejections),
     ]
 
 

@@ -2,34 +2,53 @@
 
 import base64
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from vllama.simulator.answers.generation import make_id, usage
 from vllama.simulator.server_state import ServerState, now
+from vllama.simulator.settings import Task
 from vllama.simulator.text import render_chat, score, unit_vector
-from vllama.simulator.web import Answer, Request, answer_json, bad_value, read_json, required
+from vllama.simulator.web import Answer, Request, answer_json, missing, read_json, refused
 from vllama.simulator.wire import Add
+
+# The fields that a body may lack, in vLLM's order: it names those of each kind of body that a route takes.
+_EMBEDDING_FIELDS = ("input", "messages", "messages", "messages", "input", "messages", "input")
+_POOLING_FIELDS = ("input", "messages", "data")
+_CLASSIFY_FIELDS = ("input", "messages")
 
 
 async def embeddings(request: Request, state: ServerState) -> Answer:
-    if (body := read_json(request)).get("dimensions") is not None:
-        message = (
-            f'Model "{state.first_name}" does not support matryoshka representation, '
-            "changing output dimensions will lead to poor results."
-        )
-        raise bad_value(message, "dimensions", body["dimensions"])
-    return await _vectors(request, body, state, prefix="embd", kind="embedding", key="embedding")
+    return await answer_embeddings(read_json(request), request, state)
 
 
 async def pooling(request: Request, state: ServerState) -> Answer:
-    return await _vectors(request, read_json(request), state, prefix="pool", kind="pooling", key="data")
+    return await answer_pooling(read_json(request), request, state)
 
 
 async def classify(request: Request, state: ServerState) -> Answer:
-    body = read_json(request)
+    return await answer_classes(read_json(request), request, state)
+
+
+async def answer_embeddings(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
+    inputs = _inputs(body, _EMBEDDING_FIELDS)
+    head = _head(request, body, state, "embd")
+    if (dimensions := body.get("dimensions")) is not None:
+        what = f"Model '{state.first_name}' does not support Matryoshka embeddings"
+        raise refused(f"{what}; dimensions must be unset (received dimensions={dimensions}).")
+    return await _vectors(head, inputs, body, state, kind="embedding", key="embedding")
+
+
+async def answer_pooling(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
+    inputs = _inputs(body, _POOLING_FIELDS)
+    head = _head(request, body, state, "pooling")
+    return await _vectors(head, inputs, body, state, kind="pooling", key="data")
+
+
+async def answer_classes(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
+    inputs = _inputs(body, _CLASSIFY_FIELDS)
     head, data, prompt_tokens = _head(request, body, state, "classify"), [], 0
-    async for index, text, tokens in _pooled(head["id"], _inputs(body), state):
+    async for index, text, tokens in _pooled(head["id"], inputs, state):
         prompt_tokens += tokens
         probability = score(state.command.model, "", text)
         data.append({"index": index, "label": "LABEL_0", "probs": [probability], "num_classes": 1})
@@ -37,12 +56,12 @@ async def classify(request: Request, state: ServerState) -> Answer:
 
 
 async def _vectors(
-    request: Request, body: dict[str, Any], state: ServerState, *, prefix: str, kind: str, key: str
+    head: dict[str, Any], inputs: list[Any], body: dict[str, Any], state: ServerState, *, kind: str, key: str
 ) -> Answer:
-    head, data, prompt_tokens = _head(request, body, state, prefix), [], 0
-    async for index, text, tokens in _pooled(head["id"], _inputs(body), state):
+    data, prompt_tokens = [], 0
+    async for index, text, tokens in _pooled(head["id"], inputs, state):
         prompt_tokens += tokens
-        vector = unit_vector(state.command.model, text)
+        vector = _vector(text, state)
         packed = struct.pack(f"<{len(vector)}f", *vector)
         encoded = base64.b64encode(packed).decode() if body.get("encoding_format") == "base64" else vector
         data.append({"index": index, "object": kind, key: encoded})
@@ -55,10 +74,19 @@ def _head(request: Request, body: dict[str, Any], state: ServerState, prefix: st
     return {"id": make_id(request, prefix), "object": "list", "created": now(), "model": model}
 
 
-def _inputs(body: dict[str, Any]) -> list[Any]:
+def _vector(text: str, state: ServerState) -> list[float]:
+    """A model that classifies pools to one number."""
+    if state.settings.task is Task.CLASSIFY:
+        return [score(state.command.model, "", text)]
+    return unit_vector(state.command.model, text)
+
+
+def _inputs(body: dict[str, Any], fields: Sequence[str]) -> list[Any]:
     if body.get("messages"):
         return [render_chat(body["messages"])]
-    asked = required(body, "input")
+    asked = body.get("input")
+    if asked is None:
+        raise missing(body, *fields)
     several = isinstance(asked, list) and bool(asked) and not isinstance(asked[0], int)
     return asked if several else [asked]
 

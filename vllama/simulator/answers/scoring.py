@@ -6,12 +6,23 @@ from vllama.simulator.answers.generation import make_id, usage
 from vllama.simulator.answers.pooling import pool
 from vllama.simulator.server_state import ServerState, now
 from vllama.simulator.text import score
-from vllama.simulator.web import Answer, Request, answer_json, bad_value, read_json, required
+from vllama.simulator.web import Answer, Request, answer_json, missing, read_json, refused, require
+
+# Any of these two make a question; vLLM names them in this order when none is there.
+_PAIRS = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
 
 
 async def rerank(request: Request, state: ServerState) -> Answer:
-    body = read_json(request)
-    query, documents = required(body, "query"), [_text(document) for document in required(body, "documents")]
+    return await answer_rerank(read_json(request), request, state)
+
+
+async def score_pairs(request: Request, state: ServerState) -> Answer:
+    return await answer_scores(read_json(request), request, state)
+
+
+async def answer_rerank(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
+    require(body, "query", "documents")
+    query, documents = body["query"], [_text(document) for document in body["documents"]]
     model = state.check_model(body.get("model"), generates=False)
     state.check_capacity()
     request_id = make_id(request, "score")
@@ -26,15 +37,14 @@ async def rerank(request: Request, state: ServerState) -> Answer:
     return answer_json({"id": request_id, "model": model, "usage": counted, "results": top})
 
 
-async def score_pairs(request: Request, state: ServerState) -> Answer:
-    body = read_json(request)
-    older = "text_1" in body
-    left, right = (
-        _texts(required(body, name)) for name in (("text_1", "text_2") if older else ("queries", "documents"))
-    )
+async def answer_scores(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
+    pair = next((pair for pair in _PAIRS if body.keys() >= set(pair)), None)
+    if pair is None:
+        raise missing(body, *(name for pair in _PAIRS for name in pair))
+    left, right = (_texts(body[name]) for name in pair)
     model = state.check_model(body.get("model"), generates=False)
     if len(left) not in {1, len(right)}:
-        raise bad_value("Input lengths must be either 1:1, 1:N or N:N", "queries", len(left))
+        raise refused("Input lengths must be either 1:1, 1:N or N:N")
     state.check_capacity()
     request_id = make_id(request, "score")
     pairs = list(zip(left * len(right) if len(left) == 1 else left, right, strict=True))

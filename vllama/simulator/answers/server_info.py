@@ -4,7 +4,7 @@ import time
 import uuid
 
 from vllama.simulator.server_state import ServerState, now
-from vllama.simulator.web import Answer, Request, answer_json
+from vllama.simulator.web import Answer, ApiError, Request, answer_json
 
 
 async def health(_request: Request, state: ServerState) -> Answer:
@@ -22,7 +22,7 @@ async def server_load(_request: Request, state: ServerState) -> Answer:
 
 
 async def models(_request: Request, state: ServerState) -> Answer:
-    cards = [
+    cards: list[dict[str, object]] = [
         {
             "id": name,
             "object": "model",
@@ -35,7 +35,33 @@ async def models(_request: Request, state: ServerState) -> Answer:
         }
         for name in state.command.served_model_names
     ]
+    cards += [
+        {
+            "id": name,
+            "object": "model",
+            "created": now(),
+            "owned_by": "vllm",
+            "root": path,
+            "parent": state.first_name,
+            "max_model_len": None,
+            "permission": [_permission()],
+        }
+        for name, path in state.command.lora_modules.items()
+    ]
     return answer_json({"object": "list", "data": cards})
+
+
+async def kv_event_sources(_request: Request, _state: ServerState) -> Answer:
+    return answer_json({})
+
+
+async def is_scaling_elastic_ep(_request: Request, _state: ServerState) -> Answer:
+    return answer_json({"is_scaling_elastic_ep": False})
+
+
+async def not_simulated(request: Request, _state: ServerState) -> Answer:
+    """A route that vLLM has, so that it exists here too; what it does, nobody here needed yet."""
+    raise ApiError(501, f"The simulator does not answer {request.path}.", type_="NotImplementedError")
 
 
 def _permission() -> dict[str, object]:

@@ -1,0 +1,83 @@
+"""How long one plan takes, by size: a third of the devices' worth of engines, some waiting, some idle, some asleep."""
+
+import argparse
+import json
+import random
+import time
+
+from vllama.domain.demand import Demand
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import Asleep, Awake, Device, EngineObservation, Footprint, Node, Snapshot
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.units import GIB
+from vllama.planner import plan
+from vllama.planner.check import check
+
+SIZES = {"50x8": (50, 1, 8, 5), "500x8": (500, 1, 8, 20), "1000x512": (1000, 64, 8, 50)}
+
+
+def cluster(models: int, nodes: int, devices: int, waiting: int, dice: random.Random) -> tuple[DesiredState, Snapshot]:
+    """Every device of 80 GiB holds two engines awake and two asleep; `waiting` models that do not run are wanted."""
+    specs = {f"org/m{i}": ModelSpec(model=f"org/m{i}", memory_bytes=dice.randint(10, 38) * GIB) for i in range(models)}
+    names = list(specs)
+    engines, demand, used = [], {}, {}
+    for slot in range(min(4 * nodes * devices, models - waiting)):
+        model = names[slot]
+        node, device = f"n{slot // 4 // devices}", slot // 4 % devices
+        awake = slot % 4 < 2
+        state = Awake(ready_at=0) if awake else Asleep(level=SleepLevel.WEIGHTS_OFFLOADED)
+        holds = specs[model].memory_bytes if awake else GIB
+        used[node, device] = used.get((node, device), 0) + holds
+        engines.append(EngineObservation(
+            engine_id=f"e{slot}", model=model, spec_hash=specs[model].spec_hash, node=node, devices=(device,),
+            memory_bytes=specs[model].memory_bytes, state=state, started_at=0, measured_bytes=holds,
+        ))  # fmt: skip
+        demand[model] = Demand(in_flight=dice.choice([0, 0, 1]), last_used_at=dice.uniform(0, 900))
+    for i in range(waiting):
+        demand[names[-1 - i]] = Demand(waiting=3, oldest_waiting_at=990 + i * 0.1)
+    footprint = {
+        m: Footprint(awake_bytes=s.memory_bytes, asleep_bytes=GIB, weights_bytes=5 * GIB) for m, s in specs.items()
+    }
+    snapshot = Snapshot(
+        taken_at=1000, engines=tuple(engines), footprints=footprint,
+        nodes=tuple(
+            Node(
+                name=f"n{n}", host_budget_bytes=512 * GIB, sleep_frees_memory=True,
+                devices=tuple(Device(index=d, name="x", total_bytes=80 * GIB, used_bytes=used.get((f"n{n}", d), 0)) for d in range(devices)),
+            )
+            for n in range(nodes)
+        ),
+    )  # fmt: skip
+    return DesiredState(generation=1, models=specs, demand=demand), snapshot
+
+
+def timed(times: int, do) -> dict[str, float]:
+    taken = []
+    for _ in range(times):
+        began = time.process_time()  # of this process: the machine may be shared
+        do()
+        taken.append((time.process_time() - began) * 1e3)
+    taken.sort()
+    return {"p50_ms": round(taken[times // 2], 2), "p99_ms": round(taken[int(times * 0.99)], 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=200)
+    options = parser.parse_args()
+    dice = random.Random(1)
+    result = {}
+    for name, size in SIZES.items():
+        desired, snapshot = cluster(*size, dice)
+        times = options.times if size[1] == 1 else max(20, options.times // 10)
+        decided = plan(desired, snapshot, 1000.0)
+        result[name] = {
+            "plan": timed(times, lambda d=desired, s=snapshot: plan(d, s, 1000.0)),
+            "check": timed(times, lambda d=desired, s=snapshot, p=decided: check(d, s, 1000.0, p)),
+            "actions": sum(1 for _ in decided.actions),
+        }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

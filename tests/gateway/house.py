@@ -1,0 +1,156 @@
+"""The gateway, served by a real uvicorn, before a real upstream, with the real board and a Control of plain lists."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+import uvloop
+
+from tests.gateway.upstream import Upstream, upstream
+from tests.waiting import async_wait_until
+from vllama.controller.board import Board
+from vllama.controller.control import Condition, Unresolved
+from vllama.controller.demand import Endpoint
+from vllama.domain.decision import Plan
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.status import ModelStatus, Phase
+from vllama.gateway.app import MAX_BODY_BYTES, create_app
+
+T = TypeVar("T")
+MODEL = "org/Tiny-1B"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates take longer to read than most tests here
+SPEC = ModelSpec(model=MODEL, aliases=("tiny", "small one"))
+CHAT = "/v1/chat/completions"
+
+
+@dataclass
+class ListedControl:
+    """What the gateway may ask of a controller, from lists; what was asked of it is written down."""
+
+    specs: list[ModelSpec]
+    board: Board = field(default_factory=lambda: Board(clock=time.monotonic, bell=lambda: None))
+    wrong: list[Condition] = field(default_factory=list)
+    plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def resolve(self, name: str) -> ModelSpec | Unresolved:
+        for spec in self.specs:
+            if name == spec.model or name in spec.aliases:
+                return spec
+        return Unresolved(name=name, ambiguous=False, candidates=(MODEL,))
+
+    def statuses(self) -> Sequence[ModelStatus]:
+        return [
+            ModelStatus(
+                model=spec.model,
+                phase=Phase.READY if self.board.is_open(spec.model) else Phase.STOPPED,
+                reason="NotWanted",
+                message="as the list says",
+                declared=True,
+                aliases=spec.aliases,
+            )
+            for spec in self.specs
+        ]
+
+    def conditions(self) -> Sequence[Condition]:
+        return [Condition(type="LoopRuns", ok=True, reason="Passed", message="just now"), *self.wrong]
+
+    def plans(self, *, settle: bool) -> Sequence[Plan]:
+        return [self.plan, self.plan] if settle else [self.plan]
+
+    def start(self, model: str) -> None:
+        self.asked.append(("start", model))
+
+    def stop(self, model: str) -> None:
+        self.asked.append(("stop", model))
+
+    def sleep(self, model: str, level: SleepLevel | None) -> None:
+        self.asked.append(("sleep", model, level))
+
+
+@dataclass
+class House:
+    control: ListedControl
+    upstream: Upstream
+    http: httpx.AsyncClient
+    port: int
+
+    def open(self, *, served: str = MODEL, max_concurrency: int | None = None) -> None:
+        endpoint = Endpoint(engine_id="e1", host="127.0.0.1", port=self.upstream.port, served_name=served)
+        self.control.board.open(MODEL, endpoint, max_concurrency=max_concurrency)
+
+    @property
+    def in_flight(self) -> int:
+        return self.control.board.demand()[MODEL].in_flight
+
+    @property
+    def waiting(self) -> int:
+        demand = self.control.board.demand().get(MODEL)
+        return demand.waiting if demand is not None else 0
+
+    async def chat(self, body: object = None, **kwargs: Any) -> httpx.Response:
+        return await self.http.post(CHAT, json={"model": MODEL} if body is None else body, **kwargs)
+
+    async def raw(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection of its own, with `request` written to it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        await writer.drain()
+        return reader, writer
+
+
+def post(body: bytes, *, target: str = CHAT, headers: str = "connection: close\r\n") -> bytes:
+    return f"POST {target} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def until(condition: Callable[[], T], what: str = "it") -> T:
+    async def asked() -> T:
+        return condition()
+
+    return await async_wait_until(asked, what=what)
+
+
+def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, max_body: int = MAX_BODY_BYTES) -> None:
+    """Runs `test` in a house whose models are `specs`; afterwards nothing may wait or be in flight."""
+
+    async def run() -> None:
+        async with house(*specs, max_body=max_body) as here:
+            await test(here)
+            for model, demand in here.control.board.demand().items():
+                await until(lambda m=model: here.control.board.demand()[m].in_flight == 0, f"{model} in flight")
+                assert demand.waiting == 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that uvicorn takes
+        runner.run(run())
+
+
+@asynccontextmanager
+async def house(*specs: ModelSpec, max_body: int = MAX_BODY_BYTES) -> AsyncIterator[House]:
+    control = ListedControl(specs=list(specs) or [SPEC])
+    app = create_app(control, version="1.2.3", max_body_bytes=max_body)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        async with upstream() as up:
+            await server.startup(sockets=[listening])
+            base_url = f"http://127.0.0.1:{port}"
+            try:
+                async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=NO_TLS) as http:
+                    yield House(control, up, http, port)
+                await until(lambda: not server.server_state.connections, "every client away")
+            finally:
+                await server.shutdown(sockets=[listening])

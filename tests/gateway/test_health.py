@@ -1,0 +1,40 @@
+import pytest
+
+from tests.gateway.house import House, live
+from vllama.controller.control import Condition
+
+BLIND = Condition(type="DevicesSeen", ok=False, reason="Unreadable", message="NVML: driver not loaded")
+TYPO = Condition(type="ManifestValid", ok=False, reason="Invalid", message="line 3: no such key")
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+@pytest.mark.parametrize(
+    ("wrong", "status", "word"),
+    [([], 200, "ok"), ([BLIND], 503, "unavailable"), ([TYPO], 200, "degraded"), ([TYPO, BLIND], 503, "unavailable")],
+)
+def test_health_is_what_the_conditions_say(path: str, wrong: list[Condition], status: int, word: str) -> None:
+    async def test(here: House) -> None:
+        here.control.wrong = wrong
+        answer = await here.http.get(path)
+        assert (answer.status_code, answer.json()["status"], answer.json()["models"]) == (status, word, 1)
+        shown = {one["type"]: one["message"] for one in answer.json()["conditions"]}
+        assert all(shown[condition.type] == condition.message for condition in wrong)
+        assert (await here.http.head(path)).status_code == status
+
+    live(test)
+
+
+def test_alive_whatever_the_conditions_say() -> None:
+    async def test(here: House) -> None:
+        here.control.wrong = [BLIND]
+        assert (await here.http.get("/livez")).json() == {"status": "ok"}
+
+    live(test)
+
+
+def test_the_root_says_who_this_is() -> None:
+    async def test(here: House) -> None:
+        assert (await here.http.get("/")).json() == {"name": "vllama", "version": "1.2.3", "models": 1}
+        assert (await here.http.head("/")).status_code == 200
+
+    live(test)

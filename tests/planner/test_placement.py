@@ -1,0 +1,114 @@
+"""Where models go, and who can go nowhere."""
+
+from tests.planner.cluster import Cluster
+from vllama.domain.observed import Loading
+from vllama.domain.reason import Reason
+from vllama.domain.spec import LaunchSpec
+
+
+def devices_of(cluster: Cluster, name: str) -> tuple[int, ...]:
+    return cluster.plan().actions[name].devices
+
+
+def test_the_emptiest_device_is_taken():
+    assert devices_of(Cluster((8.0, 16.0, 8.0)).model("a").waits("a"), "a") == (1,)
+
+
+def test_between_equals_the_lowest_index():
+    assert devices_of(Cluster((8.0, 8.0)).model("a").waits("a"), "a") == (0,)
+
+
+def test_a_free_device_before_one_with_a_victim():
+    cluster = Cluster((16.0, 8.0)).model("big", 12.0).model("a", 6.0).engine("big", 0).waits("a")
+    assert devices_of(cluster, "a") == (1,)
+
+
+def test_of_two_full_devices_the_one_with_the_least_recently_used_victim():
+    cluster = Cluster((8.0, 8.0)).model("new", 6.0).model("old", 6.0).model("a", 6.0)
+    cluster.engine("new", 0, unused=10).engine("old", 1, unused=900).waits("a")
+    assert cluster.plan().does == {"old": "Sleep 1"}
+
+
+def test_an_idle_victim_at_hand_before_one_behind_a_load():
+    cluster = Cluster((12.0, 8.0)).model("x", 6.0).model("v", 6.0).model("w", 6.0).model("a", 6.0)
+    cluster.engine("x", 0, state=Loading(progress_at=9_999.0)).engine("v", 0, unused=900).engine("w", 1, unused=10)
+    assert cluster.waits("a").plan().does == {"w": "Sleep 1"}
+
+
+def test_only_the_devices_it_names():
+    assert devices_of(Cluster((8.0, 8.0, 8.0)).model("a", devices=(2,)).waits("a"), "a") == (2,)
+
+
+def test_the_share_is_of_the_smallest_of_its_devices():
+    cluster = Cluster((8.0, 16.0))
+    share = LaunchSpec(settings=(("gpu_memory_utilization", 0.5),))
+    start = cluster.model("a", None, device_count=2, launch=share).waits("a").plan().actions["a"]
+    assert start.memory_bytes == 4 << 30
+    assert start.gpu_memory_utilization == 0.5
+
+
+def test_a_model_that_can_never_fit_is_refused_with_the_sum():
+    answer = Cluster((8.0,), reserve=0.5).model("a", 9.0).waits("a").plan()
+    assert answer["a"].reason is Reason.CANNOT_FIT
+    assert answer["a"].refused
+    assert answer["a"].message == "Needs 9.0 GiB; gpu0 has 8.0 GiB - 512.0 MiB reserve = 7.5 GiB."
+
+
+def test_what_pinned_models_hold_is_part_of_the_sum():
+    answer = Cluster().model("fix", 3.0, pin=True).model("a", 6.0).engine("fix").waits("a").plan()
+    assert answer["a"].message == "Needs 6.0 GiB; gpu0 has 8.0 GiB - 3.0 GiB of pinned fix = 5.0 GiB."
+
+
+def test_a_pair_needs_two_such_devices():
+    answer = Cluster((8.0, 4.0)).model("a", 6.0, device_count=2).waits("a").plan()
+    assert answer["a"].refused
+    assert "2 such devices are needed" in answer["a"].message
+
+
+def test_a_share_of_two_unequal_devices_may_fit_though_it_would_not_fit_the_larger_alone():
+    """0.9 of 24 GiB is not there beside the pinned one, 0.9 of 8 GiB is."""
+    cluster = Cluster((8.0, 24.0)).model("fix", 10.0, pin=True).engine("fix", 1)
+    share = LaunchSpec(settings=(("gpu_memory_utilization", 0.9),))
+    assert cluster.model("a", None, device_count=2, launch=share).waits("a").plan().does == {"a": "Start"}
+
+
+def test_a_device_that_is_not_there_is_named():
+    answer = Cluster().model("a", devices=(0, 3), device_count=2).waits("a").plan()
+    assert answer["a"].reason is Reason.NO_SUCH_DEVICE
+    assert answer["a"].message == "Needs 2 of devices 0, 3; here has gpu0."
+
+
+def test_where_memory_is_unknown_nothing_starts():
+    answer = Cluster(unknown={0}).model("a").waits("a").plan()
+    assert answer.does == {}
+    assert answer["a"].reason is Reason.DEVICE_UNKNOWN
+    assert not answer["a"].refused
+
+
+def test_a_known_device_is_taken_before_an_unknown_one():
+    assert devices_of(Cluster((8.0, 8.0), unknown={0}).model("a").waits("a"), "a") == (1,)
+
+
+def test_what_other_programs_hold_is_not_given_away_and_not_for_ever():
+    answer = Cluster(foreign={0: 5.0}).model("a", 6.0).waits("a").plan()
+    assert answer.does == {}
+    assert not answer["a"].refused
+    assert "5.0 GiB held by other programs" in answer["a"].message
+
+
+def test_victims_are_counted_with_what_other_programs_hold():
+    cluster = Cluster(foreign={0: 2.0}).model("v", 3.0).model("a", 5.8).engine("v").waits("a")
+    assert cluster.plan().does == {"v": "Stop"}
+
+
+def test_the_reserve_stays_free():
+    assert Cluster(reserve=0.5).model("a", 7.5).waits("a").plan().does == {"a": "Start"}
+    assert Cluster(reserve=0.5).model("a", 7.6).waits("a").plan().does == {}
+
+
+def test_what_is_being_loaded_is_not_taken_for_other_programs():
+    """Half of `x` is in memory already: it is not charged a second time as foreign."""
+    cluster = Cluster((16.0,)).model("x", 8.0).model("a", 6.0)
+    cluster.engine("x", state=Loading(progress_at=9_999.0), measured_bytes=1 << 30)
+    answer = cluster.waits("a").plan()
+    assert answer["a"].reason is Reason.DEVICE_BUSY

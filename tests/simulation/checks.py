@@ -1,0 +1,100 @@
+"""What must not happen on a machine, each found at the moment at which it happens, from the machine's own truth."""
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.engines import Engine, Stage
+from vllama.domain.units import MIB, format_bytes
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import Machine
+
+ROUNDING_BYTES = 2 * MIB
+
+
+def before_start(machine: "Machine", engine: Engine) -> None:
+    """No second engine of a model, and what all may come to hold fits, as far as could be known."""
+    for other in machine.engines.values():
+        if other.model == engine.model and other.stage is not Stage.GONE:
+            machine.story.wrong("two engines of one model", f"{engine} starts while {other} is {other.stage.value}")
+    _fits(machine, engine, "start")
+
+
+def before_wake(machine: "Machine", engine: Engine) -> None:
+    if engine.stage is not Stage.ASLEEP and engine.excuse is None and engine.operated_by == machine.now_managed_by:
+        machine.story.wrong("wrong stage", f"wake of {engine}, which is {engine.stage.value}")
+    _fits(machine, engine, "wake")
+
+
+def _fits(machine: "Machine", engine: Engine, what: str) -> None:
+    for index in engine.devices:
+        gpu = machine.gpus[index]
+        told = [reading.get(index) for reading in machine.known_foreign]
+        known = [foreign for foreign in told if foreign is not None]
+        if not known:
+            machine.story.wrong("unknown memory", f"{what} of {engine} on gpu{index}, which could not be read")
+            return
+        others = [other for other in machine.on_device(index) if other is not engine]
+        planned = max(engine.planned, engine.held) + sum(other.may_hold() for other in others)
+        limit = gpu.total - machine.reserve
+        if planned + min(known) > limit + ROUNDING_BYTES:
+            holds = ", ".join(f"{other} {other.stage.value} {format_bytes(other.may_hold())}" for other in others)
+            machine.story.wrong(
+                "oversubscribed",
+                f"{what} of {engine} ({format_bytes(engine.planned)}) on gpu{index}: with {holds or 'nobody'} and "
+                f"{format_bytes(min(known))} of others that is {format_bytes(planned + min(known))} of "
+                f"{format_bytes(limit)}",
+            )
+
+
+def before_operation(machine: "Machine", engine: Engine, operation: str) -> None:
+    """One at a time on a device; those that a manager began which is dead by now are nobody's fault.
+
+    When everything ends, it all ends at once: nobody is left to be disturbed by it.
+    """
+    if machine.ending:
+        return
+    for other in machine.engines.values():
+        if other is engine or other.operation is None or not engine.shares_a_device(other):
+            continue
+        if other.operated_by == machine.now_managed_by:
+            machine.story.wrong(
+                "two operations on a device", f"{operation} of {engine} while the {other.operation} of {other} goes on"
+            )
+
+
+def before_sleep(machine: "Machine", engine: Engine) -> None:
+    if engine.stage is not Stage.AWAKE and engine.excuse is None and engine.operated_by == machine.now_managed_by:
+        machine.story.wrong("wrong stage", f"sleep of {engine}, which is {engine.stage.value}")
+    if engine.running and engine.excuse is None:
+        machine.story.wrong("slept while busy", f"{engine} is put to sleep with {len(engine.running)} requests running")
+
+
+def before_stop(machine: "Machine", engine: Engine) -> None:
+    if engine.running and engine.alive and not machine.may_cut(engine):
+        machine.story.wrong("cut", f"{engine} is stopped with {len(engine.running)} requests running")
+
+
+def before_request(machine: "Machine", engine: Engine) -> None:
+    if engine.stage is not Stage.AWAKE and engine.excuse is None:
+        machine.story.wrong("granted too early", f"a request reaches {engine}, which is {engine.stage.value}")
+    if engine.discarded:
+        machine.story.wrong("garbage", f"a request reaches {engine}, whose weights are gone")
+
+
+def out_of_memory(machine: "Machine", engine: Engine, foreign_before: dict[int, int], when: str) -> None:
+    """It did not fit: somebody else must have come after it was decided, or a fault is behind it."""
+    for index in engine.devices:
+        told = [reading.get(index) for reading in machine.known_foreign]
+        known = min(min((f for f in told if f is not None), default=0), foreign_before[index])
+        others = [other for other in machine.on_device(index) if other is not engine]
+        if machine.gpus[index].foreign > known or any(other.excuse for other in others) or engine.excuse:
+            return
+    machine.story.wrong("out of memory", f"{when} of {engine} does not fit, and nobody else came")
+
+
+def host_memory(machine: "Machine") -> None:
+    """Copies of sleepers that this manager put to sleep fit into what the host gives for them."""
+    budget = machine.host_budget
+    pinned = sum(e.pinned_host for e in machine.engines.values() if e.stage is not Stage.GONE)
+    if pinned > budget + ROUNDING_BYTES:
+        machine.story.wrong("host oversubscribed", f"{format_bytes(pinned)} of copies, {format_bytes(budget)} allowed")

@@ -1,0 +1,73 @@
+"""What kind of world is simulated: how many devices, how tight, how busy, how unlucky. All random draws are of these."""
+
+from dataclasses import dataclass, field
+
+from vllama.domain.units import GIB, MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRates:
+    """`every_s`: mean seconds between accidents that strike by themselves; None: none. The rest are chances per
+    operation, or weights among accidents."""
+
+    every_s: float | None = None
+    spawn: float = 0.0
+    load: float = 0.0  # exits, hangs, runs out of memory, or never answers
+    sleep: float = 0.0  # frees nothing, hangs, fails, exits, lies
+    wake: float = 0.0
+    stop: float = 0.0  # ignores SIGTERM; survives SIGKILL for a while
+    probe: float = 0.0  # one question without an answer
+    foreign: float = 1.0  # weight among accidents, as below
+    crash: float = 1.0
+    reading: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Means are of exponential distributions. `pressure`: sum of what models need, in device memories."""
+
+    name: str
+    devices: int = 2
+    device_bytes: int = 24 * GIB
+    reserve_bytes: int = 512 * MIB
+    models: int = 6
+    smallest_bytes: int = 4 * GIB
+    largest_bytes: int = 14 * GIB
+    parallel: float = 0.0  # share of models on two devices
+    pinned: int = 0
+    too_large: int = 0  # models that can never fit
+    host_budget_bytes: int = 48 * GIB
+    sleep_frees_memory: bool = True
+    measured_visible: float = 0.7  # chance that the driver tells per process
+    arrivals_every_s: float = 0.5
+    zipf: float = 1.0
+    bursty: float = 0.3  # chance that the next quarter of an hour is a burst, a round robin or a silence
+    duration_s: float = 4.0
+    longest_s: float = 60.0
+    impatient: float = 0.15
+    operators_every_s: float | None = None
+    edits_every_s: float | None = None
+    restarts_every_s: float | None = None
+    load_s: tuple[float, float] = (4.0, 25.0)
+    faults: FaultRates = field(default_factory=FaultRates)
+
+
+_ACCIDENTS = FaultRates(every_s=90.0, spawn=0.02, load=0.05, sleep=0.04, wake=0.04, stop=0.08, probe=0.002)
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(name="calm", operators_every_s=400.0),
+        Profile(name="faulty", operators_every_s=300.0, edits_every_s=400.0, faults=_ACCIDENTS),
+        Profile(name="tight", devices=1, models=5, smallest_bytes=10 * GIB, largest_bytes=22 * GIB, duration_s=6.0,
+                arrivals_every_s=1.0, host_budget_bytes=16 * GIB, too_large=1, operators_every_s=500.0),
+        Profile(name="many", devices=2, models=30, smallest_bytes=3 * GIB, largest_bytes=12 * GIB, duration_s=3.0,
+                host_budget_bytes=96 * GIB, edits_every_s=600.0, pinned=1),
+        Profile(name="parallel", devices=4, models=8, parallel=0.5, smallest_bytes=6 * GIB, largest_bytes=20 * GIB,
+                operators_every_s=600.0, faults=FaultRates(every_s=400.0, load=0.02, sleep=0.02, wake=0.02)),
+        Profile(name="restarts", models=7, restarts_every_s=150.0, edits_every_s=500.0, operators_every_s=300.0,
+                faults=FaultRates(every_s=300.0, stop=0.05, sleep=0.01, wake=0.01)),
+        Profile(name="cpu", devices=1, device_bytes=64 * GIB, models=6, sleep_frees_memory=False,
+                smallest_bytes=8 * GIB, largest_bytes=30 * GIB, edits_every_s=900.0),
+    )
+}  # fmt: skip
