@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check test-real bench clean
+.PHONY: demo test check test-real bench mutants simulate-long clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -19,7 +19,7 @@ check: $(STAMP)
 
 test-real: $(STAMP)
 	bash tests/real/install.sh
-	$(PY) -m pytest -q -m real tests/real
+	$(PY) -m pytest -q -m real tests/real tests/contract
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,6 +36,14 @@ $(STAMP): pyproject.toml | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+# Offline: the mutation score of the planner (hours; SAMPLE=100 for an estimate).
+mutants: $(STAMP)
+	$(PY) -m tests.simulation.mutants --score $(if $(SAMPLE),--sample $(SAMPLE))
+
+# Offline: hours of simulated life.
+simulate-long: $(STAMP)
+	$(PY) -m tests.simulation.run --events 10000000 --jobs 2
 
 bench: $(STAMP)
 	$(PY) -m tests.bench.planner

@@ -28,7 +28,7 @@ def bare_engine(times: int) -> tuple[list[float], list[float]]:
     """(exec to first /health 200, one /wake_up) in ms, by hand."""
     starts, wakes = [], []
     for _ in range(times):
-        port = free_port(range(42500, 42600), (), after=42500)
+        port = free_port(range(42500, 42600), (), after=42500).number
         began = time.perf_counter()
         engine = subprocess.Popen(
             [sys.executable, "-m", "vllama.simulator.engine", "serve", "org/m0", "--port", str(port),

@@ -35,20 +35,21 @@ def cluster(models: int, nodes: int, devices: int, waiting: int, dice: random.Ra
         demand[model] = Demand(in_flight=dice.choice([0, 0, 1]), last_used_at=dice.uniform(0, 900))
     for i in range(waiting):
         demand[names[-1 - i]] = Demand(waiting=3, oldest_waiting_at=990 + i * 0.1)
-    footprint = {
-        m: Footprint(awake_bytes=s.memory_bytes, asleep_bytes=GIB, weights_bytes=5 * GIB) for m, s in specs.items()
+    footprints = {
+        model: Footprint(awake_bytes=spec.memory_bytes, asleep_bytes=GIB, weights_bytes=5 * GIB)
+        for model, spec in specs.items()
     }
-    snapshot = Snapshot(
-        taken_at=1000, engines=tuple(engines), footprints=footprint,
-        nodes=tuple(
-            Node(
-                name=f"n{n}", host_budget_bytes=512 * GIB, sleep_frees_memory=True,
-                devices=tuple(Device(index=d, name="x", total_bytes=80 * GIB, used_bytes=used.get((f"n{n}", d), 0)) for d in range(devices)),
-            )
-            for n in range(nodes)
-        ),
-    )  # fmt: skip
+    machines = tuple(machine(f"n{n}", devices, used) for n in range(nodes))
+    snapshot = Snapshot(taken_at=1000, engines=tuple(engines), footprints=footprints, nodes=machines)
     return DesiredState(generation=1, models=specs, demand=demand), snapshot
+
+
+def machine(name: str, devices: int, used: dict[tuple[str, int], int]) -> Node:
+    held = [used.get((name, index), 0) for index in range(devices)]
+    return Node(
+        name=name, host_budget_bytes=512 * GIB, sleep_frees_memory=True,
+        devices=tuple(Device(index=i, name="x", total_bytes=80 * GIB, used_bytes=size) for i, size in enumerate(held)),
+    )  # fmt: skip
 
 
 def timed(times: int, do) -> dict[str, float]:

@@ -21,12 +21,15 @@ from vllama.controller.demand import Endpoint
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
-from vllama.gateway.app import MAX_BODY_BYTES, create_app
+from vllama.gateway.app import create_app
+from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.server import DataPath
 
 T = TypeVar("T")
 MODEL = "org/Tiny-1B"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates take longer to read than most tests here
 SPEC = ModelSpec(model=MODEL, aliases=("tiny", "small one"))
+LIMITS = Limits()
 CHAT = "/v1/chat/completions"
 
 
@@ -117,11 +120,11 @@ async def until(condition: Callable[[], T], what: str = "it") -> T:
     return await async_wait_until(asked, what=what)
 
 
-def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, max_body: int = MAX_BODY_BYTES) -> None:
+def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, limits: Limits = LIMITS) -> None:
     """Runs `test` in a house whose models are `specs`; afterwards nothing may wait or be in flight."""
 
     async def run() -> None:
-        async with house(*specs, max_body=max_body) as here:
+        async with house(*specs, limits=limits) as here:
             await test(here)
             for model, demand in here.control.board.demand().items():
                 await until(lambda m=model: here.control.board.demand()[m].in_flight == 0, f"{model} in flight")
@@ -132,11 +135,11 @@ def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, 
 
 
 @asynccontextmanager
-async def house(*specs: ModelSpec, max_body: int = MAX_BODY_BYTES) -> AsyncIterator[House]:
+async def house(*specs: ModelSpec, limits: Limits = LIMITS) -> AsyncIterator[House]:
     control = ListedControl(specs=list(specs) or [SPEC])
-    app = create_app(control, version="1.2.3", max_body_bytes=max_body)
+    data_path = DataPath(control, limits=limits)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        create_app(control, version="1.2.3"), http=data_path.protocol, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()
@@ -154,3 +157,4 @@ async def house(*specs: ModelSpec, max_body: int = MAX_BODY_BYTES) -> AsyncItera
                 await until(lambda: not server.server_state.connections, "every client away")
             finally:
                 await server.shutdown(sockets=[listening])
+                data_path.close()

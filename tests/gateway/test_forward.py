@@ -9,6 +9,7 @@ import pytest
 
 from tests.gateway.house import CHAT, MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange, echo
+from vllama.gateway.wire.limits import Limits
 
 EVENTS = (
     'data: {"choices":[{"delta":{"content":"héé 🦙"}}]}\n\n: a comment\r\n\r\ndata: {"x": 1.10}\n\ndata: [DONE]\n\n'
@@ -194,7 +195,7 @@ def test_a_body_over_the_limit_is_refused(headers: str, body: bytes) -> None:
         assert b'"code":"body_too_large"' in answer
         assert here.upstream.exchanges == []
 
-    live(test, max_body=1000)
+    live(test, limits=Limits(body_bytes=1000))
 
 
 def test_an_engine_that_is_not_there_is_a_502() -> None:

@@ -142,13 +142,15 @@ class Cluster:
         return Answer.of(desired, snapshot, self.now + after)
 
     def settle(self) -> list["Answer"]:
-        """Plan after plan, each carried out at once, until one has nothing to do."""
+        """The plans that act, each carried out at once, and the last one, after which nothing changes."""
         (desired, snapshot), answers = self.states(), []
-        while len(answers) < 50:
-            answers.append(Answer.of(desired, snapshot, self.now))
-            if not answers[-1].actions:
-                return answers
-            desired, snapshot = apply(answers[-1].plan, desired, snapshot, self.now)
+        for _ in range(50):
+            answer = Answer.of(desired, snapshot, self.now)
+            then = apply(answer.plan, desired, snapshot, self.now)
+            if then == (desired, snapshot):
+                return [*answers, answer]
+            answers += [answer] if answer.actions else []
+            desired, snapshot = then
         raise AssertionError("never at rest")
 
 

@@ -197,7 +197,7 @@ def test_a_waiter_that_needs_a_sleeper_gone_is_not_stopped_by_its_being_waited_f
 
 
 def test_a_sleeper_that_is_to_make_room_for_an_earlier_waiter_does_not_wake_first():
-    cluster = Cluster((12.0,), residue=1.0).model("a", 6.0).model("s", 3.0).model("c", 11.5)
+    cluster = Cluster((12.0,), residue=1.0).model("a", 6.0).model("s", 1.5).model("c", 11.4)
     cluster.busy("a").asleep("s").waits("c", since=9).waits("s", since=3)
     answer = cluster.plan()
     assert answer.does == {}

@@ -80,3 +80,10 @@ def test_settling_stops_at_its_limit():
     desired, snapshot = cluster.states()
     assert len(settle(desired, snapshot, NOW, limit=2)) == 2
     assert len(settle(desired, snapshot, NOW)) == 6
+
+
+def test_settling_goes_on_when_only_the_end_of_an_operators_start_lets_others_act():
+    """`a` is ready and protected by its `start` until that is over; then it makes room."""
+    cluster = Cluster().model("a", 6.0).model("c", 6.0).engine("a").orders("a", WantReady(at=NOW - 9)).waits("c")
+    desired, snapshot = cluster.states()
+    assert [len(list(made.actions)) for made in settle(desired, snapshot, NOW)] == [1, 1, 0]

@@ -17,7 +17,7 @@ from vllama.planner.project import apply, settle
 from vllama.planner.view import View
 from vllama.planner.wanted import wanted_models
 
-MANY, SOME = settings(max_examples=300), settings(max_examples=150)
+MANY, SOME = settings(max_examples=200), settings(max_examples=100)
 STATES = st.one_of(any_state(), sane_state())
 
 
@@ -31,14 +31,14 @@ def gist(made: Plan) -> list[tuple]:
 
 
 def steps(situation: Situation, limit: int = 60) -> list[tuple[Situation, Plan]]:
-    """Each state on the way to rest, with its plan; the last plan has no action."""
+    """Each state on the way to rest, with its plan; after the last one nothing changes."""
     walked = []
     while len(walked) < limit:
         made = plan_of(situation)
         walked.append((situation, made))
-        if not any(made.actions):
-            return walked
         desired, snapshot = apply(made, situation.desired, situation.snapshot, situation.now)
+        if (desired, snapshot) == (situation.desired, situation.snapshot):
+            return walked
         situation = Situation(desired=desired, snapshot=snapshot, now=situation.now)
     raise AssertionError(f"no rest after {limit} plans, the last: {list(walked[-1][1].actions)}")
 
@@ -84,10 +84,8 @@ def test_the_order_of_the_inputs_does_not_matter(situation, random):
 @SOME
 @given(sane_state())
 def test_a_cluster_at_rest_is_left_alone(situation):
-    state, made = steps(situation)[-1]
+    _, made = steps(situation)[-1]
     assert list(made.actions) == []
-    desired, snapshot = apply(made, state.desired, state.snapshot, state.now)
-    assert list(plan(desired, snapshot, state.now).actions) == []
 
 
 @MANY
@@ -96,8 +94,7 @@ def test_when_faults_have_stopped_everybody_is_served_or_told_why_not(situation)
     view = View(desired=situation.desired, snapshot=situation.snapshot, now=situation.now)
     wanted = {want.model for want in wanted_models(view)}
     walked = steps(situation)
-    (before, rest) = walked[-1]
-    desired, snapshot = apply(rest, before.desired, before.snapshot, before.now)
+    desired, snapshot = walked[-1][0].desired, walked[-1][0].snapshot
     refused = {d.model: d for _, made in walked for d in made.decisions if d.refused}
     raised = {a.model for _, made in walked for a in made.actions if isinstance(a, Start | Wake)}
     awake = {engine.model for engine in situation.snapshot.engines if isinstance(engine.state, Awake)}

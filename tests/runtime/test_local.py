@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from vllama.domain.units import GIB
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
+from vllama.runtime.local.ports import claim, free_port
 from vllama.runtime.local.runtime import NODE, LocalRuntime, log_name
 from vllama.runtime.simulated.devices import SimulatedDeviceSource
 from vllama.runtime.simulated.launcher import SimulatorLauncher
@@ -164,12 +164,10 @@ def test_a_port_that_another_program_took_is_not_taken_for_the_engines_own(build
     async def run():
         runtime = build(VLLAMA_SIM_LOAD_S="300")
         engine = await runtime.start("e1", SPEC, START)
-        squatter = subprocess.Popen([sys.executable, "-m", "http.server", "--bind", "127.0.0.2", str(engine.port)])
-        try:
+        with socket.socket() as squatter:  # it is not the engine's own process that listens
+            squatter.bind(("127.0.0.2", engine.port))
+            squatter.listen()
             assert not await runtime.listening("e1")
-        finally:
-            squatter.kill()
-            squatter.wait()
         await runtime.stop("e1", deadline_s=10)
 
     asyncio.run(run())
@@ -194,3 +192,14 @@ def test_logs_of_any_model_name_stay_inside_their_directory():
         assert "/" not in log_name(name)
         assert not log_name(name).startswith(".")
         assert len(log_name(name)) < 120
+
+
+def test_two_managers_that_choose_at_the_same_moment_choose_different_ports():
+    ports = range(42400, 42403)
+    mine = free_port(ports, (), after=0)
+    theirs = free_port(ports, (), after=0)  # no engine has bound anything yet
+    assert mine.number != theirs.number
+    assert claim(mine.number) is None
+    mine.release()
+    assert free_port(ports, (), after=0).number == mine.number
+    theirs.release()

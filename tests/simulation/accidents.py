@@ -15,7 +15,7 @@ async def befall(world: "World", rng: random.Random) -> None:
     rates = world.profile.faults
     if rates.every_s is None:
         return
-    kinds = {_foreign: rates.foreign, _crash: rates.crash, _reading: rates.reading}
+    kinds = {foreign: rates.foreign, crash: rates.crash, reading: rates.reading}
     while True:
         await asyncio.sleep(rng.expovariate(1 / rates.every_s))
         accident = rng.choices(list(kinds), list(kinds.values()))[0]
@@ -24,16 +24,16 @@ async def befall(world: "World", rng: random.Random) -> None:
             world.story.tell("fault", said)
 
 
-def _foreign(world: "World", rng: random.Random) -> str:
+def foreign(world: "World", rng: random.Random) -> str:
     gpu = rng.choice(world.machine.gpus)
     size = int(rng.uniform(0.05, 0.6) * gpu.total)
-    world.machine.set_foreign(gpu.index, gpu.foreign + size)
+    world.machine.setforeign(gpu.index, gpu.foreign + size)
     size = gpu.foreign
-    world.loop.call_later(rng.expovariate(1 / 120.0), world.machine.set_foreign, gpu.index, 0)
+    world.loop.call_later(rng.expovariate(1 / 120.0), world.machine.setforeign, gpu.index, 0)
     return f"others hold {size >> 20} MiB of gpu{gpu.index}"
 
 
-def _crash(world: "World", rng: random.Random) -> str | None:
+def crash(world: "World", rng: random.Random) -> str | None:
     alive = [engine for engine in world.machine.engines.values() if engine.alive and not engine.stopping]
     if not alive:
         return None
@@ -58,7 +58,7 @@ def _lose_core(world: "World", engine: Engine) -> None:
         world.machine.hold(engine, 0)
 
 
-def _reading(world: "World", rng: random.Random) -> str:
+def reading(world: "World", rng: random.Random) -> str:
     runtime, gpu, seconds = world.runtime, rng.choice(world.machine.gpus), rng.uniform(1.0, 30.0)
     match rng.choice(["fails", "is blind", "is slow"]):
         case "fails":
@@ -101,9 +101,10 @@ async def restart(world: "World", rng: random.Random) -> None:
     every_s = world.profile.restarts_every_s
     while every_s is not None:
         await asyncio.sleep(rng.expovariate(1 / every_s))
-        if rng.random() < 0.25:
-            await world.shut_down()
-        else:
-            await world.kill()
-        await asyncio.sleep(rng.uniform(0.1, 5.0))
-        world.boot()
+        async with world.between_managers:
+            if rng.random() < 0.25:
+                await world.shut_down()
+            else:
+                await world.kill()
+            await asyncio.sleep(rng.uniform(0.1, 5.0))
+            world.boot()

@@ -9,7 +9,7 @@ from tests.simulation.profiles import Profile
 from vllama.domain.observed import Footprint
 from vllama.domain.units import GIB, MIB, parse_bytes
 
-BROKEN = ("models: {a: {memory: lots}}\n", "models: [\n", "", "modles: {}\n")
+BROKEN = ("models: {a: {memory: lots}}\n", "models: [\n", "", "models: {a: {memroy: 1GiB}}\n")
 
 
 class Catalogue:
@@ -22,6 +22,7 @@ class Catalogue:
         self.removed: dict[str, dict[str, Any]] = {}
         self.removed_at: dict[str, float] = {}
         self.declared_at: dict[str, float] = {}
+        self.wrong = False  # the file, now
         for number in range(profile.models):
             self._invent(number, too_large=number >= profile.models - profile.too_large)
         for name in list(self.entries)[: profile.pinned]:
@@ -33,7 +34,7 @@ class Catalogue:
         memory = rng.randrange(profile.smallest_bytes // GIB * 2, profile.largest_bytes // GIB * 2 + 1) * GIB // 2
         if too_large:
             memory = profile.device_bytes + GIB
-        entry: dict[str, Any] = {"memory": _gib(memory), "queue_timeout": "6h"}
+        entry: dict[str, Any] = {"memory": _gib(memory), "queue_timeout": "6h", "load_timeout": "60s"}
         if rng.random() < profile.parallel and not too_large:
             entry["tensor_parallel_size"] = 2
         if rng.random() < 0.3:
@@ -45,7 +46,7 @@ class Catalogue:
         if rng.random() < 0.2:
             entry["priority"] = rng.choice([-1, 1, 2])
         if rng.random() < 0.15:
-            entry["max_concurrency"] = rng.choice([1, 2, 8])
+            entry["max_concurrency"] = rng.choice([8, 32])
         if rng.random() < 0.05:
             entry["on_conflict"] = "refuse"
         self.entries[name] = entry
@@ -69,6 +70,7 @@ class Catalogue:
 
     def write(self) -> None:
         policy = {"reserve": f"{self._profile.reserve_bytes // MIB}MiB"}
+        self.wrong = False
         self._path.write_text(json.dumps({"policy": policy, "models": self.entries}, indent=1))
 
     def edit(self, now: float) -> str:
@@ -101,6 +103,7 @@ class Catalogue:
                 self.removed_at.pop(name, None)
                 said = f"{name} brought back"
             case _:
+                self.wrong = True
                 self._path.write_text(rng.choice(BROKEN))
                 return "a file that is wrong"
         self.write()

@@ -28,33 +28,35 @@ def before_wake(machine: "Machine", engine: Engine) -> None:
 def _fits(machine: "Machine", engine: Engine, what: str) -> None:
     for index in engine.devices:
         gpu = machine.gpus[index]
-        told = [reading.get(index) for reading in machine.known_foreign]
-        known = [foreign for foreign in told if foreign is not None]
-        if not known:
+        known = machine.known_foreign.get(index)
+        if known is None:
             machine.story.wrong("unknown memory", f"{what} of {engine} on gpu{index}, which could not be read")
             return
         others = [other for other in machine.on_device(index) if other is not engine]
         planned = max(engine.planned, engine.held) + sum(other.may_hold() for other in others)
-        limit = gpu.total - machine.reserve
-        if planned + min(known) > limit + ROUNDING_BYTES:
+        limit, slack = gpu.total - machine.reserve, 0
+        if not machine.visible:  # what is not used of a plan, or of an estimate, hides what others hold
+            slack = sum(e.planned - e.full + max(0, e.told_residue - e.residue) for e in [engine, *others])
+        if planned + known > limit + slack + ROUNDING_BYTES:
             holds = ", ".join(f"{other} {other.stage.value} {format_bytes(other.may_hold())}" for other in others)
             machine.story.wrong(
                 "oversubscribed",
                 f"{what} of {engine} ({format_bytes(engine.planned)}) on gpu{index}: with {holds or 'nobody'} and "
-                f"{format_bytes(min(known))} of others that is {format_bytes(planned + min(known))} of "
+                f"{format_bytes(known)} of others that is {format_bytes(planned + known)} of "
                 f"{format_bytes(limit)}",
             )
 
 
 def before_operation(machine: "Machine", engine: Engine, operation: str) -> None:
-    """One at a time on a device; those that a manager began which is dead by now are nobody's fault.
+    """One at a time on a device; those that a manager began which is dead by now are nobody's fault,
+    nor are those that hang: they have been given up, and wait for their turn to be cleaned up.
 
     When everything ends, it all ends at once: nobody is left to be disturbed by it.
     """
     if machine.ending:
         return
     for other in machine.engines.values():
-        if other is engine or other.operation is None or not engine.shares_a_device(other):
+        if other is engine or other.operation is None or other.hung or not engine.shares_a_device(other):
             continue
         if other.operated_by == machine.now_managed_by:
             machine.story.wrong(
@@ -81,20 +83,33 @@ def before_request(machine: "Machine", engine: Engine) -> None:
         machine.story.wrong("garbage", f"a request reaches {engine}, whose weights are gone")
 
 
-def out_of_memory(machine: "Machine", engine: Engine, foreign_before: dict[int, int], when: str) -> None:
-    """It did not fit: somebody else must have come after it was decided, or a fault is behind it."""
+def out_of_memory(machine: "Machine", engine: Engine, known: dict[int, int | None], when: str) -> None:
+    """It did not fit: more is there of others than was `known` when it was decided, or a fault is behind it."""
     for index in engine.devices:
-        told = [reading.get(index) for reading in machine.known_foreign]
-        known = min(min((f for f in told if f is not None), default=0), foreign_before[index])
         others = [other for other in machine.on_device(index) if other is not engine]
-        if machine.gpus[index].foreign > known or any(other.excuse for other in others) or engine.excuse:
+        if machine.gpus[index].foreign > (known[index] or 0) or any(other.excuse for other in others) or engine.excuse:
             return
-    machine.story.wrong("out of memory", f"{when} of {engine} does not fit, and nobody else came")
+    where = "; ".join(
+        f"gpu{index}: {', '.join(_holding(other) for other in machine.on_device(index))}, "
+        f"others hold {format_bytes(machine.gpus[index].foreign)}, {format_bytes(machine.free(index))} are free"
+        for index in engine.devices
+    )
+    text = f"{when} of {engine} ({format_bytes(engine.planned)}) does not fit, and nobody else came: {where}"
+    machine.story.wrong("out of memory", text)
 
 
 def host_memory(machine: "Machine") -> None:
-    """Copies of sleepers that this manager put to sleep fit into what the host gives for them."""
+    """Copies fit into what the host gives for them: those that this manager made, and those that sleepers need."""
     budget = machine.host_budget
-    pinned = sum(e.pinned_host for e in machine.engines.values() if e.stage is not Stage.GONE)
+    pinned = sum(
+        engine.pinned_host
+        for engine in machine.engines.values()
+        if engine.stage is Stage.ASLEEP
+        or (engine.stage is not Stage.GONE and engine.pinned_by == machine.now_managed_by)
+    )
     if pinned > budget + ROUNDING_BYTES:
         machine.story.wrong("host oversubscribed", f"{format_bytes(pinned)} of copies, {format_bytes(budget)} allowed")
+
+
+def _holding(engine: Engine) -> str:
+    return f"{engine} {engine.stage.value} holds {format_bytes(engine.held)}"

@@ -31,7 +31,8 @@ class Running:
 
 @dataclass(slots=True, eq=False)
 class Engine:
-    """Bytes are per device. `held` is what it has of each of its devices now; `full` when awake, `residue` asleep.
+    """Bytes are per device. `held` is what it has of each of its devices now; `full` when awake, `residue` asleep,
+    `told_residue` what was known of that before.
 
     `leader_gone`: the API server has ended; memory stays held until `stage` is GONE and `held` is nothing.
     `excuse`: a fault hit it, or may have: what is done to it from then on cuts nobody unfairly.
@@ -46,6 +47,7 @@ class Engine:
     share: float
     full: int
     residue: int
+    told_residue: int
     weights: int
     pid: int
     port: int
@@ -58,6 +60,7 @@ class Engine:
     level: SleepLevel | None = None
     discarded: bool = False  # its weights are garbage until they are read again
     pinned_host: int = 0
+    pinned_by: str = ""
     leader_gone: bool = False
     exit_code: int | None = None
     hung: bool = False

@@ -12,10 +12,10 @@ class Fate:
         self.rates = rates
         self.on = True
         self.seed = seed
-        self._rng = random.Random(f"{seed}:faults")  # noqa: S311
+        self._rng = random.Random(f"{seed}:faults")
 
     def stream(self, name: str) -> random.Random:
-        return random.Random(f"{self.seed}:{name}")  # noqa: S311
+        return random.Random(f"{self.seed}:{name}")
 
     def strikes(self, chance: float) -> bool:
         """Draws even while off, so that what comes later does not change."""

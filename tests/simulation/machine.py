@@ -24,20 +24,24 @@ COPY_BYTES_PER_S = 20 * GIB
 
 
 class Machine:
-    """`now_managed_by` names the manager that lives; `ending`: it shuts down. `may_cut(engine)`: whether its requests may be cut now."""
+    """`now_managed_by` names the manager that lives; `ending`: it shuts down.
+
+    `may_cut(engine)`: whether its requests may be cut now. `visible`: the driver tells memory per process.
+    """
 
     def __init__(
         self, *, loop: VirtualLoop, fate: Fate, story: Story, gpus: tuple[Gpu, ...], reserve: int, host_budget: int,
-        sleep_frees: bool, load_s: tuple[float, float], logs: Path,
+        visible: bool, sleep_frees: bool, load_s: tuple[float, float], logs: Path,
     ) -> None:  # fmt: skip
         self.loop, self.fate, self.story, self.gpus, self.reserve = loop, fate, story, gpus, reserve
+        self.visible = visible
         self.host_budget, self.sleep_frees, self.load_s, self.logs = host_budget, sleep_frees, load_s, logs
         self.engines: dict[str, Engine] = {}
         self.now_managed_by = ""
         self.ending = False
         self.rings: list[Callable[[], None]] = []
         self.may_cut: Callable[[Engine], bool] = lambda _: False
-        self.known_foreign: list[dict[int, int | None]] = []  # the latest two readings that reached the manager
+        self.known_foreign: dict[int, int | None] = {}  # by the latest reading that reached the manager
         self._context = contextvars.copy_context()
         self._next_pid, self._next_port, self._next_request = 4000, 33000, 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +84,7 @@ class Machine:
         task.add_done_callback(self._tasks.discard)
 
     def spawn(self, engine_id: str, *, model: str, spec_hash: str, node: str, devices: tuple[int, ...], planned: int,
-              share: float, residue: int, weights: int) -> Engine:  # fmt: skip
+              share: float, told_residue: int, weights: int) -> Engine:  # fmt: skip
         self._next_pid += 1
         self._next_port += 1
         log = self.logs / f"{model.replace('/', '_')}.log"
@@ -88,10 +92,12 @@ class Machine:
             file.write(f"--- engine {engine_id}\n")
             offset = file.tell()
         full = int(planned * self.fate.between(0.95, 1.0))
+        residue = int(told_residue * self.fate.between(0.7, 1.2))
         engine = Engine(
             engine_id=engine_id, model=model, spec_hash=spec_hash, node=node, devices=devices, planned=planned,
-            share=share, full=full, residue=min(residue, full), weights=weights, pid=self._next_pid,
-            port=self._next_port, started_at=self.loop.now, log=log, log_offset=offset, manager=self.now_managed_by,
+            share=share, full=full, residue=min(residue, full), told_residue=told_residue, weights=weights,
+            pid=self._next_pid, port=self._next_port, started_at=self.loop.now, log=log, log_offset=offset,
+            manager=self.now_managed_by,
         )  # fmt: skip
         checks.before_start(self, engine)
         self.engines[engine_id] = engine
@@ -99,7 +105,10 @@ class Machine:
         engine.tells_level = not self.fate.strikes(0.02)
         if self.fate.strikes(self.fate.rates.stop):
             engine.stops_slowly_s = self.fate.between(20.0, 90.0)
-        self.launch(self._load(engine, self._load_fault()))
+        fault = self._load_fault()
+        if fault is not None:
+            self.story.tell("fault", f"load of {engine}: {fault}")
+        self.launch(self._load(engine, fault))
         self.ring()
         return engine
 
@@ -113,9 +122,9 @@ class Machine:
         engine.operation, engine.operated_by = operation, self.now_managed_by
         self.story.tell("action", f"{operation} {engine} on {engine.devices}")
 
-    async def _load(self, engine: Engine, fault: str | None) -> None:
+    async def _load(self, engine: Engine, fault: str | None) -> None:  # noqa: C901  a straight line of what may go wrong
         whole_s = self.fate.between(*self.load_s)
-        foreign = {index: self.gpus[index].foreign for index in engine.devices}
+        foreign = self.known_foreign
         await asyncio.sleep(self.fate.between(1.0, 3.0))
         if not engine.alive or fault == "hang early":
             return
@@ -227,7 +236,7 @@ class Machine:
         fault = self.fate.one_of("frees nothing", "hangs", "fails", "exits", "lies")
         if not self.fate.strikes(self.fate.rates.sleep):
             fault = ""
-        while engine.running and engine.alive:
+        while engine.running and engine.alive:  # noqa: ASYNC110  # as its scheduler does, step by step
             await asyncio.sleep(0.1)
         engine.stage = Stage.FALLING_ASLEEP if engine.alive else engine.stage
         await asyncio.sleep(0.2 + engine.planned / COPY_BYTES_PER_S)
@@ -249,7 +258,7 @@ class Machine:
         engine.stage, engine.level, engine.lies = Stage.ASLEEP, level, fault == "lies"
         engine.discarded = level is SleepLevel.DISCARDED
         if level is SleepLevel.WEIGHTS_OFFLOADED:
-            engine.pinned_host = engine.weights + engine.weights // 2
+            engine.pinned_host, engine.pinned_by = engine.weights + engine.weights // 2, engine.operated_by
             checks.host_memory(self)
         engine.residue = min(engine.full, engine.residue + int(self.fate.between(0, 24)) * MIB)
         if fault != "frees nothing" and self.sleep_frees:
@@ -260,7 +269,7 @@ class Machine:
     async def wake_up(self, engine: Engine, answer: asyncio.Future[None], *, reload: bool) -> None:
         checks.before_wake(self, engine)
         self.begin(engine, "wake")
-        foreign = {index: self.gpus[index].foreign for index in engine.devices}
+        foreign = self.known_foreign
         fault = self.fate.one_of("fails", "hangs", "exits")
         if not self.fate.strikes(self.fate.rates.wake):
             fault = ""

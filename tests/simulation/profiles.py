@@ -1,4 +1,4 @@
-"""What kind of world is simulated: how many devices, how tight, how busy, how unlucky. All random draws are of these."""
+"""What kind of world is simulated: how many devices, how tight, how busy, how unlucky."""
 
 from dataclasses import dataclass, field
 
@@ -52,21 +52,22 @@ class Profile:
     faults: FaultRates = field(default_factory=FaultRates)
 
 
-_ACCIDENTS = FaultRates(every_s=90.0, spawn=0.02, load=0.05, sleep=0.04, wake=0.04, stop=0.08, probe=0.002)
+_ACCIDENTS = FaultRates(every_s=40.0, spawn=0.02, load=0.05, sleep=0.04, wake=0.04, stop=0.08, probe=0.002)
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(name="calm", operators_every_s=400.0),
-        Profile(name="faulty", operators_every_s=300.0, edits_every_s=400.0, faults=_ACCIDENTS),
+        Profile(name="calm", arrivals_every_s=1.0, operators_every_s=200.0),
+        Profile(name="faulty", arrivals_every_s=1.5, operators_every_s=120.0, edits_every_s=120.0, faults=_ACCIDENTS),
         Profile(name="tight", devices=1, models=5, smallest_bytes=10 * GIB, largest_bytes=22 * GIB, duration_s=6.0,
                 arrivals_every_s=1.0, host_budget_bytes=16 * GIB, too_large=1, operators_every_s=500.0),
         Profile(name="many", devices=2, models=30, smallest_bytes=3 * GIB, largest_bytes=12 * GIB, duration_s=3.0,
-                host_budget_bytes=96 * GIB, edits_every_s=600.0, pinned=1),
+                host_budget_bytes=96 * GIB, edits_every_s=200.0, operators_every_s=200.0, pinned=1),
         Profile(name="parallel", devices=4, models=8, parallel=0.5, smallest_bytes=6 * GIB, largest_bytes=20 * GIB,
-                operators_every_s=600.0, faults=FaultRates(every_s=400.0, load=0.02, sleep=0.02, wake=0.02)),
-        Profile(name="restarts", models=7, restarts_every_s=150.0, edits_every_s=500.0, operators_every_s=300.0,
-                faults=FaultRates(every_s=300.0, stop=0.05, sleep=0.01, wake=0.01)),
+                arrivals_every_s=1.0,
+                operators_every_s=300.0, faults=FaultRates(every_s=150.0, load=0.02, sleep=0.02, wake=0.02)),
+        Profile(name="restarts", models=7, arrivals_every_s=1.5, restarts_every_s=60.0, edits_every_s=200.0,
+                operators_every_s=200.0, faults=FaultRates(every_s=200.0, stop=0.05, sleep=0.01, wake=0.01)),
         Profile(name="cpu", devices=1, device_bytes=64 * GIB, models=6, sleep_frees_memory=False,
                 smallest_bytes=8 * GIB, largest_bytes=30 * GIB, edits_every_s=900.0),
     )

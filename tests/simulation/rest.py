@@ -39,6 +39,9 @@ async def come_to_rest(world: "World") -> None:
     world.story.tell("rest", "faults stop, and nobody new arrives")
     limit_s = 2 * bound_s(world) + LONGEST_BACKOFF_S + DRAIN_S
     await _until(world, limit_s, lambda: not world.crowd.visits, "somebody still waits")
+    for name, entry in world.catalogue.entries.items():
+        if entry.get("pin"):
+            world.operate("start", name)  # what an operator put aside stays so until then
     fit = [name for name in world.catalogue.entries if _can_fit(world, name)]
     world.story.tell("rest", f"everybody wants {', '.join(fit)}")
     served: set[str] = set()
@@ -57,8 +60,6 @@ def _stop_faults(world: "World") -> None:
         gpu.readable = True
         world.machine.set_foreign(gpu.index, 0)
     world.catalogue.write()
-    if world.controller is None:
-        world.boot()
 
 
 async def _until(world: "World", limit_s: float, holds, otherwise: str) -> None:
@@ -74,7 +75,7 @@ async def _insist(world: "World", name: str, served: set[str]) -> None:
     while name not in served:
         visit = Visit(number=-1, name=name, duration_s=0.5, since=world.loop.now)
         world.crowd.send(visit)
-        while visit.outcome is None:
+        while visit.outcome is None:  # noqa: ASYNC110  # virtual seconds cost nothing
             await asyncio.sleep(0.5)
         if visit.outcome == "was served":
             served.add(name)

@@ -1,14 +1,21 @@
 """Simulate a world: `python -m tests.simulation.run --seed 7 --profile faulty [--events N] [--trace]`."""
 
+import argparse
+import itertools
+import multiprocessing
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.simulation.profiles import PROFILES
 from tests.simulation.story import Violation
-from tests.simulation.virtual import Deadlock, Spinning, VirtualLoop
+from tests.simulation.virtual import VirtualLoop
 from tests.simulation.world import World
+
+World_ = tuple[int, int, str]  # seed, events, profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +31,12 @@ class Report:
     digest: str
     violation: Violation | None
     last: tuple[str, ...]
+    asked: int
 
     @property
     def replay(self) -> str:
-        return f"python -m tests.simulation.run --seed {self.seed} --profile {self.profile} --events {self.events_asked} --trace"
-
-    events_asked: int = 0
+        which = f"--seed {self.seed} --profile {self.profile} --each {self.asked}"
+        return f"python -m tests.simulation.run {which} --trace"
 
     def __str__(self) -> str:
         what = f"seed {self.seed}, profile {self.profile}"
@@ -48,29 +55,58 @@ def simulate(seed: int, *, events: int, profile: str, aloud: bool = False) -> Re
     with tempfile.TemporaryDirectory(prefix="vllama-simulation-") as directory:
         try:
             world = World(seed=seed, profile=PROFILES[profile], directory=Path(directory), loop=loop, aloud=aloud)
-            try:
-                world.run(events)
-            except (Deadlock, Spinning) as error:
-                world.story.wrong(type(error).__name__, str(error))
+            world.run(events)
         finally:
             loop.drain()
             loop.close()
     return Report(
-        seed=seed, profile=profile, events=world.events, simulated_s=loop.now - began, events_asked=events,
+        seed=seed, profile=profile, events=world.events, simulated_s=loop.now - began, asked=events,
         longest_wait_s=world.crowd.longest_wait_s, counts=dict(world.story.counts), digest=world.story.digest,
         violation=world.story.violation, last=tuple(world.story.last),
     )  # fmt: skip
 
 
-if __name__ == "__main__":
-    import argparse
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="the first one, where there are more")
+    parser.add_argument("--profile", choices=[*PROFILES], help="all of them in turn, unless one is named")
+    parser.add_argument("--events", type=int, default=10_000, help="in all")
+    parser.add_argument("--each", type=int, default=10_000, help="events of one world")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--trace", action="store_true", help="print the story of one world")
+    parser.add_argument("--keep-going", action="store_true", help="past the first failure")
+    asked = parser.parse_args()
+    if asked.trace:
+        report = simulate(asked.seed, events=asked.each, profile=asked.profile or "calm", aloud=True)
+        print(report)
+        return 1 if report.violation else 0
+    return _many(asked)
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--profile", default="calm")
-    parser.add_argument("--events", type=int, default=5000)
-    parser.add_argument("--trace", action="store_true")
-    a = parser.parse_args()
-    t = time.perf_counter()
-    print(simulate(a.seed, events=a.events, profile=a.profile, aloud=a.trace))
-    print(f"{time.perf_counter() - t:.2f} s")
+
+def _many(asked: argparse.Namespace) -> int:
+    """Worlds until there were enough events, or until one fails."""
+    profiles = [asked.profile] if asked.profile else [*PROFILES]
+    worlds = ((asked.seed + i // len(profiles), asked.each, profiles[i % len(profiles)]) for i in itertools.count())
+    done, failed, began = 0, 0, time.monotonic()
+    with multiprocessing.Pool(asked.jobs) as pool:
+        for report in pool.imap_unordered(_simulate, _until_enough(worlds, asked)):
+            done += report.events
+            print(report if report.violation else f"{report}   {done} of {asked.events}", flush=True)
+            failed += report.violation is not None
+            if failed and not asked.keep_going:
+                return 1
+    print(f"{done} events in {time.monotonic() - began:.0f} s, {failed} worlds failed")
+    return 1 if failed else 0
+
+
+def _until_enough(worlds: Iterator[World_], asked: argparse.Namespace) -> Iterator[World_]:
+    return itertools.islice(worlds, -(-asked.events // asked.each))
+
+
+def _simulate(world: World_) -> Report:
+    seed, events, profile = world
+    return simulate(seed, events=events, profile=profile)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

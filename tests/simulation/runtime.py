@@ -54,7 +54,7 @@ class VirtualRuntime:
         await asyncio.sleep(machine.fate.between(0.5, 3.0) if slow else 0.002)
         if began >= self._newest and self._manager == machine.now_managed_by:
             self._newest = began
-            machine.known_foreign = [*machine.known_foreign[-1:], foreign]
+            machine.known_foreign = foreign
         node = Node(
             name=NODE, devices=devices, host_budget_bytes=self._host_budget, sleep_frees_memory=machine.sleep_frees
         )
@@ -71,7 +71,7 @@ class VirtualRuntime:
             machine.spawn(
                 engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node, devices=action.devices,
                 planned=action.memory_bytes, share=action.gpu_memory_utilization,
-                residue=int(asleep * machine.fate.between(0.7, 1.2)), weights=known.weights_bytes if known else 0,
+                told_residue=asleep, weights=known.weights_bytes if known else 0,
             )  # fmt: skip
         return machine.engines[engine_id].as_process(self._manager)
 
@@ -89,7 +89,7 @@ class VirtualRuntime:
             engine.stopping, engine.operation, engine.operated_by = True, "stop", self._manager
         await self._ask_to_end(engine, deadline_s)
         await self._kill(engine)
-        while engine.held:
+        while engine.held:  # noqa: ASYNC110  # as the real one looks until the driver gave it back
             await asyncio.sleep(0.05)
         machine.engines.pop(engine_id, None)
 
@@ -116,6 +116,7 @@ class VirtualRuntime:
         while machine.loop.now < engine.immortal_until:
             await asyncio.sleep(0.5)
             if machine.loop.now >= end:
+                engine.stopping, engine.operation, engine.excuse = False, None, "survives SIGKILL"
                 raise RuntimeFailed(f"Process {engine.pid} survives SIGKILL; the kernel holds it.")
         machine.end(engine, -9)
 

@@ -101,4 +101,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         while left := [task for task in asyncio.all_tasks(self) if not task.done()]:
             for task in left:
                 task.cancel()
+            self.steps = 0
             self.run_until_complete(asyncio.wait(left, timeout=60.0))

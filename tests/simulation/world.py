@@ -1,9 +1,14 @@
 """The real controller on a machine of our making: boot, live for so many events, come to rest, be judged."""
 
 import asyncio
+import contextlib
 import contextvars
+import logging
+import traceback
 import uuid
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import structlog
@@ -17,7 +22,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.profiles import Profile
 from tests.simulation.runtime import VirtualClient, VirtualRuntime
 from tests.simulation.story import Story
-from tests.simulation.virtual import OWNER, VirtualLoop
+from tests.simulation.virtual import OWNER, Deadlock, Spinning, VirtualLoop
 from vllama.controller.controller import Controller
 from vllama.domain.spec import Policy, SleepLevel
 
@@ -41,7 +46,7 @@ class World:
         self.machine = Machine(
             loop=loop, fate=self.fate, story=self.story, reserve=profile.reserve_bytes, load_s=profile.load_s,
             gpus=tuple(Gpu(index=i, total=profile.device_bytes) for i in range(profile.devices)), logs=logs,
-            host_budget=profile.host_budget_bytes, sleep_frees=profile.sleep_frees_memory,
+            host_budget=profile.host_budget_bytes, sleep_frees=profile.sleep_frees_memory, visible=self._visible,
         )  # fmt: skip
         self.machine.may_cut = self._may_cut
         self.crowd = Crowd(world=self, rng=self.fate.stream("clients"))
@@ -49,7 +54,9 @@ class World:
         self.runtime: VirtualRuntime
         self.stopped_at: dict[str, float] = {}
         self.ending_since: float | None = None
+        self.between_managers = asyncio.Lock()
         self._managers = 0
+        self._blind = False
         self._manager: asyncio.Task[None] | None = None
         self._built: Controller | None = None
 
@@ -59,7 +66,8 @@ class World:
         self._managers += 1
         name = f"manager-{self._managers}"
         self.machine.now_managed_by, self.machine.ending, self.ending_since = name, False, None
-        self.machine.known_foreign = []
+        self.machine.known_foreign = {}
+        self._blind = self.catalogue.wrong
         self.runtime = VirtualRuntime(
             self.machine, manager=name, footprints=self.catalogue.footprints, visible=self._visible,
             host_budget=self.profile.host_budget_bytes,
@@ -129,9 +137,10 @@ class World:
         )
 
     def check_unknown(self, name: str) -> None:
-        """A name that was declared a while ago is known. (An alias may have been changed meanwhile.)"""
+        """A name that was declared a while ago is known, unless the manager never saw a good file."""
         declared = self.catalogue.declared_at.get(name, 0.0)
-        if name in self.catalogue.entries and self.loop.now > declared + 60.0:
+        known = name in self.catalogue.entries and not self.catalogue.wrong and not self._blind
+        if known and self.loop.now > declared + 60.0:
             self.story.wrong("unknown model", f"{name} is declared since {declared:.0f}")
 
     def when_quiet(self) -> None:
@@ -139,7 +148,11 @@ class World:
         if self._manager is not None and self._manager.done():
             error = None if self._manager.cancelled() else self._manager.exception()
             self.story.wrong("the manager ended", "".join(_lines_of(error)))
-        if not self.crowd.changed or self.controller is None:
+        if self.controller is None:
+            return
+        for finding in self.controller._loop.findings:
+            self.story.wrong("plan rejected", f"{finding.kind}: {finding.message}")
+        if not self.crowd.changed:
             return
         self.crowd.changed = False
         for model, demand in self.controller.board.demand().items():
@@ -173,32 +186,47 @@ class World:
             for task in tasks:
                 if task.done() and (error := task.exception()) is not None:
                     raise error
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with self.between_managers:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await rest.come_to_rest(self)
 
     def run(self, events: int) -> None:
         """Raises what the world itself got wrong; what vllama got wrong is in `story.violation`."""
+        with self.owned():
+            self.until(self.live(events))
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Nothing comes from outside: no chance of the system's, no file events of real time, no log."""
         ids = self.fate.stream("ids")
         self.loop.on_quiet = self.when_quiet
         self.loop.set_exception_handler(self._unhandled)
-        quiet_log = structlog.make_filtering_bound_logger(50)
-        before = structlog.get_config()
-        structlog.configure(wrapper_class=quiet_log, cache_logger_on_first_use=False)
+        log_as_before = structlog.get_config()
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False
+        )
         with (
-            mock.patch("uuid.uuid4", lambda: uuid.UUID(int=ids.getrandbits(128), version=4)),
+            mock.patch("uuid.uuid4", side_effect=lambda: uuid.UUID(int=ids.getrandbits(128), version=4)),
             mock.patch("vllama.controller.manifest.watch.awatch", _no_watches_left),
         ):
             try:
-                self.loop.run_until_complete(self.live(events))
-            except RuntimeError:
-                if self.story.violation is None:
-                    raise
+                yield
             finally:
-                structlog.configure(**before)
+                structlog.configure(**log_as_before)
 
-    def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict) -> None:
+    def until(self, done: Coroutine[Any, Any, None]) -> None:
+        """Run until `done`, or until something is wrong."""
+        try:
+            self.loop.run_until_complete(done)
+        except (Deadlock, Spinning) as error:
+            self.story.wrong(type(error).__name__, str(error))
+        except RuntimeError:
+            if self.story.violation is None:
+                raise
+
+    def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self.story.wrong("nobody caught", f"{context.get('message')}: {''.join(_lines_of(error))}")
 
@@ -209,6 +237,4 @@ def _no_watches_left(*_: object, **__: object) -> None:
 
 
 def _lines_of(error: BaseException | None) -> list[str]:
-    import traceback
-
     return traceback.format_exception(error) if error is not None else ["without an error"]

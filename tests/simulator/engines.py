@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,16 @@ _FAST = {
 
 
 class Engine:
-    """One engine, its log, and a client for it."""
+    """One engine, its log, and a client for it. `patience_s` bounds every wait for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log_path: Path, *, patience_s: float = 10) -> None:
         self.process = process
         self.port = port
         self.log_path = log_path
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        self.patience_s = patience_s
+        # Shorter than uvicorn's 5 s, so that no request goes into a connection that is just being closed.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience_s, limits=limits)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -52,15 +55,15 @@ class Engine:
             assert self.process.poll() is None, f"the engine ended with {self.process.returncode}:\n{self.log()}"
             return self.health() == 200
 
-        wait_until(answers, what="the engine answers /health with 200")
+        wait_until(answers, deadline_s=self.patience_s, what="the engine answers /health with 200")
         return self
 
     def wait_log(self, text: str) -> str:
-        wait_until(lambda: text in self.log(), what=f"the log says {text!r}")
+        wait_until(lambda: text in self.log(), deadline_s=self.patience_s, what=f"the log says {text!r}")
         return self.log()
 
     def wait_exit(self) -> int:
-        wait_until(lambda: self.process.poll() is not None, what="the engine ends")
+        wait_until(lambda: self.process.poll() is not None, deadline_s=self.patience_s, what="the engine ends")
         return self.process.wait()
 
     def core_pid(self) -> int:
@@ -70,7 +73,7 @@ class Engine:
             children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
             return next((int(child) for child in children if command_line(int(child)) == "VLLM::EngineCore"), None)
 
-        return wait_until(find, what="the engine has its core")
+        return wait_until(find, deadline_s=self.patience_s, what="the engine has its core")
 
     def chat(self, **more: Any) -> httpx.Response:
         return self.http.post("/v1/chat/completions", json=CHAT | more)
@@ -108,17 +111,29 @@ def sse_events(response: httpx.Response) -> Iterator[str]:
 
 def launch(log_path: Path, *arguments: str, model: str = "tiny/chat", **environment: str) -> Engine:
     """Start an engine in a session of its own, without waiting for it."""
+    program = [sys.executable, "-m", "vllama.simulator.engine"]
+    return run_engine(program, log_path, [model, *arguments], _FAST | environment, patience_s=10)
+
+
+def run_engine(
+    program: Sequence[str | Path],
+    log_path: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    patience_s: float,
+) -> Engine:
+    """`program serve` with these arguments on a free port, in a session of its own."""
     port = free_port()
-    command = [sys.executable, "-m", "vllama.simulator.engine", "serve", model, "--port", str(port)]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", *arguments],
+            [*program, "serve", arguments[0], "--port", str(port), "--host", "127.0.0.1", *arguments[1:]],
             stdout=log,
             stderr=log,
-            env={**os.environ, **_FAST, **environment},
+            env={**os.environ, **environment},
             start_new_session=True,
         )
-    return Engine(process, port, log_path)
+    return Engine(process, port, log_path, patience_s=patience_s)
 
 
 def make_devices(directory: Path, totals: str) -> SimulatedDevices:

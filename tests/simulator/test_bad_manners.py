@@ -2,7 +2,10 @@
 
 import os
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -166,3 +169,87 @@ def test_log_flood(start: Start) -> None:
     wait_until(lambda: engine.log_path.stat().st_size > 1 << 20, what="a MiB of log")
     assert b"\xff\xfe" in engine.log_path.read_bytes()
     assert engine.chat().status_code == 200
+
+
+def test_log_halves(start: Start) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="log_halves").wait_ready()
+    log = engine.log_path.read_bytes()
+    assert b"\x00\xff\xfe no text" in log
+    assert b"Model loading took" in log  # whole in the end
+
+
+def raw_answer(engine: Engine, path: str = "/v1/chat/completions") -> bytes:
+    """What comes over the wire until the connection ends."""
+    body = b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 9, "stream": true}'
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", engine.port), timeout=10) as connection:
+        connection.sendall(f"{head}connection: close\r\n\r\n".encode() + body)
+        pieces = []
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(1 << 20):
+                pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_not_http(start: Start) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="not_http").wait_ready()
+    assert raw_answer(engine).startswith(b"SSH-2.0-")
+    with pytest.raises(httpx.RemoteProtocolError):
+        engine.chat()
+    assert engine.health() == 200
+
+
+def test_huge_header(start: Start) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="huge_header").wait_ready()
+    assert b"x-huge: " + b"A" * 10_000_000 in raw_answer(engine)
+    assert engine.health() == 200
+
+
+def test_long_line(start: Start) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="long_line").wait_ready()
+    assert b"data: " + b"A" * 10_000_000 in raw_answer(engine)
+    assert engine.health() == 200
+
+
+def test_die_mid_utf8(start: Start, devices: SimulatedDevices) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="die_mid_utf8:3", VLLAMA_SIM_DEVICES=str(devices.directory)).wait_ready()
+    answer = raw_answer(engine)
+    assert answer.count(b"data: ") == 4
+    assert answer.rstrip(b"\r\n").endswith("café".encode()[:-1])
+    assert engine.wait_exit() == -signal.SIGKILL
+    wait_until(lambda: first_held(devices) == 0, what="the core is gone too")
+
+
+def test_die_after_done(start: Start) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="die_after_done").wait_ready()
+    answer = raw_answer(engine)
+    assert b"data: [DONE]\n\n" in answer
+    assert not answer.endswith(b"0\r\n\r\n")  # the end of the body never came
+    assert engine.wait_exit() == -signal.SIGKILL
+
+
+def test_own_session(start: Start, devices: SimulatedDevices) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="own_session", VLLAMA_SIM_DEVICES=str(devices.directory)).wait_ready()
+    core = engine.core_pid()
+    assert os.getsid(core) == os.getpgid(core) == core != engine.process.pid
+    os.killpg(engine.process.pid, signal.SIGKILL)
+    engine.wait_exit()
+    assert alive(core)
+    assert first_held(devices) == GIB
+    os.kill(core, signal.SIGKILL)
+
+
+def test_double_fork(start: Start, devices: SimulatedDevices) -> None:
+    engine = start(VLLAMA_SIM_FAULTS="double_fork", VLLAMA_SIM_DEVICES=str(devices.directory)).wait_ready()
+    (core,) = (claim.pid for claim in devices.read()[0].claims)
+    assert Path(f"/proc/{engine.process.pid}/task/{engine.process.pid}/children").read_text() == ""
+    assert os.getpgid(core) == engine.process.pid
+    assert engine.chat().status_code == 200
+    os.kill(core, signal.SIGKILL)
+    assert engine.wait_exit() == 0
+
+
+@pytest.mark.parametrize("fault", ["oom_at_load", "exit_at_load:3"])
+def test_a_double_fork_that_fails_to_load(start: Start, fault: str) -> None:
+    engine = start(VLLAMA_SIM_FAULTS=f"double_fork,own_session,{fault}")
+    assert engine.wait_exit() == (3 if ":" in fault else 1)

@@ -47,6 +47,12 @@ def test_what_cannot_be_served(words: list[str]) -> None:
         parse_command(words)
 
 
+def test_adapters() -> None:
+    modules = ["a=/somewhere", '{"name": "b", "path": "/there", "base_model_name": "m"}']
+    command = parse_command(["serve", "m", "--enable-lora", "--lora-modules", *modules])
+    assert command.lora_modules == {"a": "/somewhere", "b": "/there"}
+
+
 @pytest.mark.parametrize(("text", "count"), [("12", 12), ("4k", 4000), ("1.5K", 1536), ("auto", None), ("-1", None)])
 def test_counts(text: str, count: int | None) -> None:
     assert parse_count(text) == count

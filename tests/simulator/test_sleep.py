@@ -235,9 +235,8 @@ def test_collective_rpc_errors(engine: Engine) -> None:
     missing, unknown = post({}), post({"method": "nonsense"})
     assert (missing.status_code, missing.json()["error"]["message"]) == (400, "Missing 'method' in request body")
     assert unknown.status_code == 500
-    assert unknown.json()["error"]["message"].startswith(
-        "Call to collective_rpc method failed: Worker failed with error "
-    )
+    message = "Call to collective_rpc method failed: Method 'nonsense' is not implemented."
+    assert unknown.json()["error"]["message"] == message
     assert engine.health() == 200
 
 

@@ -3,7 +3,20 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllama.simulator.text import detokenize, score, tokenize, unit_vector, words
+from vllama.simulator.text import cut_at_stop, detokenize, score, tokenize, unit_vector, words
+
+
+@given(st.lists(st.text("abc", max_size=3)), st.lists(st.text("abc", max_size=2), max_size=3))
+def test_what_is_kept_ends_before_the_first_stop_string(pieces: list[str], stops: list[str]) -> None:
+    kept, stop = cut_at_stop(pieces, stops)
+    text, whole = "".join(kept), "".join(pieces)
+    if stop is None:
+        assert kept == pieces
+        assert not any(stop in whole for stop in stops if stop)
+    else:
+        assert whole.startswith(text + stop)
+        assert all(whole.find(other) in {-1, *range(len(text), len(whole))} for other in stops if other)
+        assert len(kept) <= len(pieces)
 
 
 @given(st.text())

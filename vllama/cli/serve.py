@@ -18,6 +18,7 @@ from vllama.cli.logging import configure
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.gateway.app import create_app
+from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.signals import become_subreaper
 
 BACKLOG = 2048
@@ -88,11 +89,10 @@ def _raise_file_limit() -> None:
 async def _serve(house: House, settings: Settings, listener: socket.socket, *, say: Callable[[str], str]) -> None:
     await house.runtime.recover()
     await house.controller.start_up()
-    app = create_app(house.controller, version=version("vllama"))
+    app, data_path = create_app(house.controller, version=version("vllama")), DataPath(house.controller)
     config = uvicorn.Config(
-        app, proxy_headers=False, server_header=False, date_header=False,  # an engine's own answer has them
-        log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
+        app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
+        log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = _Server(config)
     stop, hurry = _watch_signals()
@@ -107,6 +107,7 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await house.controller.shut_down(hurry=hurry)
     server.should_exit = True
     await serving
+    data_path.close()
     await house.http.aclose()
 
 

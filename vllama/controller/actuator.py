@@ -39,7 +39,7 @@ class Actuator:
         self._runtime, self._client, self._observer, self._board = runtime, client, observer, board
         self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
         self.operations: dict[str, Operation] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def carry_out(
         self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, stop_deadline_s: float
@@ -80,8 +80,8 @@ class Actuator:
         if (probe := self._observer.probes.get(engine_id)) is not None:
             probe.paused = True
         task = asyncio.create_task(self._see_through(operation, work(engine_id)), name=f"{verb} {action.model}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[engine_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(engine_id, None))
 
     async def _see_through(self, operation: Operation, work: Awaitable[None]) -> None:
         began = self._clock()
@@ -140,7 +140,9 @@ class Actuator:
         return probe
 
     async def close(self) -> None:
-        """Give up what is under way; engines are left as they are."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Give up what is under way, but see starts through: half of one would be an orphan."""
+        starting = {op.engine_id for op in self.operations.values() if op.verb is Verb.START}
+        for engine_id, task in self._tasks.items():
+            if engine_id not in starting:
+                task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)

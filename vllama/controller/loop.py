@@ -15,11 +15,12 @@ from vllama.domain.action import Sleep, Stop
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Awake, Crashes, EngineObservation, Snapshot, Unknown, Verb
+from vllama.domain.observed import Awake, Crashes, EngineObservation, Snapshot, Verb
 from vllama.domain.reason import Reason
 from vllama.planner import plan
 from vllama.planner.backoff import after_crash, delay_s
 from vllama.planner.check import Finding, check
+from vllama.planner.view import best_engines
 
 AT_LEAST_EVERY_S = 5.0
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
@@ -82,7 +83,7 @@ class Loop:
             return  # nothing was seen yet, or nothing good was ever said: neither is a reason to stop engines
         now = self._clock()
         snapshot = self.snapshot(now)
-        engines = {engine.model: engine for engine in snapshot.engines}
+        engines = best_engines(snapshot)
         desired = self.desired()
         self.plan = plan(desired, snapshot, now)
         findings = check(desired, snapshot, now, self.plan)
@@ -126,8 +127,8 @@ class Loop:
                     engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=model
                 )  # fmt: skip
                 self._board.open(model, endpoint, max_concurrency=spec.max_concurrency)
-        elif isinstance(engine.state, Unknown):
-            self._board.pause(model)
+        elif not isinstance(engine.state, Awake) and self._board.engine_of(model) == engine.engine_id:
+            self._board.pause(model)  # gone, broken or silent: nobody is sent there
 
     def _is_settled(self, engine: EngineObservation) -> bool:
         """No operation under way on it; a wake has happened by the time its engine is seen awake."""

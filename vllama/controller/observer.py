@@ -11,6 +11,7 @@ from vllama.controller.bell import Bell
 from vllama.controller.events import Events
 from vllama.controller.probe import Probe
 from vllama.domain.observed import (
+    Asleep,
     Crashes,
     EngineObservation,
     Footprint,
@@ -19,8 +20,9 @@ from vllama.domain.observed import (
     Operation,
     Snapshot,
 )
-from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy
+from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy, SleepLevel
 from vllama.engine.client import EngineClient
+from vllama.planner.ledger import host_copy_bytes
 from vllama.runtime.base import EngineProcess, Reading, Runtime
 
 MEMORY_EVERY_S = 3.0
@@ -119,14 +121,17 @@ class Observer:
         return Snapshot(
             taken_at=now,
             nodes=tuple(_under_policy(node, policy, simulated=simulated) for node in self._reading.nodes),
-            engines=tuple(self._observation(probe) for probe in self.probes.values()),
+            engines=tuple(self._observation(probe, footprints) for probe in self.probes.values()),
             operations=tuple(operations),
             footprints=footprints,
             crashes=crashes,
         )
 
-    def _observation(self, probe: Probe) -> EngineObservation:
+    def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
+        if probe.state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) and not probe.host_copy_bytes:
+            # adopted: an earlier manager put it to sleep, and its copy is there all the same
+            probe.host_copy_bytes = host_copy_bytes(footprints.get(engine.model))
         measured = self._reading.measured_bytes.get(engine.engine_id)
         if measured is None and engine.started_at > self._read_at:
             measured = 0  # the reading is older than the engine, and counts nothing of it as anybody's

@@ -7,13 +7,14 @@ from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, EngineObservation, Operation, Snapshot
 from vllama.domain.reason import Reason
 from vllama.domain.status import ModelStatus, phase_of
+from vllama.planner.view import best_engines
 
 
 def statuses(
     desired: DesiredState, snapshot: Snapshot, plan: Plan | None, *, wall_minus_clock: float
 ) -> Sequence[ModelStatus]:
     """Sorted by model. `plan` is the loop's latest (None: it has not planned yet), and only gives the reasons."""
-    engines: dict[str, EngineObservation] = {engine.model: engine for engine in snapshot.engines}
+    engines = best_engines(snapshot)
     operations = {op.model: op for op in snapshot.operations}
     said = {decision.model: (decision.reason, decision.message) for decision in plan.decisions} if plan else {}
     models = sorted({*desired.models, *engines, *operations})

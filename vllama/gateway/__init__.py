@@ -10,9 +10,9 @@ render     plans and statuses as JSON
 guard      who may speak to the admin API
 
 HTTP:
+wire       the data path: sockets, requests and answers; one port for all, and a user's bytes
 asgi       the few things that we need of ASGI
-forward    the data path: moves a user's bytes to the engine and back
 replies    errors as answers of FastAPI routes
 models, health, admin: the routes that vllama answers itself
-app        all of it as one application
+app        these routes as one application
 """

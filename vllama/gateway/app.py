@@ -1,44 +1,30 @@
-"""The gateway as one application: inference requests to the data path, the rest to vllama's own routes."""
+"""What vllama answers itself, as one application. Inference requests are the data path's and never come here."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vllama.controller.control import Control
-from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
-from vllama.gateway.forward import Forward
 from vllama.gateway.guard import admin_refusal
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
 from vllama.gateway.paths import Way, way
 from vllama.gateway.replies import answer_errors
 
-MAX_BODY_BYTES = 64 * MIB
 
+def create_app(control: Control, *, version: str) -> FastAPI:
+    """Serve it with uvicorn's `proxy_headers`, `server_header` and `date_header` off, and `http` as wire.server has it.
 
-def create_app(control: Control, *, version: str, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
-    """Serve it with uvicorn's `proxy_headers`, `server_header` and `date_header` off.
-
-    The address of the peer decides who may use /admin, so nobody's header may replace it; and the answers of engines
-    have their own Server and Date.
+    The address of the peer decides who may use /admin, so nobody's header may replace it; and the data path says Server
+    and Date itself.
     """
-    forward = Forward(control, max_body_bytes=max_body_bytes)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await forward.aclose()
-
     app = FastAPI(
         title="vllama",
         version=version,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -48,16 +34,15 @@ def create_app(control: Control, *, version: str, max_body_bytes: int = MAX_BODY
     app.include_router(health_router(control, version=version))
     app.include_router(admin_router(control, version=version))
     answer_errors(app)
-    app.add_middleware(Door, forward=forward)
+    app.add_middleware(Door)
     return app
 
 
 class Door:
-    """Decides per request before anything reads its body: the data path, a refusal, or one of our own routes."""
+    """Decides per request before anything reads its body: a refusal, or one of our own routes."""
 
-    def __init__(self, app: ASGIApp, *, forward: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._forward = forward
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,7 +50,7 @@ class Door:
             return
         match way(scope["method"], raw_path(scope)):
             case Way.ENGINE:
-                await self._forward(scope, receive, send)
+                raise AssertionError("an inference request: served without the data path in front")
             case Way.WRONG_METHOD:
                 await send_error(send, errors.wrong_method(scope["method"], raw_path(scope), allow="POST"))
             case Way.OURS:

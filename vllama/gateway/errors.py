@@ -76,6 +76,30 @@ def too_large(limit_bytes: int) -> ErrorAnswer:
     return ErrorAnswer(status=413, code="body_too_large", message=message)
 
 
+def malformed(why: str) -> ErrorAnswer:
+    """Somebody else might read this request otherwise, so nobody gets it, and the connection is not read further."""
+    return ErrorAnswer(status=400, code="malformed_request", message=f"This is no HTTP request as it must be: {why}.")
+
+
+def head_too_large(what: str) -> ErrorAnswer:
+    return ErrorAnswer(status=431, code="headers_too_large", message=f"The request has {what} than vllama takes.")
+
+
+def too_slow(what: str, limit_s: float) -> ErrorAnswer:
+    message = f"{what} did not arrive within {limit_s:g} s."
+    return ErrorAnswer(status=408, code="request_timeout", message=message)
+
+
+def expectation_failed() -> ErrorAnswer:
+    message = "The only `Expect` that vllama knows is 100-continue."
+    return ErrorAnswer(status=417, code="expectation_failed", message=message)
+
+
+def no_realtime() -> ErrorAnswer:
+    message = "vllama does not pass websockets on yet, and /v1/realtime is one."
+    return ErrorAnswer(status=501, code="not_implemented", message=message)
+
+
 def wrong_method(method: str, raw_path: bytes, *, allow: str) -> ErrorAnswer:
     message = f"{_echo(raw_path)} takes {allow}, not {method}."
     return ErrorAnswer(status=405, code="method_not_allowed", message=message, allow=allow)
@@ -97,6 +121,11 @@ def engine_gone(model: str, why: str) -> ErrorAnswer:
     """Before its first byte, so that nothing was answered yet."""
     message = f"The engine of {model!r} went away before it answered ({why}). Ask again: vllama brings it back."
     return ErrorAnswer(status=502, code="engine_gone", message=message, retry_after_s=1.0)
+
+
+def engine_silent(model: str, limit_s: float) -> ErrorAnswer:
+    message = f"The engine of {model!r} did not begin to answer within {limit_s:g} s, so vllama gave this request up."
+    return ErrorAnswer(status=504, code="engine_timeout", message=message)
 
 
 def engine_broke_off(model: str, why: str) -> ErrorAnswer:

@@ -1,19 +1,16 @@
 """From a body to a model, and from a model to the right to call its engine. Whoever moves the bytes calls this."""
 
-import asyncio
 from dataclasses import dataclass
 
 from vllama.controller.board import Board
 from vllama.controller.control import Control, Unresolved
 from vllama.controller.demand import Grant, WaitFailed
 from vllama.domain.spec import ModelSpec
-from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.headers import Header
-from vllama.gateway.names import NoModel, NotJson, model_of, rewrite_model
+from vllama.gateway.names import NoModel, NotJson, model_of
 
-_LONG_BODY_BYTES = MIB
+_HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0\r\n"
 
 
 class Refused(Exception):
@@ -40,14 +37,14 @@ class Admission:
     waited: bool
 
     @property
-    def headers(self) -> list[Header]:
-        return [
-            (b"x-vllama-state", b"waited" if self.waited else b"hit"),
-            (b"x-vllama-wait-ms", b"%d" % (self.grant.waited_s * 1000)),
-        ]
+    def lines(self) -> bytes:
+        """The headers that tell the client."""
+        if not self.waited:
+            return _HIT_LINES
+        return b"x-vllama-state: waited\r\nx-vllama-wait-ms: %d\r\n" % (self.grant.waited_s * 1000)
 
 
-def find(control: Control, body: bytes) -> Wanted:
+def find(control: Control, body: bytes | bytearray) -> Wanted:
     """Raises Refused: no JSON, no `model` in it, or no such model."""
     try:
         name = model_of(body)
@@ -70,12 +67,3 @@ async def admit(board: Board, spec: ModelSpec) -> Admission:
     except WaitFailed as error:
         raise Refused(errors.failed(error.failure)) from None
     return Admission(grant=grant, waited=True)
-
-
-async def body_for_engine(body: bytes, *, name: str, served: str) -> bytes:
-    """`body` with the name that the engine answers to; the very same bytes where the client used that name."""
-    if name == served:
-        return body
-    if len(body) <= _LONG_BODY_BYTES:
-        return rewrite_model(body, served)
-    return await asyncio.to_thread(rewrite_model, body, served)  # long enough to be felt by everybody else

@@ -31,7 +31,7 @@ class _Body(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Body).decode
 
 
-def model_of(body: bytes) -> str:
+def model_of(body: bytes | bytearray) -> str:
     """The top-level `model`; of several the last, as JSON parsers have it. Raises NotJson or NoModel."""
     try:
         model = _decode(body).model
@@ -46,10 +46,10 @@ def model_of(body: bytes) -> str:
     return model
 
 
-def rewrite_model(body: bytes, served: str) -> bytes:
+def rewrite_model(body: bytes | bytearray, served: str) -> bytes:
     """`body`, in which `model_of` found a name, with `served` in every top-level `model`; all else as it was."""
     value = msgspec.json.encode(served)
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     kept = 0
     for start, end in _model_values(body):
         pieces += (body[kept:start], value)
@@ -58,7 +58,7 @@ def rewrite_model(body: bytes, served: str) -> bytes:
     return b"".join(pieces)
 
 
-def _model_values(body: bytes) -> Iterator[tuple[int, int]]:
+def _model_values(body: bytes | bytearray) -> Iterator[tuple[int, int]]:
     """Where the values of the top-level keys `model` begin and end."""
     depth = 0
     for token in _TOKEN.finditer(body):

@@ -3,84 +3,37 @@
 It reads the two states again from scratch. Memory is in bytes per device; times are seconds, monotonic.
 """
 
-import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.action import Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import (
-    Asleep,
-    Awake,
-    Broken,
-    Device,
-    EngineObservation,
-    Exited,
-    Loading,
-    Node,
-    Operation,
-    Snapshot,
-    Unknown,
-    Verb,
-)
+from vllama.domain.observed import Asleep, Awake, Loading, Snapshot, Verb
 from vllama.domain.reason import Reason
-from vllama.domain.spec import (
-    DEFAULT_RESIDUE_BYTES,
-    DEFAULT_RESIDUE_PARALLEL_BYTES,
-    HOST_COPY_FACTOR,
-    ModelSpec,
-    SleepLevel,
-)
+from vllama.domain.spec import SleepLevel
 from vllama.domain.units import format_bytes
+from vllama.planner.check_case import (
+    Case,
+    Finding,
+    FindingKind,
+    after,
+    charge,
+    device_at,
+    drained_in_vain,
+    engines_on,
+    faulty,
+    fits_on,
+    foreign,
+    host_copy,
+    is_on,
+    meet,
+    need,
+    stopped,
+)
 
-
-class FindingKind(enum.StrEnum):
-    NOT_ONE_DECISION = "NotOneDecision"
-    DEVICE_TAKEN_TWICE = "DeviceTakenTwice"
-    UNDER_CHANGE = "UnderChange"
-    NO_SUCH_ENGINE = "NoSuchEngine"
-    WRONG_STATE = "WrongState"
-    CUTS_REQUESTS = "CutsRequests"
-    DRAINS_TOO_LONG = "DrainsTooLong"
-    PINNED_VICTIM = "PinnedVictim"
-    SECOND_START = "SecondStart"
-    NOBODY_ASKED = "NobodyAsked"
-    TOO_EARLY = "TooEarly"
-    WRONG_PLACE = "WrongPlace"
-    UNKNOWN_MEMORY = "UnknownMemory"
-    OVERCOMMITTED = "Overcommitted"
-    HOST_OVERCOMMITTED = "HostOvercommitted"
-    EVICTED_IN_VAIN = "EvictedInVain"
-    NO_NUMBERS = "NoNumbers"
-    BAD_REQUEUE = "BadRequeue"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    kind: FindingKind
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    desired: DesiredState
-    snapshot: Snapshot
-    now: float
-    plan: Plan
-
-    def engines(self, model: str) -> list[EngineObservation]:
-        return [engine for engine in self.snapshot.engines if engine.model == model]
-
-    def engine(self, action: Action) -> EngineObservation | None:
-        wanted = None if isinstance(action, Start) else action.engine_id
-        return next((engine for engine in self.snapshot.engines if engine.engine_id == wanted), None)
-
-    def node(self, name: str) -> Node | None:
-        return next((node for node in self.snapshot.nodes if node.name == name), None)
-
+__all__ = ["Finding", "FindingKind", "check"]
 
 Rule = Callable[[Case], Iterator[tuple[FindingKind, str]]]
 
@@ -114,10 +67,10 @@ def _one_action_per_device(case: Case) -> Iterator[tuple[FindingKind, str]]:
 def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for action in case.plan.actions:
         for op in case.snapshot.operations:
-            if op.model == action.model or _meet(op, action):
+            if op.model == action.model or meet(op, action):
                 yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
         for engine in case.snapshot.engines:
-            if isinstance(engine.state, Loading) and engine.model != action.model and _meet(engine, action):
+            if isinstance(engine.state, Loading) and engine.model != action.model and meet(engine, action):
                 yield FindingKind.UNDER_CHANGE, f"{action} while {engine.model} loads"
 
 
@@ -185,7 +138,7 @@ def _starts(case: Case) -> Iterator[tuple[FindingKind, str]]:
         may = set(present) if spec.devices is None else set(present) & set(spec.devices)
         if len(set(action.devices)) != spec.device_count or not set(action.devices) <= may:
             yield FindingKind.WRONG_PLACE, f"{action.model} on {action.devices} of {sorted(may)}"
-        elif action.memory_bytes != _need(case, spec, [present[device] for device in action.devices]):
+        elif action.memory_bytes != need(case, spec, [present[device] for device in action.devices]):
             yield FindingKind.WRONG_PLACE, f"{action.model} is given {format_bytes(action.memory_bytes)} per device"
 
 
@@ -197,7 +150,7 @@ def _nobody_is_cut(case: Case) -> Iterator[tuple[FindingKind, str]]:
         engine = case.engine(action)
         if engine is None or not isinstance(action, Sleep | Stop) or isinstance(engine.state, Loading):
             continue
-        may_cut = _faulty(case, engine) or (isinstance(action, Stop) and _drained_in_vain(case, action.model))
+        may_cut = faulty(case, engine) or (isinstance(action, Stop) and drained_in_vain(case, action.model))
         in_flight = case.desired.demand_of(action.model).in_flight
         if not may_cut and (in_flight or (isinstance(action, Stop) and action.cut)):
             yield FindingKind.CUTS_REQUESTS, f"{action} with {in_flight} in flight"
@@ -206,7 +159,7 @@ def _nobody_is_cut(case: Case) -> Iterator[tuple[FindingKind, str]]:
 def _drains_end(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for decision in case.plan.decisions:
         closed_at = case.desired.demand_of(decision.model).admission_closed_at
-        goes = decision.model not in case.desired.models or _stopped(case, decision.model)
+        goes = decision.model not in case.desired.models or stopped(case, decision.model)
         late = closed_at is not None and case.now >= closed_at + case.desired.policy.drain_deadline_s
         if decision.drain and late and not goes:
             yield FindingKind.DRAINS_TOO_LONG, f"{decision.model} is closed for {case.now - (closed_at or 0.0)} s"
@@ -233,14 +186,14 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
         if not isinstance(action, Start | Wake):
             continue
         for key in ((action.node, device) for device in action.devices):
-            device = _device(case, key)
+            device = device_at(case, key)
             if device is None or device.used_bytes is None:
                 yield FindingKind.UNKNOWN_MEMORY, f"{action.model} on {key}"
                 continue
-            charged = sum(_after(case, engine) for engine in _engines_on(case, key))
-            charged += sum(a.memory_bytes for a in case.plan.actions if isinstance(a, Start) and _is_on(a, key))
+            charged = sum(after(case, engine) for engine in engines_on(case, key))
+            charged += sum(a.memory_bytes for a in case.plan.actions if isinstance(a, Start) and is_on(a, key))
             limit = device.total_bytes - device.reserve_bytes
-            if charged + _foreign(case, key, device.used_bytes) > limit:
+            if charged + foreign(case, key, device.used_bytes) > limit:
                 yield FindingKind.OVERCOMMITTED, f"{action.model} makes {charged} on {key}, at most {limit}"
 
 
@@ -249,7 +202,7 @@ def _host_holds_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
         here = [engine for engine in case.snapshot.engines if engine.node == node.name]
         going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP}
         sleeps = {a.engine_id for a in case.plan.actions if isinstance(a, Sleep) and a.level == SleepLevel(1)}
-        copies = {engine.engine_id: engine.host_copy_bytes or _copy(case, engine) for engine in here}
+        copies = {engine.engine_id: engine.host_copy_bytes or host_copy(case, engine) for engine in here}
         held = sum(engine.host_copy_bytes or copies[engine.engine_id] * (engine.engine_id in going) for engine in here)
         new = sum(copies[e.engine_id] for e in here if e.engine_id in sleeps - going and not e.host_copy_bytes)
         if new and held + new > node.host_budget_bytes:
@@ -272,124 +225,22 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
     gone = set(waiter.waits_for)
 
     def room(key: tuple[str, int]) -> int | None:
-        device = _device(case, key)
+        device = device_at(case, key)
         if device is None or device.used_bytes is None:
             return None
         charged = 0
-        for engine in _engines_on(case, key):
+        for engine in engines_on(case, key):
             if engine.model not in gone:
-                charged += _charge(case, engine)
+                charged += charge(case, engine)
             elif any(not isinstance(a, Start) and a.engine_id == engine.engine_id for a in case.plan.actions):
-                charged += _after(case, engine)
-        return device.total_bytes - device.reserve_bytes - _foreign(case, key, device.used_bytes) - charged
+                charged += after(case, engine)
+        return device.total_bytes - device.reserve_bytes - foreign(case, key, device.used_bytes) - charged
 
     if engines:
-        more = max(0, engines[0].memory_bytes - _charge(case, engines[0]))
+        more = max(0, engines[0].memory_bytes - charge(case, engines[0]))
         rooms = [room((engines[0].node, device)) for device in engines[0].devices]
         return all(left is not None and left >= more for left in rooms)
-    return any(_fits_on(case, spec, node, room) for node in case.snapshot.nodes)
-
-
-def _fits_on(case: Case, spec: ModelSpec, node: Node, room: Callable[[tuple[str, int]], int | None]) -> bool:
-    usable = [device for device in node.devices if spec.devices is None or device.index in spec.devices]
-    for smallest in usable:
-        need = _need(case, spec, [smallest])
-        rooms = [room((node.name, d.index)) for d in usable if d.total_bytes >= smallest.total_bytes]
-        if sum(left is not None and left >= need for left in rooms) >= spec.device_count:
-            return True
-    return False
-
-
-# helpers: the arithmetic, once more
-
-
-def _need(case: Case, spec: ModelSpec, devices: Iterable[Device]) -> int:
-    total = min(device.total_bytes for device in devices)
-    if spec.memory_bytes is not None:
-        return spec.memory_bytes
-    share = dict(spec.launch.settings).get("gpu_memory_utilization")
-    if isinstance(share, (int, float)):
-        return int(share * total)
-    footprint, most = case.snapshot.footprints.get(spec.model), int(0.85 * total)
-    return most if footprint is None else min(most, footprint.awake_bytes)
-
-
-def _residue(case: Case, engine: EngineObservation) -> int:
-    node, footprint = case.node(engine.node), case.snapshot.footprints.get(engine.model)
-    if node is not None and not node.sleep_frees_memory:
-        return engine.memory_bytes
-    if footprint is not None:
-        return footprint.asleep_bytes
-    return DEFAULT_RESIDUE_BYTES if len(engine.devices) == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
-
-
-def _holds(case: Case, engine: EngineObservation) -> int:
-    if engine.measured_bytes is not None:
-        return engine.measured_bytes
-    return _residue(case, engine) if isinstance(engine.state, Asleep) else engine.memory_bytes
-
-
-def _charge(case: Case, engine: EngineObservation) -> int:
-    if isinstance(engine.state, Asleep | Exited):
-        return _holds(case, engine)
-    return max(engine.memory_bytes, engine.measured_bytes or 0)
-
-
-def _after(case: Case, engine: EngineObservation) -> int:
-    """What it holds when the plan's action on it is done; other actions on its devices there cannot be."""
-    for action in case.plan.actions:
-        if not isinstance(action, Start) and action.engine_id == engine.engine_id:
-            match action:
-                case Sleep():
-                    return _residue(case, engine)
-                case Wake():
-                    return max(engine.memory_bytes, _charge(case, engine))
-                case Stop():
-                    return 0
-    return _charge(case, engine)
-
-
-def _foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
-    return max(0, used_bytes - sum(_holds(case, engine) for engine in _engines_on(case, key)))
-
-
-def _copy(case: Case, engine: EngineObservation) -> int:
-    footprint = case.snapshot.footprints.get(engine.model)
-    return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
-
-
-def _device(case: Case, key: tuple[str, int]) -> Device | None:
-    node = case.node(key[0])
-    return None if node is None else next((device for device in node.devices if device.index == key[1]), None)
-
-
-def _engines_on(case: Case, key: tuple[str, int]) -> list[EngineObservation]:
-    return [engine for engine in case.snapshot.engines if _is_on(engine, key)]
-
-
-def _is_on(what: EngineObservation | Action, key: tuple[str, int]) -> bool:
-    return what.node == key[0] and key[1] in what.devices
-
-
-def _meet(one: EngineObservation | Operation, action: Action) -> bool:
-    return one.node == action.node and bool(set(one.devices) & set(action.devices))
-
-
-def _stopped(case: Case, model: str) -> bool:
-    return isinstance(case.desired.overrides.get(model), WantStopped)
-
-
-def _faulty(case: Case, engine: EngineObservation) -> bool:
-    if isinstance(engine.state, Unknown):
-        return case.now >= engine.state.since + case.desired.policy.probe_deadline_s
-    return isinstance(engine.state, Exited | Broken)
-
-
-def _drained_in_vain(case: Case, model: str) -> bool:
-    """It is to go whatever is in flight, and had its time to finish."""
-    goes = model not in case.desired.models or _stopped(case, model)
-    closed_at = case.desired.demand_of(model).admission_closed_at
-    return goes and closed_at is not None and case.now >= closed_at + case.desired.policy.drain_deadline_s
+    return any(fits_on(case, spec, node, room) for node in case.snapshot.nodes)
 
 
 _RULES: tuple[Rule, ...] = (

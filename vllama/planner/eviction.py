@@ -152,4 +152,7 @@ def _add(missing: dict[DeviceKey, int], candidate: Candidate, size_bytes: int) -
 
 def _can_spare(missing: Mapping[DeviceKey, int], candidate: Candidate, size_bytes: int) -> bool:
     """What is missing stays covered if this much of the candidate's memory is kept."""
-    return all(missing[key] + size_bytes <= 0 for key in candidate.devices if key in missing)
+    for key in candidate.devices:  # noqa: SIM110  the innermost of all: a generator here costs a fifth of the plan
+        if key in missing and missing[key] + size_bytes > 0:
+            return False
+    return True

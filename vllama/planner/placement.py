@@ -100,6 +100,8 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
     for node in ledger.view.nodes.values():
         for devices in sets(spec, node, ledger):
             need = need_on(spec, ledger, node.name, devices)
+            if best is not None and not best.victims and not _is_free(ledger, node.name, devices, need):
+                continue  # the best so far displaces nobody
             offer = make_offer(ledger, node.name, devices, need, candidates)
             if offer is None:
                 continue
@@ -107,3 +109,7 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
             if lowest is None or price < lowest:
                 best, lowest = offer, price
     return best
+
+
+def _is_free(ledger: Ledger, node: str, devices: tuple[int, ...], need_bytes: int) -> bool:
+    return all((ledger.room[node, device] or 0) >= need_bytes for device in devices)

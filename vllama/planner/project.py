@@ -16,13 +16,21 @@ from vllama.planner.view import DeviceKey, View
 
 
 def settle(desired: DesiredState, snapshot: Snapshot, now: float, *, limit: int = 100) -> tuple[Plan, ...]:
-    """The plans from here until one has no action, that one included; `limit` of them at most. Time stands still."""
+    """The plans with actions from here to rest, and the last one, which has none; `limit` passes at most.
+
+    Time stands still. A plan without actions may still let waiters in or open a door, and others act on that: rest is
+    when nothing at all changes any more.
+    """
     plans: list[Plan] = []
-    while len(plans) < limit:
-        plans.append(plan(desired, snapshot, now))
-        if not any(plans[-1].actions):
+    for _ in range(limit):
+        made = plan(desired, snapshot, now)
+        then = apply(made, desired, snapshot, now)
+        at_rest = then == (desired, snapshot)
+        if at_rest or any(made.actions):
+            plans.append(made)
+        if at_rest:
             break
-        desired, snapshot = apply(plans[-1], desired, snapshot, now)
+        desired, snapshot = then
     return tuple(plans)
 
 

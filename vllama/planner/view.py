@@ -18,6 +18,11 @@ def _worth(engine: EngineObservation) -> tuple[int, float, str]:
     return kinds.get(type(engine.state), 3), engine.started_at, engine.engine_id
 
 
+def best_engines(snapshot: Snapshot) -> dict[str, EngineObservation]:
+    """By model the engine that its requests go to, where it has several."""
+    return {engine.model: engine for engine in sorted(snapshot.engines, key=_worth, reverse=True)}
+
+
 @dataclass(slots=True)
 class View:
     desired: DesiredState

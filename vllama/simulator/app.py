@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from vllama.simulator.bad_answers import answer_badly, until_death
 from vllama.simulator.core_client import CallFailed, EngineDeadError
@@ -69,6 +69,10 @@ class App:
             scheme, _, key = request.headers.get("authorization", "").partition(" ")
             if f"{scheme.lower()} {key}" not in self._authorizations:
                 return answer_json({"error": "Unauthorized"}, 401)
+        if route is None and (shorter := request.path.removesuffix("/")) in self._routes:
+            query = f"?{urlencode(request.query)}" if request.query else ""
+            location = f"http://{request.headers.get('host', '')}{shorter}{query}"
+            return Answer(status=307, headers={"location": location})
         if route is None:
             return answer_json({"detail": "Not Found"}, 404)
         if request.method not in route.methods:

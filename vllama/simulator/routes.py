@@ -34,7 +34,7 @@ _ALWAYS = {
     "/ping": Route(server_info.health, ("GET", "POST")),
     "/version": Route(server_info.version, _GET),
     "/load": Route(server_info.server_load, _GET),
-    "/metrics": Route(metrics, _GET),
+    "/metrics": Route(metrics, ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")),
     "/v1/models": Route(server_info.models, _GET),
     "/tokenize": Route(tokenize_prompt),
     "/detokenize": Route(detokenize_tokens),

@@ -31,11 +31,13 @@ class ServerState:
         return self.command.served_model_names[0]
 
     def check_model(self, name: object, *, generates: bool) -> str:
-        """The name to answer with. ApiError if it is not served; pooling routes word it differently."""
-        if not name:
-            return self.first_name
-        if name in self.command.served_model_names or name in self.command.lora_modules:
+        """The name to answer with: the first one, whichever was asked for, or the adapter's. ApiError if it is not
+        served; pooling routes word it differently.
+        """
+        if name in self.command.lora_modules:
             return str(name)
+        if not name or name in self.command.served_model_names:
+            return self.first_name
         message = f"The model `{name}` does not exist."
         if generates:
             message += f" Valid aliases: {', '.join(self.command.served_model_names)}."

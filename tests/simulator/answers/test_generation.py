@@ -25,7 +25,7 @@ def test_chat(shared_chat: Engine) -> None:
     assert (response.status_code, response.headers["server"], response.headers["vary"]) == (200, "uvicorn", "Origin")
     head = "id object created model choices service_tier system_fingerprint usage prompt_logprobs prompt_token_ids"
     assert list(answer) == [*head.split(), "prompt_text", "kv_transfer_params", "ec_transfer_params", "metrics"]
-    assert (answer["object"], answer["model"]) == ("chat.completion", "alias")
+    assert (answer["object"], answer["model"]) == ("chat.completion", "chat")  # the first name
     choice = answer["choices"][0]
     keys = "index message logprobs finish_reason stop_reason token_ids routed_experts"
     assert list(choice) == keys.split()
@@ -135,9 +135,13 @@ def test_bad_json(shared_chat: Engine) -> None:
 
 
 def test_missing_fields(shared_chat: Engine) -> None:
-    for path, field in (("chat/completions", "messages"), ("completions", "prompt")):
+    for path, kind, param in (
+        ("chat/completions", "Bad Request", "body.messages"),
+        ("completions", "BadRequestError", "prompt"),
+        ("responses", "Bad Request", "body.input"),
+    ):
         error = error_of(shared_chat.http.post(f"/v1/{path}", json={"model": "chat"}))
-        assert (error["type"], error["param"], error["code"]) == ("Bad Request", f"body.{field}", 400)
+        assert (error["type"], error["param"], error["code"]) == (kind, param, 400)
 
 
 def test_only_json(shared_chat: Engine) -> None:
@@ -170,7 +174,7 @@ def test_max_tokens_out_of_range(shared_chat: Engine, limit: int, message: str) 
 
 def test_an_odd_request_has_an_answer(shared_chat: Engine) -> None:
     error = error_of(shared_chat.chat(messages=[{"role": "user", "content": ["text", 7]}]))
-    assert (error["type"], error["code"]) == ("InternalServerError", 500)
+    assert (error["type"], error["code"]) == ("BadRequestError", 400)
 
 
 def test_tools_need_a_parser(shared_chat: Engine) -> None:

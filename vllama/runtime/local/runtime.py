@@ -17,7 +17,7 @@ from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.identity import VARIABLE, Identity
-from vllama.runtime.local.ports import bindable, free_port
+from vllama.runtime.local.ports import Port, claim, free_port
 from vllama.runtime.local.settling import memory_settles
 from vllama.runtime.local.signals import reap_strangers
 from vllama.runtime.local.spawn import Leader, spawn
@@ -85,30 +85,39 @@ class LocalRuntime:
 
     async def _spawn(self, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
         port = self._port_for(spec)
-        log, offset = await asyncio.to_thread(self._open_log, spec.model, engine_id)
-        identity = Identity(
-            owner=self._owner, engine_id=engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node,
-            devices=action.devices, memory_bytes=action.memory_bytes, port=port, log=str(log), log_offset=offset,
-        )  # fmt: skip
-        command = await asyncio.to_thread(
-            self._launcher.command, spec, action, port=port, tag=(VARIABLE, identity.encode())
-        )  # fmt: skip
-        leader = await asyncio.to_thread(spawn, identity, command.argv, dict(command.env))
+        try:
+            leader = await self._spawn_on(port, engine_id, spec, action)
+        except BaseException:
+            port.release()
+            raise
         leader.watch(self._ring)
         self._ring()
         return leader
 
-    def _port_for(self, spec: ModelSpec) -> int:
+    async def _spawn_on(self, port: Port, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
+        log, offset = await asyncio.to_thread(self._open_log, spec.model, engine_id)
+        identity = Identity(
+            owner=self._owner, engine_id=engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node,
+            devices=action.devices, memory_bytes=action.memory_bytes, port=port.number, log=str(log), log_offset=offset,
+        )  # fmt: skip
+        command = await asyncio.to_thread(
+            self._launcher.command, spec, action, port=port.number, tag=(VARIABLE, identity.encode())
+        )  # fmt: skip
+        return await asyncio.to_thread(spawn, identity, command.argv, dict(command.env), port)
+
+    def _port_for(self, spec: ModelSpec) -> Port:
         taken = {leader.identity.port for leader in self._leaders.values()}
         if spec.launch.port is None:
-            self._last_port = free_port(self._ports, taken, after=self._last_port)
-            return self._last_port
-        if spec.launch.port in taken or not bindable(spec.launch.port):
+            port = free_port(self._ports, taken, after=self._last_port)
+            self._last_port = port.number
+            return port
+        given = None if spec.launch.port in taken else claim(spec.launch.port)
+        if given is None:
             raise RuntimeFailed(
                 f"Port {spec.launch.port}, which models.yaml gives to {spec.model}, is in use. "
                 "Choose another, or leave `port` out and a free one is found."
             )
-        return spec.launch.port
+        return given
 
     def _open_log(self, model: str, engine_id: str) -> tuple[Path, int]:
         """One file per model, appended to; a header line tells its engines apart."""
@@ -128,6 +137,8 @@ class LocalRuntime:
         await stop_tree(leader, deadline_s=deadline_s, clock=clock.now)
         await memory_settles(self.read, set(leader.identity.devices), clock=clock.now)
         leader.unwatch()
+        if leader.port is not None:
+            leader.port.release()
         self._leaders.pop(engine_id, None)
         self._adopted.discard(engine_id)
 

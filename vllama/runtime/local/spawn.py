@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vllama.runtime.base import ProcessExit, RuntimeFailed
 from vllama.runtime.local.identity import Identity
+from vllama.runtime.local.ports import Port
 from vllama.runtime.local.proc import Process, process
 
 
@@ -26,6 +27,7 @@ class Leader:
     started_at: float
     process: Process | None
     popen: subprocess.Popen[bytes] | None = None
+    port: Port | None = None
     exit: ProcessExit | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     _pidfd: int | None = None
@@ -67,7 +69,7 @@ class Leader:
             self._pidfd = None
 
 
-def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str]) -> Leader:
+def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str], port: Port) -> Leader:
     """Blocks for the fork. RuntimeFailed when the program cannot be run or the log not be written."""
     try:
         with Path(identity.log).open("ab") as log:
@@ -82,5 +84,5 @@ def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str]) -> 
         raise RuntimeFailed(f"The engine of {identity.model} was gone the moment it was started; see {identity.log}.")
     return Leader(
         identity=identity, sid=popen.pid, since_ticks=seen.start_ticks, started_at=seen.started_at, process=seen,
-        popen=popen,
+        popen=popen, port=port,
     )  # fmt: skip

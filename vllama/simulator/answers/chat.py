@@ -41,7 +41,7 @@ async def answer_chat(body: Mapping[str, Any], request: Request, state: ServerSt
     }
     if body.get("stream"):
         return Stream(events=until_done(_chunks(prompt, number, head, wants, state)))
-    answers = await collect_all([prompt] * number, head["id"], state)
+    answers = await collect_all([(prompt, head["id"])] * number, state)
     choices = [_choice(index, answer) for index, answer in enumerate(answers)]
     counted = usage(prompt.tokens, sum(answer.tokens for answer in answers))
     middle = {"choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT, "usage": counted}
@@ -92,13 +92,15 @@ async def _chunks(
     model_last = {"id": head["id"], "object": "chat.completion.chunk", "created": head["created"]}
 
     def chunk(choices: list[dict[str, Any]], tokens: int | None, **more: Any) -> str:
-        counted = {} if tokens is None else {"usage": short_usage(prompt.tokens, tokens)}
+        counted: dict[str, Any] = {} if tokens is None else {"usage": short_usage(prompt.tokens, tokens)}
+        if counted and choices:
+            counted["usage"] |= {"completion_tokens_details": None}
         return to_json({**model_last, "model": head["model"], "choices": choices, **counted, **more})
 
     generated = 0
     for index in range(number):
         done = 0
-        async for output in prompt.outputs(state, f"{head['id']}-{index}"):
+        async for output in prompt.outputs(state, head["id"]):
             for begun in range(number) if index == done == 0 else ():
                 choice = _delta(begun, {"role": "assistant", "content": ""}, None)
                 yield chunk([choice], 0 if usage_always else None, prompt_token_ids=None, prompt_text=None)

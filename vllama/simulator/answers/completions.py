@@ -36,11 +36,12 @@ async def answer_completions(body: Mapping[str, Any], request: Request, state: S
         "created": now(),
         "model": model,
     }
-    prompts = [prompt for prompt in several for _ in range(number)]
+    # Each prompt has a name of its own, which its `number` answers share.
+    prompts = [(prompt, f"{head['id']}-{index}") for index, prompt in enumerate(several) for _ in range(number)]
     prompt_tokens = sum(prompt.tokens for prompt in several)
     if body.get("stream"):
         return Stream(events=until_done(_chunks(prompts, prompt_tokens, head, wants, state)))
-    answers = await collect_all(prompts, head["id"], state)
+    answers = await collect_all(prompts, state)
     return answer_json(
         {
             **head,
@@ -78,7 +79,7 @@ def _choice(index: int, answer: Generated) -> dict[str, Any]:
 
 
 async def _chunks(
-    prompts: Sequence[Prompt],
+    prompts: Sequence[tuple[Prompt, str]],
     prompt_tokens: int,
     head: Mapping[str, Any],
     wants: tuple[bool, bool],
@@ -86,9 +87,9 @@ async def _chunks(
 ) -> AsyncGenerator[str, None]:
     usage_at_end, usage_always = wants
     generated = 0
-    for index, prompt in enumerate(prompts):
+    for index, (prompt, request_id) in enumerate(prompts):
         done = 0
-        async for output in prompt.outputs(state, f"{head['id']}-{index}"):
+        async for output in prompt.outputs(state, request_id):
             done += output.tokens
             choice = {
                 "index": index,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,8 @@ def how_many(body: Mapping[str, Any]) -> int:
         return 1
     if not isinstance(number, int) or number < 1:
         raise refused(f"n must be at least 1, got {number}.")
+    if number > 1 and body.get("temperature") == 0:
+        raise refused(f"n must be 1 when using greedy sampling, got {number}.")
     return number
 
 
@@ -123,11 +125,9 @@ def wants_usage(body: Mapping[str, Any]) -> tuple[bool, bool]:
     return at_end, at_end and bool(options.get("continuous_usage_stats"))
 
 
-async def collect_all(prompts: Sequence[Prompt], request_id: str, state: ServerState) -> list[Generated]:
-    """The answers to all prompts, at once."""
-    return await asyncio.gather(
-        *(collect(prompt.outputs(state, f"{request_id}-{index}")) for index, prompt in enumerate(prompts))
-    )
+async def collect_all(requests: Iterable[tuple[Prompt, str]], state: ServerState) -> list[Generated]:
+    """The answers to prompts, each with its request id, at once."""
+    return await asyncio.gather(*(collect(prompt.outputs(state, request_id)) for prompt, request_id in requests))
 
 
 async def collect(outputs: AsyncIterator[Output]) -> Generated:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from vllama.simulator.answers.generation import Generated, Prompt, collect, make_id, make_prompt, render_messages
+from vllama.simulator.answers.generation import Prompt, collect, make_id, make_prompt, render_messages
 from vllama.simulator.core_client import EngineDeadError
 from vllama.simulator.server_state import ServerState
 from vllama.simulator.web import (
@@ -56,23 +56,18 @@ async def count_tokens(request: Request, state: ServerState) -> Answer:
 
 
 async def _events(prompt: Prompt, head: Mapping[str, Any], model: str, state: ServerState) -> AsyncGenerator[str, None]:
-    begun, done, last = False, 0, Generated(text="", tokens=0, finish_reason=None, stop_reason=None)
+    done = 0
+    stop = _stop(None, None)
     try:
         async for output in prompt.outputs(state, str(head["id"])):
-            if not begun:
-                message = {
-                    **head,
-                    "content": [],
-                    "model": model,
-                    **_stop(None, None),
-                    "usage": _usage(prompt.tokens, 0),
-                }
+            if done == 0:
+                empty = {**head, "content": [], "model": model, **_stop(None, None)}
+                message = {**empty, "usage": _usage(prompt.tokens, 0)}
                 yield named_event({"type": "message_start", "message": message})
                 block = {"type": "text", "text": ""}
                 yield named_event({"type": "content_block_start", "content_block": block, "index": 0})
-                begun = True
             done += output.tokens
-            last = Generated(text="", tokens=done, finish_reason=output.finish_reason, stop_reason=output.stop_reason)
+            stop = _stop(output.finish_reason, output.stop_reason)
             if output.text:
                 delta = {"type": "text_delta", "text": output.text}
                 yield named_event({"type": "content_block_delta", "delta": delta, "index": 0})
@@ -82,7 +77,6 @@ async def _events(prompt: Prompt, head: Mapping[str, Any], model: str, state: Se
         yield named_event({"type": "error", "error": {"type": "internal_error", "message": said}})
         return
     yield named_event({"type": "content_block_stop", "index": 0})
-    stop = _stop(last.finish_reason, last.stop_reason)
     yield named_event({"type": "message_delta", "delta": stop, "usage": _usage(prompt.tokens, done)})
     yield named_event({"type": "message_stop"})
 

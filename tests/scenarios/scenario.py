@@ -1,0 +1,237 @@
+"""A situation, from a few lines of YAML to the two states that a plan is made of.
+
+    devices: [24GiB, 24GiB]          what the machine has; `foreign: {0: 4GiB}` is held by others, `unreadable: [1]`
+    models: {a: {memory: 10GiB}}     as in models.yaml; `policy` too
+    engines: {a: {gpus: [0], is: awake, used: 5m}}     how long ago it was used last
+    demand: {b: {waiting: 2, since: 40s, in_flight: 1, closed: 10s, drained: 60s}}
+    operations: {a: {verb: wake, gpus: [0]}}
+    overrides: {a: stop}             or start, or sleep; `crashes: {a: {count: 2, last: 5s, cause: ...}}`
+    steps:                           each says what is different, and what is planned then
+      - carried out                  the plan before it
+      - {after: 40s, demand: {a: null}}
+
+A sleeper holds 1 GiB, and its copy in host memory takes three quarters of what it holds awake, unless said otherwise.
+Durations are ages: how long ago. Everything happens on a node called `here`.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vllama.cli.render.plan import render_plan
+from vllama.controller.manifest.load import Manifest, load_bytes
+from vllama.domain.decision import Plan
+from vllama.domain.demand import Demand, Override, WantAsleep, WantReady, WantStopped
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import (
+    Asleep,
+    Awake,
+    Broken,
+    Crashes,
+    Device,
+    EngineObservation,
+    EngineState,
+    Exited,
+    Footprint,
+    Loading,
+    Node,
+    Operation,
+    Snapshot,
+    Unknown,
+    Verb,
+)
+from vllama.domain.spec import SleepLevel
+from vllama.domain.units import GIB, parse_bytes, parse_duration
+from vllama.gateway.render import plan_json
+from vllama.planner import plan
+from vllama.planner.check import check
+from vllama.planner.project import apply
+
+NODE = "here"
+START_AT = 100_000.0
+WIDTH = 100
+RESIDUE_BYTES = GIB
+KEYS = {"devices", "foreign", "unreadable", "host", "sleep_frees", "policy", "models", "engines", "demand",
+        "operations", "overrides", "crashes", "steps"}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Scenario:
+    """`said` is what the YAML says now; what was carried out is in `desired` and `snapshot`."""
+
+    said: dict[str, Any]
+    now: float = START_AT
+    desired: DesiredState | None = None
+    snapshot: Snapshot | None = None
+
+    def plan(self) -> Plan:
+        if self.desired is None or self.snapshot is None:
+            self._read()
+        assert self.desired is not None
+        assert self.snapshot is not None
+        return plan(self.desired, self.snapshot, self.now)
+
+    def carry_out(self, done: Plan) -> None:
+        assert self.desired is not None
+        assert self.snapshot is not None
+        self.desired, self.snapshot = apply(done, self.desired, self.snapshot, self.now)
+
+    def change(self, step: dict[str, Any]) -> None:
+        """Time passes, and what the step names is as it says from then on; null: it is no more."""
+        self.now += parse_duration(step.pop("after", 0))
+        unknown = step.keys() - KEYS
+        assert not unknown, f"a step cannot say {unknown}"
+        assert self.desired is not None
+        assert self.snapshot is not None
+        fresh = Scenario(said={**self.said, **step}, now=self.now)
+        fresh._read()
+        assert fresh.desired is not None
+        assert fresh.snapshot is not None
+        engines = {e.model: e for e in self.snapshot.engines} if "engines" not in step else {}
+        engines |= {e.model: e for e in fresh.snapshot.engines if e.model in step.get("engines", {})}
+        demand = {**self.desired.demand, **{m: d for m, d in fresh.desired.demand.items() if m in step.get("demand", {})}}
+        self.said = fresh.said
+        self.desired = replace(
+            fresh.desired, demand=demand,
+            overrides=fresh.desired.overrides if "overrides" in step else self.desired.overrides,
+        )  # fmt: skip
+        self.snapshot = replace(
+            fresh.snapshot, engines=tuple(engines.values()), nodes=(self._node(list(engines.values())),),
+            operations=fresh.snapshot.operations if "operations" in step else (),
+        )  # fmt: skip
+
+    def _read(self) -> None:
+        said = self.said
+        unknown = said.keys() - KEYS
+        assert not unknown, f"a scenario cannot say {unknown}"
+        text = json.dumps({"models": said.get("models", {}), "policy": said.get("policy", {})})
+        manifest = load_bytes(text.encode(), file="scenario", environ={})
+        engines = [self._engine(manifest, name, each) for name, each in said.get("engines", {}).items() if each]
+        footprints = {name: _footprint(manifest, name, said) for name in manifest.models}
+        self.desired = DesiredState(
+            generation=1, models=manifest.models, policy=manifest.policy, since=START_AT - 3600,
+            demand={name: self._demand(each or {}) for name, each in said.get("demand", {}).items()},
+            overrides={name: self._override(each) for name, each in said.get("overrides", {}).items() if each},
+        )  # fmt: skip
+        self.snapshot = Snapshot(
+            taken_at=self.now, nodes=(self._node(engines),), engines=tuple(engines),
+            operations=tuple(self._operation(name, each) for name, each in said.get("operations", {}).items() if each),
+            footprints=footprints,
+            crashes={
+                name: Crashes(count=each["count"], last_at=self._ago(each["last"]), cause=each["cause"])
+                for name, each in said.get("crashes", {}).items()
+            },
+        )  # fmt: skip
+
+    def _ago(self, age: str | float | None) -> float:
+        return self.now - parse_duration(0 if age is None else age)
+
+    def _node(self, engines: list[EngineObservation]) -> Node:
+        devices = []
+        for index, total in enumerate(self.said["devices"]):
+            used = parse_bytes(self.said.get("foreign", {}).get(index, 0))
+            used += sum(engine.measured_bytes or 0 for engine in engines if index in engine.devices)
+            known = index not in self.said.get("unreadable", [])
+            devices.append(
+                Device(index=index, name="GPU", total_bytes=parse_bytes(total), used_bytes=used if known else None)
+            )
+        return Node(
+            name=NODE, devices=tuple(devices), host_budget_bytes=parse_bytes(self.said.get("host", "64GiB")),
+            sleep_frees_memory=self.said.get("sleep_frees", True),
+        )  # fmt: skip
+
+    def _engine(self, manifest: Manifest, name: str, said: dict[str, Any]) -> EngineObservation:
+        spec = manifest.models.get(name.partition("/")[0])
+        memory = parse_bytes(said.get("memory", spec.memory_bytes if spec and spec.memory_bytes else "4GiB"))
+        state = self._state(said)
+        holds = RESIDUE_BYTES if isinstance(state, Asleep) else memory
+        return EngineObservation(
+            engine_id=f"{name}-engine", model=name.partition("/")[0], node=NODE, devices=tuple(said["gpus"]),
+            spec_hash=said.get("settings", spec.spec_hash if spec else "gone"), memory_bytes=memory, state=state,
+            started_at=self._ago(said.get("started", said.get("used", "1h"))),
+            measured_bytes=parse_bytes(said.get("holds", holds)),
+            host_copy_bytes=memory * 3 // 4 if state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) else 0,
+        )  # fmt: skip
+
+    def _state(self, said: dict[str, Any]) -> EngineState:
+        since = self._ago(said.get("since", said.get("used", "1h")))
+        match said["is"]:
+            case "awake":
+                return Awake(ready_at=since)
+            case "loading":
+                return Loading(progress_at=since)
+            case "asleep":
+                return Asleep(level=SleepLevel(said.get("level", 1)))
+            case "exited":
+                return Exited(code=said.get("code", 1), cause=said["cause"])
+            case "broken":
+                return Broken(cause=said["cause"])
+            case "unknown":
+                return Unknown(since=since, error="no answer in time")
+            case other:
+                raise AssertionError(f"no engine is {other}")
+
+    def _demand(self, said: dict[str, Any]) -> Demand:
+        waiting, flying = said.get("waiting", 0), said.get("in_flight", 0)
+        return Demand(
+            waiting=waiting, oldest_waiting_at=self._ago(said.get("since")) if waiting else None, in_flight=flying,
+            last_used_at=self._ago(said["used"]) if "used" in said else self.now if flying else None,
+            admission_closed_at=self._ago(said["closed"]) if "closed" in said else None,
+            drain_ended_at=self._ago(said["drained"]) if "drained" in said else None,
+        )  # fmt: skip
+
+    def _override(self, said: str) -> Override:
+        match said:
+            case "start":
+                return WantReady(at=self.now)
+            case "stop":
+                return WantStopped(at=self.now)
+            case "sleep":
+                return WantAsleep(at=self.now)
+            case other:
+                raise AssertionError(f"no operator can {other}")
+
+    def _operation(self, name: str, said: dict[str, Any]) -> Operation:
+        memory = self.said["models"][name].get("memory", "4GiB")
+        return Operation(
+            verb=Verb(said["verb"]), engine_id=f"{name}-engine", model=name, node=NODE, devices=tuple(said["gpus"]),
+            started_at=self._ago(said.get("since", "2s")), memory_bytes=parse_bytes(memory),
+        )  # fmt: skip
+
+
+def _footprint(manifest: Manifest, name: str, said: dict[str, Any]) -> Footprint:
+    memory = manifest.models[name].memory_bytes or 4 * GIB
+    return Footprint(awake_bytes=memory, asleep_bytes=RESIDUE_BYTES, weights_bytes=memory // 2)
+
+
+def tell(path: Path) -> str:
+    """The plan of the situation and of every step, as `vllama plan` prints it. Asserts the second opinion, too."""
+    said = yaml.safe_load(path.read_text())
+    steps = said.pop("steps", [])
+    scenario = Scenario(said=said)
+    made = scenario.plan()
+    told = [_shown(scenario, made)]
+    for step in steps:
+        if step == "carried out":
+            scenario.carry_out(made)
+            title = "carried out"
+        else:
+            title = ", ".join(_words(key, value) for key, value in step.items())
+            scenario.change(dict(step))
+        made = scenario.plan()
+        told.append(f"\n--- {title}\n\n{_shown(scenario, made)}")
+    return "\n".join(told) + "\n"
+
+
+def _words(key: str, value: Any) -> str:
+    return f"{key} {value}" if isinstance(value, (str, int)) else f"{key} {json.dumps(value)}"
+
+
+def _shown(scenario: Scenario, made: Plan) -> str:
+    assert scenario.desired is not None
+    assert scenario.snapshot is not None
+    assert check(scenario.desired, scenario.snapshot, scenario.now, made) == ()
+    return str(render_plan(plan_json(made), width=WIDTH).plain)

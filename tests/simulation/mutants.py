@@ -1,0 +1,238 @@
+"""Bugs planted in the planner, one at a time, in a copy of it: the properties must catch every one.
+
+    python -m tests.simulation.mutants            the planted kinds, by name
+    python -m tests.simulation.mutants --score    every comparison, constant, `and`, `not` and `return` turned round
+
+The second is the mutation score, measured offline: hours on two cores, `--sample 100` for an estimate.
+"""
+
+import argparse
+import ast
+import concurrent.futures
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+PLANNER = ROOT / "vllama" / "planner"
+SUITE = ROOT / "tests" / "planner"
+SLOW = ("test_properties.py", "test_liveness.py")  # the generated ones, where the written ones find nothing
+TIMEOUT_S = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """`old`, found once in `file`, becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+PLANTED = (
+    Planted(name="a second start beside an engine of unknown state", file="upkeep.py",
+            old="if isinstance(engine.state, Unknown):", new="if False:"),
+    Planted(name="a busy engine taken for idle", file="eviction.py",
+            old="busy, copy = demand.in_flight > 0, 0", new="busy, copy = False, 0"),
+    Planted(name="pinned models as victims", file="eviction.py",
+            old="or (spec.pin and view.pinned(engine.model))", new="or False"),
+    Planted(name="the most recently used goes first", file="eviction.py",
+            old="demand.waiting > 0, last_used,", new="demand.waiting > 0, -last_used,"),
+    Planted(name="victims that are not needed are not let off", file="eviction.py",
+            old="if _can_spare(missing, candidate, candidate.stop_frees):", new="if False:"),
+    Planted(name="always stop, never sleep", file="eviction.py",
+            old="victims.append(Victim(candidate=candidate, level=candidate.level))",
+            new="victims.append(Victim(candidate=candidate, level=SleepLevel.STOP))"),
+    Planted(name="sleep although that frees too little", file="eviction.py",
+            old="if may_sleep and _can_spare(missing, candidate, keeps):", new="if may_sleep:"),
+    Planted(name="evicted although it does not make the newcomer fit", file="eviction.py",
+            old="return taken\n    return None", new="return taken\n    return taken"),
+    Planted(name="freed memory belongs to nobody", file="room.py",
+            old="draft.ledger.take(offer.node, offer.devices, offer.added_bytes)", new="pass"),
+    Planted(name="two operations on one device", file="draft.py",
+            old="self.view.hold(action.node, action.devices, model, freeing=isinstance(action, Sleep | Stop))",
+            new="pass"),
+    Planted(name="a start beside somebody's load", file="view.py",
+            old="if isinstance(engine.state, Loading):", new="if False:"),
+    Planted(name="a start beside an operation under way", file="view.py",
+            old="for op in by_age:\n            self.hold(", new="for op in ():\n            self.hold("),
+    Planted(name="foreign memory is not there", file="ledger.py",
+            old="foreign = max(0, (device.used_bytes or 0) - ours[key])", new="foreign = 0"),
+    Planted(name="the reserve is given away", file="ledger.py",
+            old="device.total_bytes - device.reserve_bytes - foreign", new="device.total_bytes - foreign"),
+    Planted(name="memory that is not known counts as free", file="ledger.py",
+            old="self.room[key] = None if device.used_bytes is None else self.capacity[key] - charged[key]",
+            new="self.room[key] = self.capacity[key] - charged[key]"),
+    Planted(name="a sleeper holds nothing", file="ledger.py",
+            old="return footprint.asleep_bytes\n", new="return 0\n"),
+    Planted(name="the need is divided by the number of devices", file="placement.py",
+            old="return need_bytes(spec, ledger.footprint(spec.model), smallest)",
+            new="return need_bytes(spec, ledger.footprint(spec.model), smallest) // spec.device_count"),
+    Planted(name="devices that models.yaml does not name", file="placement.py",
+            old="return present if spec.devices is None else", new="return present if True else"),
+    Planted(name="no pause after a crash", file="serve.py",
+            old="if crashes is not None and view.now < (again_at := retry_at(crashes)):",
+            new="if crashes is not None and view.now < (again_at := crashes.last_at):"),
+    Planted(name="the pause does not grow", file="backoff.py",
+            old="min(FIRST_S * 2.0 ** min(count - 1, 10), LONGEST_S)", new="FIRST_S"),
+    Planted(name="a row of crashes is never forgiven", file="backoff.py",
+            old="if previous is None or up_s >= FORGIVEN_AFTER_UP_S else", new="if previous is None else"),
+    Planted(name="waiters out of order", file="wanted.py",
+            old="(_turn(view, want), want.since, want.model)", new="(-_turn(view, want), want.since, want.model)"),
+    Planted(name="priority counts for nothing", file="wanted.py",
+            old="(spec.priority if spec else 0) * view.policy.ageing_s", new="0"),
+    Planted(name="a waiter past the bound never gets a drain", file="room.py",
+            old="if view.now >= bound_at and all(", new="if False and all("),
+    Planted(name="a drain before the fairness bound", file="room.py",
+            old="if view.now >= bound_at and all(", new="if all("),
+    Planted(name="a drain that never ends", file="eviction.py",
+            old="return view.now < demand.admission_closed_at + policy.drain_deadline_s", new="return True"),
+    Planted(name="the idle victims of a drain are let in again", file="room.py",
+            old="for victim in awake:\n            _drain(draft, victim, want)",
+            new="for victim in offer.busy:\n            _drain(draft, victim, want)"),
+    Planted(name="what can never fit waits for ever", file="arithmetic.py",
+            old="if not usable or any(_can_fit(ledger, spec, node, indices) for node, indices in usable):",
+            new="if True:"),
+    Planted(name="an engine with other settings is kept", file="upkeep.py",
+            old="elif engine.spec_hash != spec.spec_hash:", new="elif False:"),
+    Planted(name="requests are cut when settings change", file="stopping.py",
+            old="    if not _serves(draft, engine):\n        return None", new="    if True:\n        return None"),
+    Planted(name="host memory has no end", file="ledger.py",
+            old="if copy > room:", new="if False:"),
+    Planted(name="nobody ever goes to sleep for being idle", file="ladder.py",
+            old="action=sleep_of(engine, level), after=Phase.ASLEEP)", new="action=None, after=Phase.ASLEEP)"),
+)  # fmt: skip
+
+
+def plant(mutant: Planted) -> str:
+    """The file with the bug in it. ValueError: the planner changed, and the bug has no place any more."""
+    text = (PLANNER / mutant.file).read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.file} has {text.count(mutant.old)} places like {mutant.old!r}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def survives(file: str, text: str) -> bool:
+    """Whether the planner's own tests pass with `text` in place of `file`. A hang counts as caught."""
+    with tempfile.TemporaryDirectory() as directory:
+        copied = Path(directory)
+        shutil.copytree(ROOT / "vllama", copied / "vllama", ignore=shutil.ignore_patterns("__pycache__"))
+        (copied / "vllama" / "planner" / file).write_text(text)
+        (copied / "tests").symlink_to(ROOT / "tests")
+        shutil.copy(ROOT / "pyproject.toml", copied)
+        quick = sorted(str(path.relative_to(ROOT)) for path in SUITE.glob("test_*.py") if path.name not in SLOW)
+        slow = [f"tests/planner/{name}" for name in SLOW]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *quick, *slow]
+        try:
+            done = subprocess.run(
+                command, cwd=copied, env={**os.environ, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return False
+    if done.returncode not in {0, 1, 2}:
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def survivors(mutants: list[tuple[str, str, str]], *, jobs: int) -> Iterator[str]:
+    """Names of (name, file, text) that no test catches, as they turn up."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        tried = {pool.submit(survives, file, text): name for name, file, text in mutants}
+        for done in concurrent.futures.as_completed(tried):
+            if done.result():
+                yield tried[done]
+
+
+SWAPS: dict[type, type] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.And: ast.Or, ast.Or: ast.And, ast.Add: ast.Sub, ast.Sub: ast.Add,
+}  # fmt: skip
+
+
+class _Turn(ast.NodeTransformer):
+    """Turns the `which`-th place round; counts the places in `seen`."""
+
+    def __init__(self, which: int) -> None:
+        self.which, self.seen, self.line = which, 0, 0
+
+    def _hit(self, node: ast.AST) -> bool:
+        self.seen += 1
+        if self.seen - 1 == self.which:
+            self.line = getattr(node, "lineno", 0)
+            return True
+        return False
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        if type(node.ops[0]) in SWAPS and self._hit(node):
+            node.ops[0] = SWAPS[type(node.ops[0])]()
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        if self._hit(node):
+            node.op = SWAPS[type(node.op)]()
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if type(node.op) in SWAPS and self._hit(node):
+            node.op = SWAPS[type(node.op)]()
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        return node.operand if isinstance(node.op, ast.Not) and self._hit(node) else node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool) and self._hit(node):
+            return ast.Constant(not node.value)
+        return node
+
+
+def turned(file: Path) -> Iterator[tuple[str, str, str]]:
+    """(name, file name, text) for every place of `file` that can be turned round."""
+    tree, which = ast.parse(file.read_text()), 0
+    while True:
+        turn = _Turn(which)
+        mutated = turn.visit(copy.deepcopy(tree))
+        if turn.seen <= which:
+            return
+        yield f"{file.name}:{turn.line} #{which}", file.name, ast.unparse(ast.fix_missing_locations(mutated))
+        which += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--score", action="store_true")
+    parser.add_argument("--sample", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    if options.score:
+        mutants = [each for file in sorted(PLANNER.glob("*.py")) for each in turned(file)]
+        if options.sample:
+            mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
+    else:
+        mutants = [(mutant.name, mutant.file, plant(mutant)) for mutant in PLANTED]
+    left = []
+    for name in survivors(mutants, jobs=options.jobs):
+        left.append(name)
+        print(f"survives: {name}", flush=True)
+    caught = len(mutants) - len(left)
+    print(f"{caught} of {len(mutants)} caught: {100 * caught / len(mutants):.1f} %")
+    sys.exit(bool(left) and not options.score)
+
+
+if __name__ == "__main__":
+    main()

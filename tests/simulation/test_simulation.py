@@ -1,0 +1,96 @@
+"""The real controller in made-up worlds: a hundred thousand events here, any number with `make simulate-long`."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.profiles import PROFILES
+from tests.simulation.run import simulate
+from vllama.controller.bell import Bell
+from vllama.controller.board import Board
+from vllama.controller.loop import Loop
+from vllama.controller.probe import Probe
+from vllama.domain.desired import DesiredState
+from vllama.planner.view import View
+
+EVENTS = 7_200  # of one world; there are 14 of them
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_world_lives_without_a_violation_and_comes_to_rest(profile: str, seed: int) -> None:
+    report = simulate(seed, events=EVENTS, profile=profile)
+    assert report.violation is None, str(report)
+    assert report.events >= EVENTS
+
+
+def test_the_same_seed_tells_the_same_story_and_another_seed_another_one() -> None:
+    first, again, other = (simulate(seed, events=1500, profile="faulty").digest for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_bells_only_make_things_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bell, "ring", lambda self: None)
+    report = simulate(1, events=1500, profile="calm")
+    assert report.violation is None, str(report)
+
+
+# Bugs planted in the controller and the planner: each must be found, and by the checker that is there for it.
+
+
+def _found(profile: str, *, events: int = 3000) -> str:
+    for seed in range(1, 6):
+        report = simulate(seed, events=events, profile=profile)
+        if report.violation is not None:
+            return report.violation.kind
+    return "nothing"
+
+
+def test_engines_put_aside_while_they_serve_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(self: Board, model: str, *, cut: bool = False) -> bool:
+        self._line(model).open = False
+        return True
+
+    def desired(self: Loop) -> DesiredState:
+        seen = whole(self)
+        return replace(seen, demand={model: replace(demand, in_flight=0) for model, demand in seen.demand.items()})
+
+    whole = Loop.desired
+    monkeypatch.setattr(Board, "close", close)
+    monkeypatch.setattr(Loop, "desired", desired)
+    assert _found("calm") in {"slept while busy", "cut"}
+
+
+def test_two_operations_on_a_device_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(View, "holders", lambda *_, **__: ())
+    assert _found("tight") == "plan rejected"
+    monkeypatch.setattr("vllama.controller.loop.check", lambda *_: ())
+    assert _found("tight") in {"two operations on a device", "two engines of one model", "oversubscribed"}
+
+
+def test_memory_given_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllama.planner.ledger.Ledger.charge_after_operation", lambda *_: 0)
+    assert _found("many") == "plan rejected"
+    monkeypatch.setattr("vllama.controller.loop.check", lambda *_: ())
+    assert _found("many") == "oversubscribed"
+
+
+def test_a_request_that_is_never_released_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllama.controller.demand.Grant.release", lambda self: None)
+    assert _found("calm") == "counts differ"
+
+
+def test_waiters_that_nobody_tells_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Board, "fail_waiters", lambda *_: None)
+    assert _found("tight") in {"starved", "no convergence"}
+
+
+def test_an_engine_that_is_never_given_up_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probe, "_no_answer", lambda *_: None)
+    assert _found("faulty") == "no convergence"
+
+
+def test_a_loop_that_dies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loop, "_say", lambda *_: {}["no such key"])
+    assert _found("calm") == "the manager ended"

@@ -1,0 +1,298 @@
+"""One client's connection: its requests are read one after the other, and answered in that order.
+
+    IDLE      nothing of a request is there
+    HEAD      a part of a head is
+    BODY      the head is whole, the body is not
+    EXCHANGE  an engine is to answer
+    APP       the application is to answer
+    LEAVING   the last answer is written; what still comes is thrown away
+
+While an answer is awaited the connection is still read, since only that shows that the client has gone. What comes
+belongs to the next request and is kept; of that only so much is taken.
+"""
+
+import asyncio
+import enum
+import re
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from vllama.gateway import errors
+from vllama.gateway.errors import ErrorAnswer
+from vllama.gateway.inference import Refused
+from vllama.gateway.paths import Way
+from vllama.gateway.wire.answer import STATUS_LINES
+from vllama.gateway.wire.delegate import AppConnection
+from vllama.gateway.wire.exchange import Exchange
+from vllama.gateway.wire.framing import Chunked, Counted, Unframed
+from vllama.gateway.wire.request import Request, parse
+from vllama.gateway.wire.shared import Shared
+from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+_LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+
+
+class State(enum.Enum):
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    EXCHANGE = "exchange"
+    APP = "app"
+    LEAVING = "leaving"
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, shared: Shared, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self.deadline: float | None = None
+        self._shared = shared
+        self._limits = shared.limits
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._state = State.IDLE
+        self._partial = bytearray()  # of a head
+        self._ahead = bytearray()  # of the next requests
+        self._request: Request | None = None
+        self._framing: Counted | Chunked | None = None
+        self._body = bytearray()
+        self._exchange: Exchange | None = None
+        self._app: AppConnection | None = None
+        self._taking = self._stalled = self._shutting_down = False
+
+    # what the loop and the server call
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
+        self._shared.watch.add(self)
+        self._set_deadline(self._limits.head_s)
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def eof_received(self) -> None:
+        """Who stops sending has left, whatever is still to come from us; the transport closes itself."""
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server_state.connections.discard(cast("Any", self))
+        self._shared.watch.discard(self)
+        self._leave()
+        if self._app is not None:
+            self._app.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        self._set_deadline(self._limits.stalled_s)
+        if self._exchange is not None:
+            self._exchange.pause()
+        elif self._app is not None:
+            self._app.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self.deadline = None
+        if self._exchange is not None:
+            self._exchange.resume()
+        elif self._app is not None:
+            self._app.resume_writing()
+        if self._state is State.IDLE:
+            self._next()
+
+    def shutdown(self) -> None:
+        """The server stops: what is under way is finished."""
+        self._shutting_down = True
+        if self._state is State.APP and self._app is not None:
+            self._app.shutdown()
+        elif self._state is not State.EXCHANGE:
+            self._transport.close()
+
+    def overdue(self) -> None:
+        if self._stalled or self._state is State.LEAVING:
+            self._transport.abort()
+        elif self._state is State.HEAD:
+            self._leave_with(errors.too_slow("The head of the request", self._limits.head_s))
+        elif self._state is State.BODY:
+            self._leave_with(errors.too_slow("More of the body", self._limits.body_idle_s))
+        else:
+            self._transport.close()
+
+    # what an exchange calls
+
+    @property
+    def closing(self) -> bool:
+        return self._shutting_down or self._request is None or self._request.last
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def refuse(self, answer: ErrorAnswer) -> None:
+        close = self.closing
+        self._write_error(answer, close=close)
+        self.finish(close=close)
+
+    def finish(self, *, close: bool) -> None:
+        self._exchange = None
+        self._state = State.IDLE
+        if close:
+            self._close()
+        else:
+            self._next()
+
+    def cut(self) -> None:
+        self._exchange = None
+        self._state = State.LEAVING
+        self._transport.abort()
+
+    # requests, one after the other
+
+    def _next(self) -> None:
+        self._set_deadline(self._limits.keep_alive_s)
+        self._transport.resume_reading()
+        if not self._taking and self._ahead:
+            data = bytes(self._ahead)
+            self._ahead.clear()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self._taking = True
+        while data:
+            if self._state is State.LEAVING:
+                break
+            if self._state is State.EXCHANGE or self._state is State.APP or self._stalled:
+                self._keep(data)
+                break
+            try:
+                data = self._take_body(data) if self._state is State.BODY else self._take_head(data)
+            except Refused as refused:
+                self._leave_with(refused.answer)
+        self._taking = False
+
+    def _keep(self, data: bytes) -> None:
+        self._ahead += data
+        if len(self._ahead) > self._limits.ahead_bytes:
+            self._transport.pause_reading()
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Returns what is behind it. Raises Refused."""
+        if self._partial:
+            seen = max(0, len(self._partial) - 3)
+            self._partial += data
+            end = self._partial.find(_END_OF_HEAD, seen) + 4
+            data = bytes(self._partial) if end >= 4 else b""
+        else:
+            if data.startswith(b"\r\n") and (lines := _EMPTY_LINES.match(data)):
+                data = data[lines.end() :]  # some clients send one behind a body
+            seen, end = 0, data.find(_END_OF_HEAD) + 4
+            if end < 4:
+                self._partial += data
+        if end < 4:
+            self._head_unfinished(seen)
+            return b""
+        self._partial.clear()
+        if end > self._limits.head_bytes:
+            raise Refused(errors.head_too_large("longer headers"))
+        return self._head_taken(parse(data[:end], most_headers=self._limits.headers), data[end:])
+
+    def _head_unfinished(self, seen: int) -> None:
+        if len(self._partial) > self._limits.head_bytes:
+            raise Refused(errors.head_too_large("longer headers"))
+        if _LONE_LINE_FEED.search(self._partial, seen):
+            raise Refused(errors.malformed("it has a line feed without a carriage return before it"))
+        if self._state is State.IDLE and self._partial:
+            self._state = State.HEAD
+            self._set_deadline(self._limits.head_s)
+
+    def _head_taken(self, request: Request, rest: bytes) -> bytes:
+        """Returns what is behind the body, if that is there already. Raises Refused."""
+        self._request, length = request, request.length
+        if length is not None:
+            if length > self._limits.body_bytes:
+                raise Refused(errors.too_large(self._limits.body_bytes))
+            if length <= len(rest):  # all is there, as nearly always
+                self._dispatch(request, rest[:length])
+                return rest[length:]
+        self._framing = Chunked() if length is None else Counted(length)
+        self._state = State.BODY
+        self._set_deadline(self._limits.body_idle_s)
+        if request.expects and not rest:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return rest
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Returns what is behind it. Raises Refused."""
+        request, framing = self._request, self._framing
+        if request is None or framing is None:
+            raise AssertionError("a body without a head")
+        try:
+            used = framing.feed(data, self._body)
+        except Unframed as error:
+            raise Refused(errors.malformed(str(error))) from None
+        if len(self._body) > self._limits.body_bytes:
+            raise Refused(errors.too_large(self._limits.body_bytes))
+        if not framing.done:
+            self._set_deadline(self._limits.body_idle_s)
+            return b""
+        body, self._body = self._body, bytearray()
+        self._dispatch(request, body)
+        return data[used:]
+
+    def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
+        self.deadline = None
+        self._state = State.EXCHANGE
+        if request.way is Way.ENGINE:
+            self._exchange = Exchange(self, self._shared.control, self._shared.pool, request, body)
+            self._exchange.begin()
+        elif request.path == b"/v1/realtime":
+            self.refuse(errors.no_realtime())
+        else:
+            self._state = State.APP
+            self._app_connection().serve(request, body, close=self.closing)
+
+    def _app_connection(self) -> AppConnection:
+        if self._app is None:
+            self._app = AppConnection(self._config, self._server_state, self._app_state, done=self._app_done)
+            self._app.connection_made(self._transport)
+        return self._app
+
+    def _app_done(self) -> None:
+        self.finish(close=self._transport.is_closing())
+
+    # the end
+
+    def _leave(self) -> None:
+        self._state = State.LEAVING
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.leave()
+
+    def _leave_with(self, answer: ErrorAnswer) -> None:
+        """The last answer on this connection, of which nothing more can be understood."""
+        self._write_error(answer, close=True)
+        self._close()
+
+    def _close(self) -> None:
+        """What was read is forgotten. Closed with bytes unread, the client might never see our answer."""
+        self._state = State.LEAVING
+        self._partial.clear()
+        self._ahead.clear()
+        self._body = bytearray()
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        self._transport.write_eof()
+        self._set_deadline(self._limits.linger_s)
+
+    def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
+        head = [STATUS_LINES[answer.status], *(b"%s: %s\r\n" % header for header in answer.headers)]
+        head += (date_line(), SERVER_LINE, b"connection: close\r\n" if close else b"", b"\r\n")
+        if self._request is None or self._request.method != b"HEAD":
+            head.append(answer.body)
+        self._transport.write(b"".join(head))
+
+    def _set_deadline(self, after_s: float) -> None:
+        self.deadline = self._shared.loop.time() + after_s

@@ -1,0 +1,47 @@
+"""Requests that are vllama's own to answer: uvicorn calls the application for them, on the same connection.
+
+uvicorn's own protocol class is kept behind ours. It never sees what the client sent, only one whole request at a time
+that was read and written anew here, so the two cannot disagree about where a request ends.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from vllama.gateway.headers import to_app
+from vllama.gateway.wire.request import Request
+from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+
+
+class AppConnection(HttpToolsProtocol):
+    """`done` is called with the last byte of each answer."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any],
+                 *, done: Callable[[], None]) -> None:  # fmt: skip
+        own = ServerState()  # the server knows of the connection already, and of its end
+        own.tasks = server_state.tasks
+        super().__init__(config=config, server_state=own, app_state=app_state, _loop=asyncio.get_running_loop())
+        self._done = done
+
+    def serve(self, request: Request, body: bytes | bytearray, *, close: bool) -> None:
+        self.server_state.default_headers = [_split(date_line()), _split(SERVER_LINE)]
+        parts: list[bytes | bytearray] = [request.method, b" ", request.target, b" HTTP/1.1\r\n"]
+        for name, value in to_app(request.headers):
+            parts += (name, b": ", value, b"\r\n")
+        if body:
+            parts.append(b"content-length: %d\r\n" % len(body))
+        parts += (b"connection: close\r\n\r\n" if close else b"\r\n", body)
+        self.data_received(b"".join(parts))
+
+    def on_response_complete(self) -> None:
+        self.flow.resume_reading()
+        self._done()
+
+
+def _split(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name, value.strip()

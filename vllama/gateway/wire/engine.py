@@ -1,0 +1,197 @@
+"""One connection to an engine: one request at a time out, its answer back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from vllama.gateway.wire import answer
+from vllama.gateway.wire.answer import Answer, Broken
+from vllama.gateway.wire.framing import Chunked, Framing, Unframed, UntilClose
+from vllama.gateway.wire.limits import Limits
+
+_END_OF_HEAD = b"\r\n\r\n"
+_LONGEST_WORDS = 100
+
+
+class Asker(Protocol):
+    """Whoever asked. Exactly one of `complete` and `broken` is called, and nothing after it."""
+
+    unchunked: bool  # wants the body without the framing of its chunks
+
+    def answered(self, head: Answer) -> None: ...
+
+    def piece(self, data: bytes) -> None: ...
+
+    def complete(self) -> None: ...
+
+    def broken(self, why: str, *, stale: bool) -> None:
+        """`stale`: the connection was an old one, and not a byte came back over it."""
+        ...
+
+    def silent(self, limit_s: float) -> None: ...
+
+
+class EngineConnection(asyncio.Protocol):
+    """`idle` is called when it can be asked again, `lost` when it is closed."""
+
+    def __init__(self, *, host: bytes, limits: Limits, idle: Callable[["EngineConnection"], None],
+                 lost: Callable[["EngineConnection"], None]) -> None:  # fmt: skip
+        self.host = host
+        self.deadline: float | None = None
+        self.closed = False
+        self._limits = limits
+        self._when_idle = idle
+        self._when_lost = lost
+        self._asker: Asker | None = None
+        self._framing: Framing | None = None
+        self._head = bytearray()
+        self._reused = self._heard = self._reusable = self._paused = False
+        self._loop = asyncio.get_running_loop()
+
+    # what its user does
+
+    def ask(self, asker: Asker, head: bytes, body: bytes | bytearray) -> None:
+        self._asker = asker
+        self._framing, self._heard = None, False
+        limit_s = self._limits.first_byte_s
+        self.deadline = None if limit_s is None else self._loop.time() + limit_s
+        self._transport.writelines((head, body) if body else (head,))
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more: the engine is to see that at once."""
+        self._asker = None
+        self._transport.abort()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._listen_for_idleness()
+        self._transport.resume_reading()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    @property
+    def between_chunks(self) -> bool:
+        """The answer so far is whole chunks."""
+        return isinstance(self._framing, Chunked) and self._framing.between
+
+    # what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        asker, framing = self._asker, self._framing
+        if asker is None:
+            self._transport.close()  # it speaks unasked
+            return
+        self._heard = True
+        if framing is None:
+            self._head_received(asker, data)
+        else:
+            self._body_received(asker, framing, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._when_lost(self)
+        asker, self._asker = self._asker, None
+        if asker is None:
+            return
+        if exc is None and isinstance(self._framing, UntilClose):
+            asker.complete()
+        else:
+            asker.broken(_words(exc), stale=self._reused and not self._heard)
+
+    def overdue(self) -> None:
+        asker, self._asker = self._asker, None
+        self._transport.abort()
+        if asker is None:
+            return  # it was idle for long enough
+        limit_s = self._limits.first_byte_s if self._framing is None else self._limits.engine_idle_s
+        if self._framing is None:
+            asker.silent(limit_s or 0.0)
+        else:
+            asker.broken(f"nothing came for {limit_s:g} s", stale=False)
+
+    # inside
+
+    def _head_received(self, asker: Asker, data: bytes) -> None:
+        if self._head:
+            self._head += data
+            data = bytes(self._head)
+            self._head.clear()
+        try:
+            head, rest = self._read_head(data)
+        except Broken as error:
+            self._fail(asker, str(error))
+            return
+        if head is None:
+            return
+        self._framing, self._reusable = head.framing, head.reusable
+        asker.answered(head)
+        self._body_received(asker, head.framing, rest)
+
+    def _read_head(self, data: bytes) -> tuple[Answer | None, bytes]:
+        """The head, and what came behind it; or None, and the beginning is kept. Raises Broken."""
+        while True:
+            end = data.find(_END_OF_HEAD) + 4
+            if end > self._limits.head_bytes or (end < 4 and len(data) > self._limits.head_bytes):
+                raise Broken("its answer has too long a head")
+            if end < 4:
+                if not data.startswith(b"HTTP/1."[: len(data)]):
+                    raise Broken("what it sent is not HTTP")
+                self._head += data
+                return None, b""
+            head = answer.parse(data[:end], most_headers=self._limits.headers)
+            data = data[end:]
+            if head is not None:
+                return head, data
+
+    def _body_received(self, asker: Asker, framing: Framing, data: bytes) -> None:
+        try:
+            if asker.unchunked:
+                plain = bytearray()
+                used, data = framing.feed(data, plain), bytes(plain)
+            else:
+                used = framing.feed(data)
+        except Unframed as error:
+            self._fail(asker, str(error))
+            return
+        if framing.done and (used < len(data) and not asker.unchunked):
+            data, self._reusable = data[:used], False
+        asker.piece(data)
+        if framing.done:
+            self._finish(asker)
+        elif not self._paused:
+            self._listen_for_idleness()
+
+    def _listen_for_idleness(self) -> None:
+        limit_s = self._limits.engine_idle_s
+        self.deadline = None if limit_s is None else self._loop.time() + limit_s
+
+    def _finish(self, asker: Asker) -> None:
+        self._asker = None
+        self._reused = True
+        if self._reusable and not self._transport.get_write_buffer_size():
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+            self._when_idle(self)
+        else:
+            self._transport.abort()
+        asker.complete()
+
+    def _fail(self, asker: Asker, why: str) -> None:
+        self._asker = None
+        self._transport.abort()
+        asker.broken(why, stale=False)
+
+
+def _words(error: Exception | None) -> str:
+    if error is None:
+        return "it closed the connection"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:_LONGEST_WORDS].rstrip(".")

@@ -1,0 +1,258 @@
+"""One inference request, from its last byte to the last byte of its answer.
+
+WAITING    for the model to be ready, for a long body to be renamed, for a connection
+ASKED      the engine has it and has said nothing
+ANSWERING  the head of the answer is passed on
+OVER       the grant is given back; nothing happens any more
+"""
+
+import asyncio
+import enum
+from collections.abc import Coroutine
+from typing import Protocol
+
+import structlog
+
+from vllama.controller.control import Control
+from vllama.domain.units import MIB
+from vllama.gateway import errors
+from vllama.gateway.errors import ErrorAnswer
+from vllama.gateway.headers import to_engine
+from vllama.gateway.inference import Admission, Refused, Wanted, admit, find
+from vllama.gateway.names import rewrite_model
+from vllama.gateway.wire.answer import Answer
+from vllama.gateway.wire.engine import EngineConnection
+from vllama.gateway.wire.framing import Chunked, UntilClose
+from vllama.gateway.wire.pool import Pool
+from vllama.gateway.wire.request import Request
+from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+
+log = structlog.get_logger("vllama")
+_LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would feel it
+
+
+class Client(Protocol):
+    @property
+    def closing(self) -> bool:
+        """Its connection ends with this answer."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def refuse(self, answer: ErrorAnswer) -> None:
+        """The whole answer; the exchange is over."""
+        ...
+
+    def finish(self, *, close: bool) -> None:
+        """The last byte is written; the exchange is over."""
+        ...
+
+    def cut(self) -> None:
+        """What was written stays unfinished, and the client sees it; the exchange is over."""
+        ...
+
+
+class Stage(enum.Enum):
+    WAITING = "waiting"
+    ASKED = "asked"
+    ANSWERING = "answering"
+    OVER = "over"
+
+
+class Exchange:
+    def __init__(self, client: Client, control: Control, pool: Pool, request: Request, body: bytes | bytearray) -> None:
+        self.unchunked = request.old
+        self._client = client
+        self._control = control
+        self._pool = pool
+        self._request = request
+        self._body = body
+        self._stage = Stage.WAITING
+        self._task: asyncio.Task[None] | None = None
+        self._engine: EngineConnection | None = None
+        self._answer: Answer | None = None
+        self._admission: Admission | None = None
+        self._head = b""
+        self._tail = b""
+        self._closes = False
+
+    # what the client does
+
+    def begin(self) -> None:
+        try:
+            self._wanted = wanted = find(self._control, self._body)
+            grant = self._control.board.admit(wanted.spec.model)
+            if grant is None:
+                self._later(self._wait(wanted))
+            else:
+                self._admitted(Admission(grant=grant, waited=False))
+        except Refused as refused:
+            self._refuse(refused.answer)
+        except Exception:
+            self._failed()
+
+    def leave(self) -> None:
+        """The client is gone: nothing waits for it, nothing is generated for it."""
+        if self._stage is Stage.OVER:
+            return
+        self._over()
+        if self._task is not None:
+            self._task.cancel()
+        if self._engine is not None:
+            self._engine.abandon()
+
+    def pause(self) -> None:
+        if self._engine is not None and self._stage is Stage.ANSWERING:
+            self._engine.pause()
+
+    def resume(self) -> None:
+        if self._engine is not None and self._stage is Stage.ANSWERING:
+            self._engine.resume()
+
+    # on the way to the engine
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Refused as refused:
+            self._refuse(refused.answer)
+        except Exception:
+            self._failed()
+
+    async def _wait(self, wanted: Wanted) -> None:
+        self._admitted(await admit(self._control.board, wanted.spec))
+
+    def _admitted(self, admission: Admission) -> None:
+        self._admission = admission
+        self._endpoint = admission.grant.endpoint
+        served = self._endpoint.served_name
+        if self._wanted.name == served:
+            self._ask()
+        elif len(self._body) <= _LONG_BODY_BYTES:
+            self._body = rewrite_model(self._body, served)
+            self._ask()
+        else:
+            self._later(self._rename(served))
+
+    async def _rename(self, served: str) -> None:
+        self._body = await asyncio.to_thread(rewrite_model, self._body, served)
+        self._ask()
+
+    def _ask(self) -> None:
+        engine = self._pool.take(self._endpoint.engine_id)
+        if engine is None:
+            self._later(self._dial())
+        else:
+            self._send(engine)
+
+    async def _dial(self) -> None:
+        try:
+            engine = await self._pool.dial(self._endpoint)
+        except OSError as error:
+            why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            self._refuse(errors.engine_gone(self._wanted.spec.model, why))
+        else:
+            self._send(engine)
+
+    def _send(self, engine: EngineConnection) -> None:
+        parts = [b"POST ", self._request.target, b" HTTP/1.1\r\nhost: ", engine.host]
+        for name, value in to_engine(self._request.headers):
+            parts += (b"\r\n", name, b": ", value)
+        parts.append(b"\r\ncontent-length: %d\r\n\r\n" % len(self._body))
+        self._engine, self._stage = engine, Stage.ASKED
+        engine.ask(self, b"".join(parts), self._body)
+
+    # what the engine does
+
+    def answered(self, head: Answer) -> None:
+        self._answer, self._stage = head, Stage.ANSWERING
+        self._body = b""
+        self._closes = self._client.closing or isinstance(head.framing, UntilClose)
+        self._head = self._lines(head)
+
+    def piece(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self._tail = data
+            self._client.write(data)
+
+    def complete(self) -> None:
+        self._over()
+        self._client.finish(close=self._closes)
+
+    def broken(self, why: str, *, stale: bool) -> None:
+        model = self._wanted.spec.model
+        if self._stage is Stage.ASKED and stale:
+            self._stage, self._engine = Stage.WAITING, None
+            self._later(self._dial())
+        elif self._stage is Stage.ASKED:
+            self._refuse(errors.engine_gone(model, why))
+        elif self._takes_events:
+            self._over()
+            event = errors.sse_event(errors.engine_broke_off(model, why), _end_of_events(self._tail))
+            self._client.write(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
+            self._client.finish(close=self._closes)
+        else:
+            self._over()
+            self._client.cut()
+
+    def silent(self, limit_s: float) -> None:
+        self._refuse(errors.engine_silent(self._wanted.spec.model, limit_s))
+
+    # inside
+
+    @property
+    def _takes_events(self) -> bool:
+        """What was passed on so far is whole chunks of a stream of events, so that one more can follow."""
+        answer, engine = self._answer, self._engine
+        return answer is not None and answer.events and engine is not None and engine.between_chunks
+
+    def _over(self) -> None:
+        self._stage = Stage.OVER
+        if self._admission is not None:
+            self._admission.grant.release()
+
+    def _refuse(self, answer: ErrorAnswer) -> None:
+        self._over()
+        self._client.refuse(answer)
+
+    def _failed(self) -> None:
+        """A fault of ours. Its client is told no more than that, the log has it all."""
+        log.exception("request failed", path=self._request.path.decode())
+        begun, engine = self._stage is Stage.ANSWERING, self._engine
+        self._over()
+        if engine is not None:
+            engine.abandon()
+        if begun:
+            self._client.cut()
+        else:
+            self._client.refuse(errors.internal())
+
+    def _lines(self, head: Answer) -> bytes:
+        """The head of the answer as the client gets it."""
+        parts = [head.status_line, head.lines, b"" if self._admission is None else self._admission.lines]
+        if not head.has_date:
+            parts.append(date_line())
+        if not head.has_server:
+            parts.append(SERVER_LINE)
+        chunked = isinstance(head.framing, Chunked)
+        if head.length is not None:
+            parts.append(b"content-length: %s\r\n" % head.length)
+        elif chunked and not self.unchunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        if self._closes:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+
+def _end_of_events(tail: bytes) -> bytes:
+    """What the last chunk of `tail` ends with, as far as that tells whether an event is complete."""
+    if not tail:
+        return b""
+    whole = tail.endswith(b"\n\n\r\n") and tail[-5:-4] != b"\r"  # else the first \n may be that of a chunk's size
+    return b"\n\n" if whole else b"?"

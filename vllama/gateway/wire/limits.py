@@ -1,0 +1,31 @@
+"""How much and how long: what one client, or one engine, may ask of everybody else's patience."""
+
+from dataclasses import dataclass
+
+from vllama.domain.units import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Deadlines in seconds; None: none. They are looked at once a second, or more often where one is short."""
+
+    head_bytes: int = 64 * KIB
+    headers: int = 100
+    body_bytes: int = 64 * MIB
+    ahead_bytes: int = 64 * KIB  # taken of the next requests while one is being answered
+    head_s: float = 30.0
+    body_idle_s: float = 60.0
+    keep_alive_s: float = 75.0
+    stalled_s: float = 300.0  # a client that reads nothing of its answer keeps its model awake
+    linger_s: float = 2.0  # what a refused client still sends is read so long, or its answer would be lost
+    connect_s: float = 5.0
+    first_byte_s: float | None = None  # an answer without a stream may take an hour
+    engine_idle_s: float | None = 1800.0
+    pooled_s: float = 4.0  # vLLM closes a connection that was idle for 5 s
+    pooled: int = 512
+
+    @property
+    def tick_s(self) -> float:
+        deadlines = (self.head_s, self.body_idle_s, self.keep_alive_s, self.stalled_s, self.linger_s, self.connect_s,
+                     self.first_byte_s, self.engine_idle_s, self.pooled_s)  # fmt: skip
+        return min(1.0, *(each / 4 for each in deadlines if each is not None))

@@ -1,0 +1,64 @@
+"""Connections to engines that wait for their next request, and how new ones are made."""
+
+import asyncio
+from collections import defaultdict
+
+from vllama.controller.demand import Endpoint
+from vllama.gateway.wire.engine import EngineConnection
+from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.watch import Watch
+
+
+class Pool:
+    """By engine, not by address: what another engine answered on that port before is none of its connections."""
+
+    def __init__(self, *, limits: Limits, watch: Watch) -> None:
+        self._limits = limits
+        self._watch = watch
+        self._loop = asyncio.get_running_loop()
+        self._idle: defaultdict[str, list[EngineConnection]] = defaultdict(list)
+
+    def take(self, engine_id: str) -> EngineConnection | None:
+        """The one that was used last, since it is the least likely to have been closed meanwhile."""
+        idle = self._idle.get(engine_id)
+        return idle.pop() if idle else None
+
+    async def dial(self, endpoint: Endpoint) -> EngineConnection:
+        """Raises OSError; TimeoutError is one."""
+        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+
+        def made() -> EngineConnection:
+            return EngineConnection(
+                host=f"{host}:{endpoint.port}".encode(),
+                limits=self._limits,
+                idle=lambda one: self._give(endpoint.engine_id, one),
+                lost=lambda one: self._lost(endpoint.engine_id, one),
+            )
+
+        async with asyncio.timeout(self._limits.connect_s):
+            _, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port)
+        self._watch.add(connection)
+        return connection
+
+    def close(self) -> None:
+        for idle in list(self._idle.values()):
+            for connection in list(idle):
+                connection.close()
+
+    def _give(self, engine_id: str, connection: EngineConnection) -> None:
+        idle = self._idle[engine_id]
+        if len(idle) >= self._limits.pooled:
+            connection.close()
+            return
+        connection.deadline = self._loop.time() + self._limits.pooled_s
+        idle.append(connection)
+
+    def _lost(self, engine_id: str, connection: EngineConnection) -> None:
+        self._watch.discard(connection)
+        idle = self._idle.get(engine_id)
+        if idle is None:
+            return
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            del self._idle[engine_id]

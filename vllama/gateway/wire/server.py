@@ -1,0 +1,42 @@
+"""The data path as uvicorn takes it: `uvicorn.Config(app, http=data_path.protocol)`."""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from vllama.controller.control import Control
+from vllama.gateway.wire.connection import Connection
+from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.pool import Pool
+from vllama.gateway.wire.shared import Shared
+from vllama.gateway.wire.watch import Watch
+
+
+class DataPath:
+    """Made on the loop that serves."""
+
+    def __init__(self, control: Control, *, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        watch = Watch(tick_s=limits.tick_s)
+        self._shared = Shared(
+            control=control, limits=limits, pool=Pool(limits=limits, watch=watch), watch=watch,
+            loop=asyncio.get_running_loop(),
+        )  # fmt: skip
+
+    @property
+    def protocol(self) -> type[asyncio.Protocol]:
+        """Called by uvicorn for each connection."""
+        shared = self._shared
+
+        def connection(
+            config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None
+        ) -> Connection:
+            return Connection(shared, config, server_state, app_state)
+
+        return cast("type[asyncio.Protocol]", connection)
+
+    def close(self) -> None:
+        self._shared.pool.close()
+        self._shared.watch.close()

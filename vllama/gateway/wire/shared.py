@@ -1,0 +1,18 @@
+"""What all connections of one server share, and the protocol class that makes them."""
+
+import asyncio
+from dataclasses import dataclass
+
+from vllama.controller.control import Control
+from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.pool import Pool
+from vllama.gateway.wire.watch import Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    control: Control
+    limits: Limits
+    pool: Pool
+    watch: Watch
+    loop: asyncio.AbstractEventLoop

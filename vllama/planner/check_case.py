@@ -1,0 +1,169 @@
+"""What the second opinion reads: both states and the plan, and the arithmetic, worked out once more from scratch.
+
+Memory is in bytes per device; times are seconds, monotonic. Nothing here comes from the rest of the planner.
+"""
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.decision import Plan
+from vllama.domain.demand import WantStopped
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import (
+    Asleep,
+    Broken,
+    Device,
+    EngineObservation,
+    Exited,
+    Node,
+    Operation,
+    Snapshot,
+    Unknown,
+)
+from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, HOST_COPY_FACTOR, ModelSpec
+
+
+class FindingKind(enum.StrEnum):
+    NOT_ONE_DECISION = "NotOneDecision"
+    DEVICE_TAKEN_TWICE = "DeviceTakenTwice"
+    UNDER_CHANGE = "UnderChange"
+    NO_SUCH_ENGINE = "NoSuchEngine"
+    WRONG_STATE = "WrongState"
+    CUTS_REQUESTS = "CutsRequests"
+    DRAINS_TOO_LONG = "DrainsTooLong"
+    PINNED_VICTIM = "PinnedVictim"
+    SECOND_START = "SecondStart"
+    NOBODY_ASKED = "NobodyAsked"
+    TOO_EARLY = "TooEarly"
+    WRONG_PLACE = "WrongPlace"
+    UNKNOWN_MEMORY = "UnknownMemory"
+    OVERCOMMITTED = "Overcommitted"
+    HOST_OVERCOMMITTED = "HostOvercommitted"
+    EVICTED_IN_VAIN = "EvictedInVain"
+    NO_NUMBERS = "NoNumbers"
+    BAD_REQUEUE = "BadRequeue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    kind: FindingKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    desired: DesiredState
+    snapshot: Snapshot
+    now: float
+    plan: Plan
+
+    def engines(self, model: str) -> list[EngineObservation]:
+        return [engine for engine in self.snapshot.engines if engine.model == model]
+
+    def engine(self, action: Action) -> EngineObservation | None:
+        wanted = None if isinstance(action, Start) else action.engine_id
+        return next((engine for engine in self.snapshot.engines if engine.engine_id == wanted), None)
+
+    def node(self, name: str) -> Node | None:
+        return next((node for node in self.snapshot.nodes if node.name == name), None)
+
+
+def fits_on(case: Case, spec: ModelSpec, node: Node, room: Callable[[tuple[str, int]], int | None]) -> bool:
+    usable = [device for device in node.devices if spec.devices is None or device.index in spec.devices]
+    for smallest in usable:
+        least = need(case, spec, [smallest])
+        rooms = [room((node.name, d.index)) for d in usable if d.total_bytes >= smallest.total_bytes]
+        if sum(left is not None and left >= least for left in rooms) >= spec.device_count:
+            return True
+    return False
+
+
+def need(case: Case, spec: ModelSpec, devices: Iterable[Device]) -> int:
+    total = min(device.total_bytes for device in devices)
+    if spec.memory_bytes is not None:
+        return spec.memory_bytes
+    share = dict(spec.launch.settings).get("gpu_memory_utilization")
+    if isinstance(share, (int, float)):
+        return int(share * total)
+    footprint, most = case.snapshot.footprints.get(spec.model), int(0.85 * total)
+    return most if footprint is None else min(most, footprint.awake_bytes)
+
+
+def residue(case: Case, engine: EngineObservation) -> int:
+    node, footprint = case.node(engine.node), case.snapshot.footprints.get(engine.model)
+    if node is not None and not node.sleep_frees_memory:
+        return engine.memory_bytes
+    if footprint is not None:
+        return footprint.asleep_bytes
+    return DEFAULT_RESIDUE_BYTES if len(engine.devices) == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+
+
+def holds(case: Case, engine: EngineObservation) -> int:
+    if engine.measured_bytes is not None:
+        return engine.measured_bytes
+    return residue(case, engine) if isinstance(engine.state, Asleep) else engine.memory_bytes
+
+
+def charge(case: Case, engine: EngineObservation) -> int:
+    if isinstance(engine.state, Asleep | Exited):
+        return holds(case, engine)
+    return max(engine.memory_bytes, engine.measured_bytes or 0)
+
+
+def after(case: Case, engine: EngineObservation) -> int:
+    """What it holds when the plan's action on it is done; other actions on its devices there cannot be."""
+    for action in case.plan.actions:
+        if not isinstance(action, Start) and action.engine_id == engine.engine_id:
+            match action:
+                case Sleep():
+                    return residue(case, engine)
+                case Wake():
+                    return max(engine.memory_bytes, charge(case, engine))
+                case Stop():
+                    return 0
+    return charge(case, engine)
+
+
+def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
+    return max(0, used_bytes - sum(holds(case, engine) for engine in engines_on(case, key)))
+
+
+def host_copy(case: Case, engine: EngineObservation) -> int:
+    footprint = case.snapshot.footprints.get(engine.model)
+    return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
+
+
+def device_at(case: Case, key: tuple[str, int]) -> Device | None:
+    node = case.node(key[0])
+    return None if node is None else next((device for device in node.devices if device.index == key[1]), None)
+
+
+def engines_on(case: Case, key: tuple[str, int]) -> list[EngineObservation]:
+    return [engine for engine in case.snapshot.engines if is_on(engine, key)]
+
+
+def is_on(what: EngineObservation | Action, key: tuple[str, int]) -> bool:
+    return what.node == key[0] and key[1] in what.devices
+
+
+def meet(one: EngineObservation | Operation, action: Action) -> bool:
+    return one.node == action.node and bool(set(one.devices) & set(action.devices))
+
+
+def stopped(case: Case, model: str) -> bool:
+    return isinstance(case.desired.overrides.get(model), WantStopped)
+
+
+def faulty(case: Case, engine: EngineObservation) -> bool:
+    if isinstance(engine.state, Unknown):
+        return case.now >= engine.state.since + case.desired.policy.probe_deadline_s
+    return isinstance(engine.state, Exited | Broken)
+
+
+def drained_in_vain(case: Case, model: str) -> bool:
+    """It is to go whatever is in flight, and had its time to finish."""
+    goes = model not in case.desired.models or stopped(case, model)
+    closed_at = case.desired.demand_of(model).admission_closed_at
+    return goes and closed_at is not None and case.now >= closed_at + case.desired.policy.drain_deadline_s
