@@ -10,7 +10,7 @@ from tests.simulator.engines import CHAT, Engine, streaming
 from tests.waiting import wait_until
 
 LONG_TOKENS = 3900  # 6 s and more of either engine
-SOME_TOKENS = 500
+SOME_TOKENS = 300
 REJECTED_S = 0.5  # how long a request is watched that shall hang
 
 

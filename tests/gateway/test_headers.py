@@ -1,23 +1,55 @@
-from vllama.gateway.headers import to_app, to_engine
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-SENT = [
-    (b"host", b"vllama:80"),
-    (b"authorization", b"Bearer k"),
-    (b"connection", b"keep-alive, X-Mine, host"),
-    (b"x-mine", b"1"),
-    (b"content-length", b"3"),
-    (b"transfer-encoding", b"chunked"),
-    (b"expect", b"100-continue"),
-    (b"x-twice", b"a"),
-    (b"x-twice", b"\xe9"),
-    (b"upgrade", b"h2c"),
-]
-KEPT = [(b"authorization", b"Bearer k"), (b"x-twice", b"a"), (b"x-twice", b"\xe9")]
+from vllama.gateway.headers import NoHeader, of_answer, of_request, without
+
+BYTES = st.lists(st.sampled_from([bytes([n]) for n in range(256)] + [b"host", b"Connection", b": ", b"a" * 300])).map(
+    b"".join
+)
 
 
-def test_what_speaks_of_the_connection_stays_there_and_the_rest_passes_in_order() -> None:
-    assert to_engine(SENT) == KEPT
+def test_what_speaks_of_the_connection_or_the_length_is_told_and_the_rest_passes() -> None:
+    assert of_request(b"Authorization: Bearer k") is None
+    assert of_request(b"x-twice:\xe9") is None
+    assert of_request(b"Content-Length:  3 \t") == (b"content-length", b"3")
+    assert of_request(b"UPGRADE: h2c") == (b"upgrade", b"h2c")
+    assert of_request(b"Host: vllama:80") == (b"host", b"vllama:80")
+    assert of_answer(b"Host: x") is None
+    assert of_answer(b"Server: uvicorn") == (b"server", b"uvicorn")
 
 
-def test_the_application_is_told_the_host_whatever_connection_says() -> None:
-    assert to_app(SENT) == [(b"host", b"vllama:80"), *KEPT]
+def test_what_connection_names_does_not_pass() -> None:
+    lines = [b"X-Mine: 1", b"x-yours: 2", b"x-mine:3"]
+    assert without(lines, b"keep-alive, x-mine") == [b"x-yours: 2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"a", b": x", b"a : x", b" a: x", b"\ta: x", b"a\x00: x", b"a: \x00", b"a: b\rc: d", b"a: b\nc: d", b"a:\x7f"],
+)
+def test_what_could_be_read_in_two_ways_is_no_header(line: bytes) -> None:
+    for judge in (of_request, of_answer):
+        with pytest.raises(NoHeader):
+            judge(line)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+@given(BYTES)
+def test_llhttp_reads_the_same_in_every_line_that_passes(line: bytes) -> None:
+    heard = Heard()
+    try:
+        told = of_answer(line)
+    except NoHeader:
+        return
+    httptools.HttpRequestParser(heard).feed_data(b"GET / HTTP/1.1\r\n%b\r\n\r\n" % line)
+    assert len(heard.headers) == 1
+    assert told is None or heard.headers == [told]

@@ -69,7 +69,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.NO_IDLE_VICTIM: "It is wanted; what holds the memory is busy, pinned or going through a change.",
     Reason.ROOM_RESERVED: "It is wanted; the free memory belongs to a model that was asked for before.",
     Reason.DRAINING_OTHERS: "It waited past the fairness bound; busy engines take no new requests until it has room.",
-    Reason.BACKING_OFF: "It failed before; the next try comes after a pause.",
+    Reason.BACKING_OFF: "It failed before; it is tried again after a pause, if it is still wanted then.",
     Reason.DEVICE_UNKNOWN: "It is wanted; how much memory its devices have free is not known now.",
     Reason.STATE_UNKNOWN: "Its engine does not answer probes; it counts as holding its memory until that is settled.",
     Reason.GOING_DOWN: "It is wanted again while its engine goes down; it comes back when that is done.",

@@ -1,41 +1,52 @@
-"""Which headers pass. What passes, passes as it is and in its order."""
+"""Header lines, judged strictly: which pass, and which say something that vllama must understand or keep to itself.
 
-from collections.abc import Iterable
+A line is judged once and remembered, since the same ones come with every request and every answer. None of the
+leniencies of RFC 9112 is granted: no folding, no space before the colon, no control character, no bare CR or LF.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
 # They speak of one connection, not of the message (RFC 9110, 7.6.1).
-HOP_BY_HOP = frozenset(
+_HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
     b"transfer-encoding upgrade http2-settings".split()
 )
-# The body has arrived in full, perhaps renamed: what speaks of its transport is said anew.
-_NOT_TO_APP = HOP_BY_HOP | {b"content-length", b"expect"}
-_NOT_TO_ENGINE = _NOT_TO_APP | {b"host"}  # an engine is another host
-# What vllama says in every answer, and nobody else may.
-SAID_ANEW_IN_ANSWERS = frozenset((b"x-vllama-state", b"x-vllama-wait-ms"))
+_TOLD_BY_REQUESTS = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_TOLD_BY_ANSWERS = _HOP_BY_HOP | frozenset(
+    b"date server content-length content-type content-encoding x-vllama-state x-vllama-wait-ms".split()
+)
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t -~\x80-\xff]*)")
+_LONGEST_REMEMBERED_BYTES = 256
+_REMEMBERED = 4096
 
 
-def to_engine(headers: Iterable[Header]) -> list[Header]:
-    """Names in lower case."""
-    return _without(headers, _NOT_TO_ENGINE)
+class NoHeader(ValueError):
+    """The line is no header line as it must be."""
 
 
-def to_app(headers: Iterable[Header]) -> list[Header]:
-    """Names in lower case."""
-    return _without(headers, _NOT_TO_APP)
+def _judge(told: frozenset[bytes]) -> Callable[[bytes], Header | None]:
+    """None: the line passes as it is. Else its name in lower case, and its value. Raises NoHeader."""
+
+    def judged(line: bytes) -> Header | None:
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise NoHeader
+        name = found[1].lower()
+        return (name, found[2].rstrip(b"\t ")) if name in told else None
+
+    remembered = lru_cache(_REMEMBERED)(judged)
+    return lambda line: remembered(line) if len(line) <= _LONGEST_REMEMBERED_BYTES else judged(line)
 
 
-def _without(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[Header]:
-    kept, named = [], b""
-    for header in headers:
-        name = header[0]
-        if name not in dropped:
-            kept.append(header)
-        elif name == b"connection":
-            named += b"," + header[1].lower()
-    if named:
-        # A client cannot take from us what we say anew, and Host is what the admin API goes by.
-        gone = {name.strip() for name in named.split(b",")} - {b"host"}
-        kept = [header for header in kept if header[0] not in gone]
-    return kept
+of_request = _judge(_TOLD_BY_REQUESTS)
+of_answer = _judge(_TOLD_BY_ANSWERS)
+
+
+def without(lines: list[bytes], connection: bytes) -> list[bytes]:
+    """`lines` without those that the value of a Connection header names, in lower case."""
+    named = {name.strip() for name in connection.split(b",")}
+    return [line for line in lines if line.partition(b":")[0].lower() not in named]

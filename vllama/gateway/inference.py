@@ -1,6 +1,6 @@
 """From a body to a model, and from a model to the right to call its engine. Whoever moves the bytes calls this."""
 
-from dataclasses import dataclass
+import msgspec
 
 from vllama.controller.board import Board
 from vllama.controller.control import Control, Unresolved
@@ -10,7 +10,7 @@ from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.names import NoModel, NotJson, model_of
 
-_HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0\r\n"
+_HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0"
 
 
 class Refused(Exception):
@@ -21,16 +21,14 @@ class Refused(Exception):
         self.answer = answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: three times as fast as a dataclass
     """`name` is what the client wrote: an id, an alias or a short name."""
 
     name: str
     spec: ModelSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """Whoever has it must release the grant. `waited`: the model was not ready when the request came."""
 
     grant: Grant
@@ -38,10 +36,10 @@ class Admission:
 
     @property
     def lines(self) -> bytes:
-        """The headers that tell the client."""
+        """The headers that tell the client, without the last line break."""
         if not self.waited:
             return _HIT_LINES
-        return b"x-vllama-state: waited\r\nx-vllama-wait-ms: %d\r\n" % (self.grant.waited_s * 1000)
+        return b"x-vllama-state: waited\r\nx-vllama-wait-ms: %d" % (self.grant.waited_s * 1000)
 
 
 def find(control: Control, body: bytes | bytearray) -> Wanted:

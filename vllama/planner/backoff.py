@@ -1,6 +1,7 @@
 """How long a model rests after a failure, in seconds."""
 
 from vllama.domain.observed import Crashes
+from vllama.domain.units import format_duration
 
 FIRST_S = 10.0
 LONGEST_S = 300.0
@@ -21,3 +22,11 @@ def delay_s(count: int) -> float:
 def retry_at(crashes: Crashes) -> float:
     """When it may be tried again, in seconds of the same clock as `last_at`."""
     return crashes.last_at + delay_s(crashes.count)
+
+
+def pause_of(crashes: Crashes | None, now: float) -> str | None:
+    """Why it is not tried now, in words; None: it may be."""
+    if crashes is None or now >= retry_at(crashes):
+        return None
+    rest = format_duration(retry_at(crashes) - now)
+    return f"Failed {crashes.count}x in a row; next try in {rest}. Last: {crashes.cause}"

@@ -5,6 +5,7 @@ from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
+from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.stopping import sleep_of, stop_of
 
@@ -13,7 +14,7 @@ def rest(draft: Draft, model: str) -> None:
     """Decides a model that is not wanted and that nobody needs out of the way."""
     engine, spec = draft.view.engine(model), draft.view.spec(model)
     if engine is None or spec is None:
-        draft.decide(model, Reason.NOT_WANTED, "Not running, and nobody asks for it.")
+        _absent(draft, model)
         return
     match engine.state:
         case Awake():
@@ -24,6 +25,19 @@ def rest(draft: Draft, model: str) -> None:
             draft.decide(model, Reason.STARTING, "Loading; nobody waits for it any more.")
         case _:
             raise AssertionError(f"upkeep left {engine.state} of {model} undecided")
+
+
+def _absent(draft: Draft, model: str) -> None:
+    """A failure stays in sight while it bars the next try, and is mentioned after that."""
+    crashes = draft.view.snapshot.crashes.get(model)
+    message = "Not running, and nobody asks for it."
+    if crashes is None:
+        draft.decide(model, Reason.NOT_WANTED, message)
+    elif (pause := pause_of(crashes, draft.view.now)) is not None:
+        draft.look_again_at(retry_at(crashes))
+        draft.decide(model, Reason.BACKING_OFF, pause)
+    else:
+        draft.decide(model, Reason.NOT_WANTED, f"{message} It failed when it was tried last: {crashes.cause}")
 
 
 def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:

@@ -6,7 +6,7 @@ from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec
 from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.arithmetic import cannot_fit, decide_no_room, name_devices
-from vllama.planner.backoff import retry_at
+from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.placement import best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuses, use
@@ -40,16 +40,13 @@ def _already_awake(draft: Draft, want: Wanted) -> None:
 
 
 def _start(draft: Draft, want: Wanted, spec: ModelSpec) -> None:
-    view = draft.view
     if (never := cannot_fit(draft.ledger, spec)) is not None:
         draft.decide(want.model, *never, refused=True)
         return
-    crashes = view.snapshot.crashes.get(want.model)
-    if crashes is not None and view.now < (again_at := retry_at(crashes)):
-        draft.look_again_at(again_at)
-        rest = format_duration(again_at - view.now)
-        message = f"Failed {crashes.count}x in a row; next try in {rest}. Last: {crashes.cause}"
-        draft.decide(want.model, Reason.BACKING_OFF, message)
+    crashes = draft.view.snapshot.crashes.get(want.model)
+    if crashes is not None and (pause := pause_of(crashes, draft.view.now)) is not None:
+        draft.look_again_at(retry_at(crashes))
+        draft.decide(want.model, Reason.BACKING_OFF, pause)
         return
     offer = best_offer(spec, draft.ledger, draft.candidates)
     if offer is None:

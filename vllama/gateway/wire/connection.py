@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._partial.clear()
         if end > self._limits.head_bytes:
             raise Refused(errors.head_too_large("longer headers"))
-        return self._head_taken(parse(data[:end], most_headers=self._limits.headers), data[end:])
+        return self._head_taken(parse(data[: end - 4], most_headers=self._limits.headers), data[end:])
 
     def _head_unfinished(self, seen: int) -> None:
         if len(self._partial) > self._limits.head_bytes:
@@ -244,10 +244,10 @@ class Connection(asyncio.Protocol):
     def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
         self.deadline = None
         self._state = State.EXCHANGE
-        if request.way is Way.ENGINE:
+        if request.to.way is Way.ENGINE:
             self._exchange = Exchange(self, self._shared.control, self._shared.pool, request, body)
             self._exchange.begin()
-        elif request.path == b"/v1/realtime":
+        elif request.to.path == b"/v1/realtime":
             self.refuse(errors.no_realtime())
         else:
             self._state = State.APP
@@ -288,11 +288,17 @@ class Connection(asyncio.Protocol):
         self._set_deadline(self._limits.linger_s)
 
     def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
-        head = [STATUS_LINES[answer.status], *(b"%s: %s\r\n" % header for header in answer.headers)]
-        head += (date_line(), SERVER_LINE, b"connection: close\r\n" if close else b"", b"\r\n")
-        if self._request is None or self._request.method != b"HEAD":
-            head.append(answer.body)
-        self._transport.write(b"".join(head))
+        lines = [
+            STATUS_LINES[answer.status],
+            *(b"%b: %b" % header for header in answer.headers),
+            date_line(),
+            SERVER_LINE,
+        ]
+        if close:
+            lines.append(b"connection: close")
+        bodiless = self._request is not None and self._request.to.method == b"HEAD"
+        lines += (b"", b"" if bodiless else answer.body)
+        self._transport.write(b"\r\n".join(lines))
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s

@@ -12,7 +12,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from vllama.gateway.headers import to_app
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
@@ -29,13 +28,14 @@ class AppConnection(HttpToolsProtocol):
 
     def serve(self, request: Request, body: bytes | bytearray, *, close: bool) -> None:
         self.server_state.default_headers = [_split(date_line()), _split(SERVER_LINE)]
-        parts: list[bytes | bytearray] = [request.method, b" ", request.target, b" HTTP/1.1\r\n"]
-        for name, value in to_app(request.headers):
-            parts += (name, b": ", value, b"\r\n")
+        lines = [b"%b %b HTTP/1.1" % (request.to.method, request.to.target), *request.lines]
+        if request.host is not None:
+            lines.append(b"host: " + request.host)
         if body:
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts += (b"connection: close\r\n\r\n" if close else b"\r\n", body)
-        self.data_received(b"".join(parts))
+            lines.append(b"content-length: %d" % len(body))
+        if close:
+            lines.append(b"connection: close")
+        self.data_received(b"".join((b"\r\n".join(lines), b"\r\n\r\n", body)))
 
     def on_response_complete(self) -> None:
         self.flow.resume_reading()

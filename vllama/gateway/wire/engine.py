@@ -129,7 +129,7 @@ class EngineConnection(asyncio.Protocol):
         except Broken as error:
             self._fail(asker, str(error))
             return
-        if head is None:
+        if head is None or head.framing is None:
             return
         self._framing, self._reusable = head.framing, head.reusable
         asker.answered(head)
@@ -146,7 +146,7 @@ class EngineConnection(asyncio.Protocol):
                     raise Broken("what it sent is not HTTP")
                 self._head += data
                 return None, b""
-            head = answer.parse(data[:end], most_headers=self._limits.headers)
+            head = answer.parse(data[: end - 4], most_headers=self._limits.headers)
             data = data[end:]
             if head is not None:
                 return head, data

@@ -14,15 +14,15 @@ from typing import Protocol
 import structlog
 
 from vllama.controller.control import Control
+from vllama.controller.demand import Grant
 from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.headers import to_engine
 from vllama.gateway.inference import Admission, Refused, Wanted, admit, find
 from vllama.gateway.names import rewrite_model
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.engine import EngineConnection
-from vllama.gateway.wire.framing import Chunked, UntilClose
+from vllama.gateway.wire.framing import UntilClose
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
@@ -60,8 +60,13 @@ class Stage(enum.Enum):
 
 
 class Exchange:
+    __slots__ = (
+        "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant", "_head",
+        "_pool", "_request", "_stage", "_tail", "_task", "_wanted", "unchunked",
+    )  # fmt: skip
+
     def __init__(self, client: Client, control: Control, pool: Pool, request: Request, body: bytes | bytearray) -> None:
-        self.unchunked = request.old
+        self.unchunked = request.to.old
         self._client = client
         self._control = control
         self._pool = pool
@@ -71,7 +76,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._engine: EngineConnection | None = None
         self._answer: Answer | None = None
-        self._admission: Admission | None = None
+        self._grant: Grant | None = None
         self._head = b""
         self._tail = b""
         self._closes = False
@@ -88,7 +93,7 @@ class Exchange:
                 self._admitted(Admission(grant=grant, waited=False))
         except Refused as refused:
             self._refuse(refused.answer)
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
     def leave(self) -> None:
@@ -119,14 +124,14 @@ class Exchange:
             await work
         except Refused as refused:
             self._refuse(refused.answer)
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
     async def _wait(self, wanted: Wanted) -> None:
         self._admitted(await admit(self._control.board, wanted.spec))
 
     def _admitted(self, admission: Admission) -> None:
-        self._admission = admission
+        self._admission, self._grant = admission, admission.grant
         self._endpoint = admission.grant.endpoint
         served = self._endpoint.served_name
         if self._wanted.name == served:
@@ -158,12 +163,11 @@ class Exchange:
             self._send(engine)
 
     def _send(self, engine: EngineConnection) -> None:
-        parts = [b"POST ", self._request.target, b" HTTP/1.1\r\nhost: ", engine.host]
-        for name, value in to_engine(self._request.headers):
-            parts += (b"\r\n", name, b": ", value)
-        parts.append(b"\r\ncontent-length: %d\r\n\r\n" % len(self._body))
+        request = self._request
+        head = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d" % (request.to.target, engine.host, len(self._body))
+        head = b"\r\n".join((head, *request.lines, b"\r\n"))
         self._engine, self._stage = engine, Stage.ASKED
-        engine.ask(self, b"".join(parts), self._body)
+        engine.ask(self, head, self._body)
 
     # what the engine does
 
@@ -213,8 +217,8 @@ class Exchange:
 
     def _over(self) -> None:
         self._stage = Stage.OVER
-        if self._admission is not None:
-            self._admission.grant.release()
+        if self._grant is not None:
+            self._grant.release()
 
     def _refuse(self, answer: ErrorAnswer) -> None:
         self._over()
@@ -222,7 +226,7 @@ class Exchange:
 
     def _failed(self) -> None:
         """A fault of ours. Its client is told no more than that, the log has it all."""
-        log.exception("request failed", path=self._request.path.decode())
+        log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
         begun, engine = self._stage is Stage.ANSWERING, self._engine
         self._over()
         if engine is not None:
@@ -234,20 +238,19 @@ class Exchange:
 
     def _lines(self, head: Answer) -> bytes:
         """The head of the answer as the client gets it."""
-        parts = [head.status_line, head.lines, b"" if self._admission is None else self._admission.lines]
+        parts = [head.status_line, *head.lines, self._admission.lines]
         if not head.has_date:
             parts.append(date_line())
         if not head.has_server:
             parts.append(SERVER_LINE)
-        chunked = isinstance(head.framing, Chunked)
         if head.length is not None:
-            parts.append(b"content-length: %s\r\n" % head.length)
-        elif chunked and not self.unchunked:
-            parts.append(b"transfer-encoding: chunked\r\n")
+            parts.append(b"content-length: " + head.length)
+        elif head.chunked and not self.unchunked:
+            parts.append(b"transfer-encoding: chunked")
         if self._closes:
-            parts.append(b"connection: close\r\n")
+            parts.append(b"connection: close")
         parts.append(b"\r\n")
-        return b"".join(parts)
+        return b"\r\n".join(parts)
 
 
 def _end_of_events(tail: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import time
 from email.utils import formatdate
 
-SERVER_LINE = b"server: vllama\r\n"
+SERVER_LINE = b"server: vllama"
 
 
 class _Clock:
@@ -16,5 +16,5 @@ class _Clock:
 def date_line() -> bytes:
     second = int(time.time())
     if second != _Clock.second:
-        _Clock.second, _Clock.line = second, b"date: %s\r\n" % formatdate(second, usegmt=True).encode()
+        _Clock.second, _Clock.line = second, b"date: %s" % formatdate(second, usegmt=True).encode()
     return _Clock.line
