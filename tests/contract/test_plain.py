@@ -37,7 +37,7 @@ def test_every_step_is_refused(plain):
 
 
 def test_a_killed_api_server_leaves_its_core_and_workers(plain):
-    """The core goes on for ever, until it is killed itself; its workers follow it, and their shared memory is removed."""
+    """The core goes on for ever, until it is killed itself; its workers follow, and their shared memory is removed."""
     with streaming(plain, max_tokens=3900) as events:
         core = plain.core_pid()
         plain.process.kill()

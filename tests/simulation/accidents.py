@@ -27,9 +27,9 @@ async def befall(world: "World", rng: random.Random) -> None:
 def foreign(world: "World", rng: random.Random) -> str:
     gpu = rng.choice(world.machine.gpus)
     size = int(rng.uniform(0.05, 0.6) * gpu.total)
-    world.machine.setforeign(gpu.index, gpu.foreign + size)
+    world.machine.set_foreign(gpu.index, gpu.foreign + size)
     size = gpu.foreign
-    world.loop.call_later(rng.expovariate(1 / 120.0), world.machine.setforeign, gpu.index, 0)
+    world.loop.call_later(rng.expovariate(1 / 120.0), world.machine.set_foreign, gpu.index, 0)
     return f"others hold {size >> 20} MiB of gpu{gpu.index}"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, ModelSpec, Setting
 from vllama.domain.units import GIB, KIB
-from vllama.engine.files import read_json, weight_files
+from vllama.engine.files import WeightFiles, read_json, weight_files
 from vllama.engine.flags import flag_name
 from vllama.engine.platform import Platform
+from vllama.engine.tensors import Tensor, held_bytes, tensors_of
 
 # Beside weights and KV cache, per device. CUDA: context, activations, graphs. CPU: three Python processes, measured.
 ASSUMED_OVERHEAD_BYTES = {Platform.CUDA: 2 * GIB, Platform.CPU: 13 * GIB // 10}
@@ -38,8 +39,11 @@ class NoEstimate:
     reason: str
 
 
-def estimate(directory: Path) -> WeightsEstimate | NoEstimate:
-    """Reads config.json and the sizes of the weight files. Never raises. Blocks on the file system."""
+def estimate(directory: Path, *, dtype: str = "auto") -> WeightsEstimate | NoEstimate:
+    """Reads config.json and the headers of the weight files (the sizes of those that have none).
+
+    `dtype` as vLLM's own setting. Never raises. Blocks on the file system.
+    """
     config = read_json(directory / "config.json")
     if config is None:
         return NoEstimate(reason=f"{directory}: no config.json that can be read")
@@ -51,10 +55,20 @@ def estimate(directory: Path) -> WeightsEstimate | NoEstimate:
     text = config.get("text_config")
     text = text if isinstance(text, dict) else config
     return WeightsEstimate(
-        weights_bytes=weights.total_bytes,
+        weights_bytes=_held_bytes(directory, weights, config, dtype),
         kv_bytes_per_token=_kv_bytes_per_token(text),
         max_len=_number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"),
     )
+
+
+def _held_bytes(directory: Path, weights: WeightFiles, config: Mapping[str, Any], dtype: str) -> int:
+    found: list[Tensor] = []
+    for name in weights.present:
+        tensors = tensors_of(directory / name)
+        if tensors is None:  # .bin, or odd: it takes what its files take
+            return weights.total_bytes
+        found += tensors
+    return held_bytes(tuple(found), config, dtype)
 
 
 def footprint_of(

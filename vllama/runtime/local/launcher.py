@@ -29,7 +29,7 @@ class VllmLauncher:
 
     def footprint(self, spec: ModelSpec) -> Footprint | None:
         directory = self._directory_of(spec)
-        sizes = None if directory is None else estimate(directory)
+        sizes = None if directory is None else estimate(directory, dtype=str(spec.launch.setting("dtype") or "auto"))
         match sizes:
             case WeightsEstimate(weights_bytes=weights, kv_bytes_per_token=per_token, max_len=longest):
                 return footprint_of(spec, weights, per_token, longest, platform=self._platform)
