@@ -92,7 +92,10 @@ class Scenario:
         assert fresh.snapshot is not None
         engines = {e.model: e for e in self.snapshot.engines} if "engines" not in step else {}
         engines |= {e.model: e for e in fresh.snapshot.engines if e.model in step.get("engines", {})}
-        demand = {**self.desired.demand, **{m: d for m, d in fresh.desired.demand.items() if m in step.get("demand", {})}}
+        demand = {
+            **self.desired.demand,
+            **{m: d for m, d in fresh.desired.demand.items() if m in step.get("demand", {})},
+        }
         self.said = fresh.said
         self.desired = replace(
             fresh.desired, demand=demand,

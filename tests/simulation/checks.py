@@ -11,25 +11,26 @@ if TYPE_CHECKING:
 ROUNDING_BYTES = 2 * MIB
 
 
-def before_start(machine: "Machine", engine: Engine) -> None:
+def before_start(machine: "Machine", engine: Engine, known: dict[int, int | None]) -> None:
     """No second engine of a model, and what all may come to hold fits, as far as could be known."""
     for other in machine.engines.values():
         if other.model == engine.model and other.stage is not Stage.GONE:
             machine.story.wrong("two engines of one model", f"{engine} starts while {other} is {other.stage.value}")
-    _fits(machine, engine, "start")
+    _fits(machine, engine, "start", known)
 
 
-def before_wake(machine: "Machine", engine: Engine) -> None:
+def before_wake(machine: "Machine", engine: Engine, known: dict[int, int | None]) -> None:
     if engine.stage is not Stage.ASLEEP and engine.excuse is None and engine.operated_by == machine.now_managed_by:
         machine.story.wrong("wrong stage", f"wake of {engine}, which is {engine.stage.value}")
-    _fits(machine, engine, "wake")
+    _fits(machine, engine, "wake", known)
 
 
-def _fits(machine: "Machine", engine: Engine, what: str) -> None:
+def _fits(machine: "Machine", engine: Engine, what: str, known: dict[int, int | None]) -> None:
+    """`known`: bytes that others held by the latest reading that had reached the manager when it decided."""
     for index in engine.devices:
         gpu = machine.gpus[index]
-        known = machine.known_foreign.get(index)
-        if known is None:
+        foreign = known.get(index)
+        if foreign is None:
             machine.story.wrong("unknown memory", f"{what} of {engine} on gpu{index}, which could not be read")
             return
         others = [other for other in machine.on_device(index) if other is not engine]
@@ -37,12 +38,12 @@ def _fits(machine: "Machine", engine: Engine, what: str) -> None:
         limit, slack = gpu.total - machine.reserve, 0
         if not machine.visible:  # what is not used of a plan, or of an estimate, hides what others hold
             slack = sum(e.planned - e.full + max(0, e.told_residue - e.residue) for e in [engine, *others])
-        if planned + known > limit + slack + ROUNDING_BYTES:
+        if planned + foreign > limit + slack + ROUNDING_BYTES:
             holds = ", ".join(f"{other} {other.stage.value} {format_bytes(other.may_hold())}" for other in others)
             machine.story.wrong(
                 "oversubscribed",
                 f"{what} of {engine} ({format_bytes(engine.planned)}) on gpu{index}: with {holds or 'nobody'} and "
-                f"{format_bytes(known)} of others that is {format_bytes(planned + known)} of "
+                f"{format_bytes(foreign)} of others that is {format_bytes(planned + foreign)} of "
                 f"{format_bytes(limit)}",
             )
 

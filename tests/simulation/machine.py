@@ -84,7 +84,7 @@ class Machine:
         task.add_done_callback(self._tasks.discard)
 
     def spawn(self, engine_id: str, *, model: str, spec_hash: str, node: str, devices: tuple[int, ...], planned: int,
-              share: float, told_residue: int, weights: int) -> Engine:  # fmt: skip
+              share: float, told_residue: int, weights: int, known: dict[int, int | None]) -> Engine:  # fmt: skip
         self._next_pid += 1
         self._next_port += 1
         log = self.logs / f"{model.replace('/', '_')}.log"
@@ -99,7 +99,7 @@ class Machine:
             pid=self._next_pid, port=self._next_port, started_at=self.loop.now, log=log, log_offset=offset,
             manager=self.now_managed_by,
         )  # fmt: skip
-        checks.before_start(self, engine)
+        checks.before_start(self, engine, known)
         self.engines[engine_id] = engine
         self.begin(engine, "start")
         engine.tells_level = not self.fate.strikes(0.02)
@@ -108,7 +108,7 @@ class Machine:
         fault = self._load_fault()
         if fault is not None:
             self.story.tell("fault", f"load of {engine}: {fault}")
-        self.launch(self._load(engine, fault))
+        self.launch(self._load(engine, fault, known))
         self.ring()
         return engine
 
@@ -122,9 +122,8 @@ class Machine:
         engine.operation, engine.operated_by = operation, self.now_managed_by
         self.story.tell("action", f"{operation} {engine} on {engine.devices}")
 
-    async def _load(self, engine: Engine, fault: str | None) -> None:  # noqa: C901  a straight line of what may go wrong
+    async def _load(self, engine: Engine, fault: str | None, known: dict[int, int | None]) -> None:  # noqa: C901  a straight line of what may go wrong
         whole_s = self.fate.between(*self.load_s)
-        foreign = self.known_foreign
         await asyncio.sleep(self.fate.between(1.0, 3.0))
         if not engine.alive or fault == "hang early":
             return
@@ -132,7 +131,7 @@ class Machine:
             self.end(engine, 1, "ModuleNotFoundError: No module named 'flash_attn'")
             return
         if any(self.free(index) < engine.share * self.gpus[index].total - MIB for index in engine.devices):
-            checks.out_of_memory(self, engine, foreign, "start")
+            checks.out_of_memory(self, engine, known, "start")
             self.end(engine, 1, "ValueError: Free memory on device is less than desired GPU memory utilization")
             return
         self.hold(engine, min(CONTEXT_BYTES, engine.full))
@@ -151,7 +150,7 @@ class Machine:
         short = any(self.free(index) < engine.full - engine.held for index in engine.devices)
         if short or fault == "out of memory":
             if fault is None:
-                checks.out_of_memory(self, engine, foreign, "load")
+                checks.out_of_memory(self, engine, known, "load")
             self.end(engine, 1, "torch.OutOfMemoryError: CUDA out of memory.")
             return
         self.hold(engine, engine.full)
@@ -266,10 +265,11 @@ class Machine:
         engine.operation = None
         _accept(answer)
 
-    async def wake_up(self, engine: Engine, answer: asyncio.Future[None], *, reload: bool) -> None:
-        checks.before_wake(self, engine)
+    async def wake_up(
+        self, engine: Engine, answer: asyncio.Future[None], *, reload: bool, known: dict[int, int | None]
+    ) -> None:  # fmt: skip
+        checks.before_wake(self, engine, known)
         self.begin(engine, "wake")
-        foreign = self.known_foreign
         fault = self.fate.one_of("fails", "hangs", "exits")
         if not self.fate.strikes(self.fate.rates.wake):
             fault = ""
@@ -282,7 +282,7 @@ class Machine:
         short = any(self.free(index) < engine.full - engine.held for index in engine.devices)
         if short or fault == "fails":
             if not fault:
-                checks.out_of_memory(self, engine, foreign, "wake")
+                checks.out_of_memory(self, engine, known, "wake")
             engine.operation, engine.excuse = None, "its wake failed"
             _refuse(answer, "CUDA Error: out of memory at cumem_allocator.cpp:62")
             return

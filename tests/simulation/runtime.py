@@ -61,17 +61,17 @@ class VirtualRuntime:
         return Reading(nodes=(node,), measured_bytes=measured)
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
-        machine, known = self._machine, self._footprints.get(spec.model)
+        machine, known, expected = self._machine, self._machine.known_foreign, self._footprints.get(spec.model)
         await asyncio.sleep(0.005)
         if machine.fate.strikes(machine.fate.rates.spawn):
             machine.story.tell("fault", f"spawn of {spec.model} fails")
             raise RuntimeFailed("fork: Resource temporarily unavailable")
         if engine_id not in machine.engines:
-            asleep = known.asleep_bytes if known else action.memory_bytes // 10
+            asleep = expected.asleep_bytes if expected else action.memory_bytes // 10
             machine.spawn(
                 engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node, devices=action.devices,
                 planned=action.memory_bytes, share=action.gpu_memory_utilization,
-                told_residue=asleep, weights=known.weights_bytes if known else 0,
+                told_residue=asleep, weights=expected.weights_bytes if expected else 0, known=known,
             )  # fmt: skip
         return machine.engines[engine_id].as_process(self._manager)
 
@@ -193,9 +193,12 @@ class VirtualClient:
         await self._answered(engine, step, partial(self._machine.fall_asleep, level=level), timeout_s)
 
     async def wake(self, base_url: str, level: SleepLevel, *, timeout_s: float) -> None:
+        known = self._machine.known_foreign
         engine = await self._reach("POST /wake_up", base_url, timeout_s)
         reload = level is SleepLevel.DISCARDED
-        await self._answered(engine, "POST /wake_up", partial(self._machine.wake_up, reload=reload), timeout_s)
+        await self._answered(
+            engine, "POST /wake_up", partial(self._machine.wake_up, reload=reload, known=known), timeout_s
+        )
 
     async def _answered(self, engine: Engine, step: str, work: Callable, timeout_s: float) -> None:
         try:

@@ -118,5 +118,8 @@ class Worlds(RuleBasedStateMachine):
 
 TestWorlds = Worlds.TestCase
 TestWorlds.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+    max_examples=30,
+    stateful_step_count=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )

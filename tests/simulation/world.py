@@ -80,7 +80,7 @@ class World:
     def _build(self) -> Controller:
         return Controller(
             runtime=self.runtime, client=VirtualClient(self.machine), manifest=self._manifest, environ={},
-            clock=self.loop.time, simulated=False,
+            clock=self.loop.time, simulated=False, place="here",
         )  # fmt: skip
 
     async def _manage(self, controller: Controller) -> None:

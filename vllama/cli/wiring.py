@@ -66,7 +66,7 @@ class House:
 
 def build(settings: Settings) -> House:
     """Blocks (NVML, disk): call it before there is a loop to block. Raises CannotServe."""
-    devices, launcher, describe = _simulated(settings) if settings.simulate else _real(settings)
+    devices, launcher, describe, place = _simulated(settings) if settings.simulate else _real(settings)
     runtime = LocalRuntime(
         owner=owner_of(settings.config_dir), logs=settings.config_dir / "logs", ports=settings.ports,
         devices=devices, launcher=launcher,
@@ -74,22 +74,24 @@ def build(settings: Settings) -> House:
     http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
     controller = Controller(
         runtime=runtime, client=EngineClient(http), manifest=settings.manifest, environ=settings.environ,
-        clock=clock.now, simulated=settings.simulate is not None,
+        clock=clock.now, simulated=settings.simulate is not None, place=place,
     )  # fmt: skip
     return House(controller=controller, runtime=runtime, http=http, describe=describe)
 
 
-def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str]:
+def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
+    """Devices, what runs on them, how to call them, and what measurements there hold for."""
     try:
         totals = parse_devices(settings.simulate or "")
     except ValueError as error:
         raise CannotServe(f"--simulate: {error}") from error
     directory = settings.config_dir / "simulated"
     source = SimulatedDeviceSource(node=NODE, directory=directory, totals=totals)
-    return source, SimulatorLauncher(directory=directory, parent_env=settings.environ), f"simulated {settings.simulate}"
+    launcher = SimulatorLauncher(directory=directory, parent_env=settings.environ)
+    return source, launcher, f"simulated {settings.simulate}", "simulated"
 
 
-def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str]:
+def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     environ = settings.environ
     try:
         version = installed_version(find_vllm(None, environ))
@@ -110,7 +112,9 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str]:
             ) from error
         describe = "GPUs " + ", ".join(map(str, source.indices()))
     cache_root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
-    return source, VllmLauncher(platform=platform, cache_root=cache_root, parent_env=environ), describe
+    kinds = {device.name for node in source.read({}).nodes for device in node.devices}
+    place = f"vllm {version or 'of unknown version'} | {', '.join(sorted(kinds))}"
+    return source, VllmLauncher(platform=platform, cache_root=cache_root, parent_env=environ), describe, place
 
 
 def environment() -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from vllama.controller.events import Events
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.names import Names
+from vllama.controller.profiles import Profiles
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.runtime.base import Runtime
@@ -14,10 +15,12 @@ from vllama.runtime.base import Runtime
 class Catalog:
     """`refresh` after every change of the file, and now and then for the cache; reading costs nothing."""
 
-    def __init__(self, *, watch: ManifestWatch, runtime: Runtime, events: Events) -> None:
-        self._watch, self._runtime, self._events = watch, runtime, events
+    def __init__(self, *, watch: ManifestWatch, runtime: Runtime, profiles: Profiles, events: Events) -> None:
+        self._watch, self._runtime, self._profiles, self._events = watch, runtime, profiles, events
+        self._estimates: Mapping[str, Footprint] = {}
+        self._merged: Mapping[str, Footprint] = {}
+        self._merged_at = 0
         self.models: Mapping[str, ModelSpec] = {}
-        self.footprints: Mapping[str, Footprint] = {}
         self.names = Names([])
         self._cached: tuple[str, ...] = ()
         self._refreshing = asyncio.Lock()
@@ -30,15 +33,30 @@ class Catalog:
                 self._cached = await self._runtime.cached_models()
             undeclared = () if manifest.policy.only_declared else self._cached
             models = {model: manifest.spec_for_undeclared(model) for model in undeclared} | dict(manifest.models)
-            footprints = {model: await self._footprint(spec) for model, spec in models.items()}
+            estimates = {model: await self._estimate(spec) for model, spec in models.items()}
             self.models, self.names = models, Names(models.values())
-            self.footprints = {model: footprint for model, footprint in footprints.items() if footprint is not None}
+            self._estimates = {model: estimate for model, estimate in estimates.items() if estimate is not None}
+            self._merge()
+            await asyncio.to_thread(self._profiles.save)
 
-    async def _footprint(self, spec: ModelSpec) -> Footprint | None:
+    @property
+    def footprints(self) -> Mapping[str, Footprint]:
+        """Estimates, with what was measured in their place."""
+        if self._merged_at != self._profiles.revision:
+            self._merge()
+        return self._merged
+
+    def _merge(self) -> None:
+        self._merged_at = self._profiles.revision
+        self._merged = {
+            model: self._profiles.of(self.models[model]).over(found) for model, found in self._estimates.items()
+        }
+
+    async def _estimate(self, spec: ModelSpec) -> Footprint | None:
         """Estimated anew only where the model's settings changed."""
         known = self.models.get(spec.model)
-        if known is not None and known.spec_hash == spec.spec_hash and spec.model in self.footprints:
-            return self.footprints[spec.model]
+        if known is not None and known.spec_hash == spec.spec_hash and spec.model in self._estimates:
+            return self._estimates[spec.model]
         try:
             return await self._runtime.footprint(spec)
         except (OSError, ValueError) as error:

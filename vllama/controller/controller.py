@@ -15,6 +15,7 @@ from vllama.controller.events import Events
 from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
+from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
@@ -42,13 +43,16 @@ class Controller:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         simulated: bool,
+        place: str = "anywhere",
     ) -> None:
+        """`place`: the version of vLLM and the kind of device that measurements hold for."""
         self._runtime, self._clock = runtime, clock
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
         self.board = Board(clock=clock, bell=self._bell.ring)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
-        self._catalog = Catalog(watch=self._watch, runtime=runtime, events=self.events)
+        self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
+        self._catalog = Catalog(watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events)
         self._wishes = Wishes(self.board)
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events
@@ -59,13 +63,14 @@ class Controller:
         )  # fmt: skip
         self._actuator = Actuator(
             runtime=runtime, client=client, observer=self._observer, board=self.board, events=self.events,
-            clock=clock, bell=self._bell.ring, start_failed=self._loop.crashed,
+            clock=clock, bell=self._bell.ring, profiles=self._profiles, start_failed=self._loop.crashed,
         )  # fmt: skip
         self._loop.actuator = self._actuator
 
     async def start_up(self) -> None:
         """Read the file, look at what is there, and want what is to be preloaded."""
         await self._watch.check()
+        await asyncio.to_thread(self._profiles.load)
         await self._catalog.refresh()
         await self._observer.look()
         for engine in self._observer.probes.values():
@@ -104,6 +109,7 @@ class Controller:
         for engine, outcome in zip(engines, await asyncio.gather(*stops, return_exceptions=True), strict=True):
             if isinstance(outcome, BaseException):
                 self.events.record("stopFailed", str(outcome), model=engine.model, warning=True)
+        await asyncio.to_thread(self._profiles.save)
         await self._observer.close()
         await self._runtime.close()
 

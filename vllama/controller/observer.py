@@ -53,6 +53,10 @@ class Observer:
         """Why memory could not be read last time; None: it could."""
         return self._memory_error
 
+    def measured_bytes(self, engine_id: str) -> int | None:
+        """What the engine held when memory was last read; None: not visible."""
+        return self._reading.measured_bytes.get(engine_id)
+
     @property
     def sees_devices(self) -> bool:
         """Whether memory was ever read: before that nothing can be planned."""

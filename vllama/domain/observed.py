@@ -123,6 +123,10 @@ class Footprint:
     asleep_bytes: int
     weights_bytes: int
     kv_cache_bytes: int | None = None  # None: let vLLM size it from what it may use
+    refused_levels: frozenset[SleepLevel] = frozenset()  # that did not free memory, or not come back from, when tried
+    load_s: float | None = None  # as last measured
+    sleep_s: float | None = None
+    wake_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

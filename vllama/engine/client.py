@@ -94,7 +94,7 @@ class EngineClient:
         return sleep_level_of(answer.text)
 
     async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
-        """Level 1 or 2. A second sleep answers 200 too and changes nothing: a level is chosen while awake."""
+        """Level 1 or 2. A second sleep answers 200 and changes only what the metric says, not what is held."""
         until = _until(timeout_s)
         answer = await self._post(base_url, f"/sleep?level={int(level)}&mode={mode}", until)
         await self._expect(base_url, answer, {"sleeping"}, until)

@@ -20,30 +20,41 @@ _TOLD_BY_ANSWERS = _HOP_BY_HOP | frozenset(
     b"date server content-length content-type content-encoding x-vllama-state x-vllama-wait-ms".split()
 )
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t -~\x80-\xff]*)")
-_LONGEST_REMEMBERED_BYTES = 256
-_REMEMBERED = 4096
+_REMEMBERED = 1024
+REMEMBERED_BYTES = 2048  # of whole heads; the lines of longer ones are judged anew, so that memory stays bounded
 
 
 class NoHeader(ValueError):
     """The line is no header line as it must be."""
 
 
-def _judge(told: frozenset[bytes]) -> Callable[[bytes], Header | None]:
+Judge = Callable[[bytes], Header | None]
+
+
+def _judging(told: frozenset[bytes]) -> Judge:
     """None: the line passes as it is. Else its name in lower case, and its value. Raises NoHeader."""
 
-    def judged(line: bytes) -> Header | None:
+    def judge(line: bytes) -> Header | None:
         found = _LINE.fullmatch(line)
         if found is None:
             raise NoHeader
         name = found[1].lower()
         return (name, found[2].rstrip(b"\t ")) if name in told else None
 
-    remembered = lru_cache(_REMEMBERED)(judged)
-    return lambda line: remembered(line) if len(line) <= _LONGEST_REMEMBERED_BYTES else judged(line)
+    return judge
 
 
-of_request = _judge(_TOLD_BY_REQUESTS)
-of_answer = _judge(_TOLD_BY_ANSWERS)
+_of_request, _of_answer = _judging(_TOLD_BY_REQUESTS), _judging(_TOLD_BY_ANSWERS)
+_of_request_remembered, _of_answer_remembered = lru_cache(_REMEMBERED)(_of_request), lru_cache(_REMEMBERED)(_of_answer)
+
+
+def of_request(head: bytes) -> Judge:
+    """What judges the lines of `head`."""
+    return _of_request_remembered if len(head) <= REMEMBERED_BYTES else _of_request
+
+
+def of_answer(head: bytes) -> Judge:
+    return _of_answer_remembered if len(head) <= REMEMBERED_BYTES else _of_answer
 
 
 def without(lines: list[bytes], connection: bytes) -> list[bytes]:

@@ -170,6 +170,9 @@ class Ledger:
             return "it runs without sleep mode"
         if node is None or not node.sleep_frees_memory:
             return "sleeping frees nothing here"
+        level, footprint = asked or SleepLevel.WEIGHTS_OFFLOADED, self.footprint(engine.model)
+        if footprint is not None and level in footprint.refused_levels:
+            return f"level {level} did not work when it was tried"
         copy, room = self.copy_bytes(engine, asked), self.host_room[engine.node]
         if copy > room:
             return f"its copy takes {format_bytes(copy)} of host memory, where {format_bytes(max(0, room))} is left"

@@ -49,11 +49,12 @@ def parse(head: bytes, *, most_headers: int) -> Answer | None:
         return None
     if len(lines) > most_headers:
         raise Broken("its answer has too many headers")
-    answer = Answer(status, old, [])
-    kept, connection = answer.lines, b""
+    kept: list[bytes] = []
+    answer = Answer(status, old, kept)
+    judge, connection = of_answer(head), b""
     try:
         for line in lines:
-            told = of_answer(line)
+            told = judge(line)
             if told is None:
                 kept.append(line)
             elif told[0] == b"connection":

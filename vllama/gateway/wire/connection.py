@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._body = bytearray()
         self._exchange: Exchange | None = None
         self._app: AppConnection | None = None
-        self._taking = self._stalled = self._shutting_down = False
+        self._taking = self._full = self._stalled = self._shutting_down = False
 
     # what the loop and the server call
 
@@ -72,7 +72,24 @@ class Connection(asyncio.Protocol):
         self._set_deadline(self._limits.head_s)
 
     def data_received(self, data: bytes) -> None:
-        self._take(data)
+        """Also what was kept for later."""
+        self._taking = True
+        try:
+            while data:
+                state = self._state
+                if state is State.BODY:
+                    data = self._take_body(data)
+                elif state is State.LEAVING:
+                    break
+                elif state is State.EXCHANGE or state is State.APP or self._stalled:
+                    self._keep(data)
+                    break
+                else:
+                    data = self._take_head(data)
+        except Refused as refused:
+            self._leave_with(refused.answer)
+        finally:
+            self._taking = False
 
     def eof_received(self) -> None:
         """Who stops sending has left, whatever is still to come from us; the transport closes itself."""
@@ -151,30 +168,19 @@ class Connection(asyncio.Protocol):
     # requests, one after the other
 
     def _next(self) -> None:
-        self._set_deadline(self._limits.keep_alive_s)
-        self._transport.resume_reading()
-        if not self._taking and self._ahead:
+        self.deadline = self._shared.loop.time() + self._limits.keep_alive_s
+        if self._full:
+            self._full = False
+            self._transport.resume_reading()
+        if self._ahead and not self._taking:
             data = bytes(self._ahead)
             self._ahead.clear()
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        self._taking = True
-        while data:
-            if self._state is State.LEAVING:
-                break
-            if self._state is State.EXCHANGE or self._state is State.APP or self._stalled:
-                self._keep(data)
-                break
-            try:
-                data = self._take_body(data) if self._state is State.BODY else self._take_head(data)
-            except Refused as refused:
-                self._leave_with(refused.answer)
-        self._taking = False
+            self.data_received(data)
 
     def _keep(self, data: bytes) -> None:
         self._ahead += data
         if len(self._ahead) > self._limits.ahead_bytes:
+            self._full = True
             self._transport.pause_reading()
 
     def _take_head(self, data: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """One connection to an engine: one request at a time out, its answer back."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from vllama.gateway.wire import answer
@@ -31,17 +30,21 @@ class Asker(Protocol):
     def silent(self, limit_s: float) -> None: ...
 
 
-class EngineConnection(asyncio.Protocol):
-    """`idle` is called when it can be asked again, `lost` when it is closed."""
+class Home(Protocol):
+    """Where connections wait."""
 
-    def __init__(self, *, host: bytes, limits: Limits, idle: Callable[["EngineConnection"], None],
-                 lost: Callable[["EngineConnection"], None]) -> None:  # fmt: skip
+    def give(self, connection: "EngineConnection") -> None: ...
+
+    def forget(self, connection: "EngineConnection") -> None: ...
+
+
+class EngineConnection(asyncio.Protocol):
+    def __init__(self, home: Home, engine_id: str, *, host: bytes, limits: Limits) -> None:
+        self.engine_id = engine_id
         self.host = host
         self.deadline: float | None = None
-        self.closed = False
         self._limits = limits
-        self._when_idle = idle
-        self._when_lost = lost
+        self._home = home
         self._asker: Asker | None = None
         self._framing: Framing | None = None
         self._head = bytearray()
@@ -96,8 +99,7 @@ class EngineConnection(asyncio.Protocol):
             self._body_received(asker, framing, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self._when_lost(self)
+        self._home.forget(self)
         asker, self._asker = self._asker, None
         if asker is None:
             return
@@ -155,14 +157,15 @@ class EngineConnection(asyncio.Protocol):
         try:
             if asker.unchunked:
                 plain = bytearray()
-                used, data = framing.feed(data, plain), bytes(plain)
+                framing.feed(data, plain)
+                data = bytes(plain)
             else:
                 used = framing.feed(data)
+                if used < len(data):  # only where the answer ends before that
+                    data, self._reusable = data[:used], False
         except Unframed as error:
             self._fail(asker, str(error))
             return
-        if framing.done and (used < len(data) and not asker.unchunked):
-            data, self._reusable = data[:used], False
         asker.piece(data)
         if framing.done:
             self._finish(asker)
@@ -180,7 +183,7 @@ class EngineConnection(asyncio.Protocol):
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()
-            self._when_idle(self)
+            self._home.give(self)
         else:
             self._transport.abort()
         asker.complete()

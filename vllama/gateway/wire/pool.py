@@ -29,10 +29,7 @@ class Pool:
 
         def made() -> EngineConnection:
             return EngineConnection(
-                host=f"{host}:{endpoint.port}".encode(),
-                limits=self._limits,
-                idle=lambda one: self._give(endpoint.engine_id, one),
-                lost=lambda one: self._lost(endpoint.engine_id, one),
+                self, endpoint.engine_id, host=f"{host}:{endpoint.port}".encode(), limits=self._limits
             )
 
         async with asyncio.timeout(self._limits.connect_s):
@@ -45,20 +42,24 @@ class Pool:
             for connection in list(idle):
                 connection.close()
 
-    def _give(self, engine_id: str, connection: EngineConnection) -> None:
-        idle = self._idle[engine_id]
+    # what a connection calls
+
+    def give(self, connection: EngineConnection) -> None:
+        """It can be asked again."""
+        idle = self._idle[connection.engine_id]
         if len(idle) >= self._limits.pooled:
             connection.close()
             return
         connection.deadline = self._loop.time() + self._limits.pooled_s
         idle.append(connection)
 
-    def _lost(self, engine_id: str, connection: EngineConnection) -> None:
+    def forget(self, connection: EngineConnection) -> None:
+        """It is closed."""
         self._watch.discard(connection)
-        idle = self._idle.get(engine_id)
+        idle = self._idle.get(connection.engine_id)
         if idle is None:
             return
         if connection in idle:
             idle.remove(connection)
         if not idle:
-            del self._idle[engine_id]
+            del self._idle[connection.engine_id]

@@ -10,13 +10,12 @@ from functools import lru_cache
 import msgspec
 
 from vllama.gateway import errors
-from vllama.gateway.headers import NoHeader, of_request, without
+from vllama.gateway.headers import REMEMBERED_BYTES, NoHeader, of_request, without
 from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way, way
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!->@-~]*)(?:\?[!-~]*)?) HTTP/1\.([01])")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_LONGEST_REMEMBERED_BYTES = 256
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -29,7 +28,7 @@ class Target(msgspec.Struct, frozen=True):
     old: bool  # HTTP/1.0: knows neither chunks nor 100 Continue
 
 
-class Request(msgspec.Struct, kw_only=True):
+class Request(msgspec.Struct):
     """`lines`: the headers that pass. `length`: of the body, None where it comes in chunks."""
 
     to: Target
@@ -45,12 +44,13 @@ def parse(head: bytes, *, most_headers: int) -> Request:
     first, *lines = head.split(b"\r\n")
     if len(lines) > most_headers:
         raise Refused(errors.head_too_large(f"more headers ({len(lines)})"))
-    to = _remembered(first) if len(first) <= _LONGEST_REMEMBERED_BYTES else _read(first)
-    request = Request(to=to, lines=[], last=to.old)
-    kept, connection, framed = request.lines, b"", 0
+    to = _remembered(first) if len(head) <= REMEMBERED_BYTES else _read(first)
+    kept: list[bytes] = []
+    judge, connection, framed = of_request(head), b"", 0
+    request = Request(to, kept, last=to.old)
     try:
         for line in lines:
-            told = of_request(line)
+            told = judge(line)
             if told is None:
                 kept.append(line)
                 continue

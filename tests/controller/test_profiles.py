@@ -1,0 +1,68 @@
+"""What was measured is kept, and never more than a cache."""
+
+import json
+
+from vllama.controller.events import Events
+from vllama.controller.profiles import Profiles
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.units import GIB
+
+SPEC = ModelSpec(model="org/a", memory_bytes=4 * GIB)
+ESTIMATE = Footprint(awake_bytes=4 * GIB, asleep_bytes=GIB, weights_bytes=2 * GIB)
+
+
+def build(path, *, place="vllm 1 | gpu"):
+    events = Events()
+    profiles = Profiles(path, place=place, events=events)
+    profiles.load()
+    return profiles, events
+
+
+def test_what_was_measured_takes_the_place_of_the_estimate_and_survives(tmp_path):
+    path = tmp_path / "profiles.json"
+    first, _ = build(path)
+    assert first.of(SPEC).over(ESTIMATE) == ESTIMATE
+    first.note(SPEC, asleep_bytes=300, wake_s=0.5)
+    first.note(SPEC, asleep_bytes=400)
+    first.refuse(SPEC, SleepLevel.DISCARDED)
+    first.save()
+    again, _ = build(path)
+    learned = again.of(SPEC).over(ESTIMATE)
+    assert (learned.asleep_bytes, learned.wake_s, learned.weights_bytes) == (400, 0.5, 2 * GIB)
+    assert learned.refused_levels == {SleepLevel.DISCARDED}
+
+
+def test_it_holds_for_the_same_settings_on_the_same_place_only(tmp_path):
+    path = tmp_path / "profiles.json"
+    first, _ = build(path)
+    first.note(SPEC, asleep_bytes=300)
+    first.save()
+    assert first.of(ModelSpec(model="org/a", memory_bytes=5 * GIB)).asleep_bytes is None
+    other, _ = build(path, place="vllm 2 | gpu")
+    assert other.of(SPEC).asleep_bytes is None
+
+
+def test_a_file_that_cannot_be_understood_is_set_aside_with_a_warning(tmp_path):
+    path = tmp_path / "profiles.json"
+    for content in (
+        "{",
+        "[]",
+        json.dumps({"version": 99, "profiles": {}}),
+        '{"version": 1, "profiles": {"x": {"y": 1}}}',
+    ):
+        path.write_text(content)
+        profiles, events = build(path)
+        assert [event.reason for event in events] == ["ProfilesUnreadable"]
+        assert (tmp_path / "profiles.json.unreadable").read_text() == content
+        profiles.note(SPEC, asleep_bytes=1)
+        profiles.save()
+        assert build(path)[0].of(SPEC).asleep_bytes == 1
+
+
+def test_a_disk_that_refuses_costs_only_knowledge(tmp_path):
+    profiles, events = build(tmp_path / "absent" / "profiles.json")
+    profiles.note(SPEC, asleep_bytes=1)
+    profiles.save()
+    assert [event.reason for event in events] == ["ProfilesNotSaved"]
+    assert profiles.of(SPEC).asleep_bytes == 1

@@ -1,0 +1,37 @@
+"""A sleep is believed only when the device says so too, and what was learned of it is kept."""
+
+import json
+
+from tests.waiting import wait_until
+
+TWO = """
+models:
+  org/A: {memory: 6GiB, env: {VLLAMA_SIM_FAULTS: "%s", VLLAMA_SIM_RESIDUE: 0.2GiB}}
+  org/B: {memory: 6GiB}
+"""
+
+
+def test_a_sleep_that_frees_nothing_ends_in_a_stop_and_is_never_tried_again(start_server):
+    server = start_server(TWO % "sleep_frees_nothing", "--simulate", "8GiB")
+    assert server.chat("org/A").status_code == 200
+    assert server.chat("org/B").status_code == 200  # A was put to sleep in vain, and stopped
+    assert server.phases() == {"org/A": "Stopped", "org/B": "Ready"}
+    assert "still holds 6.0 GiB of 6.0 GiB" in server.log()
+    server.http.post(f"{server.url}/admin/models/org/A/start")
+    wait_until(lambda: server.phases()["org/A"] == "Ready", what="A to be back")
+    server.http.post(f"{server.url}/admin/models/org/B/start")
+    wait_until(lambda: server.phases()["org/B"] == "Ready", what="B to be back")
+    assert server.phases()["org/A"] == "Stopped"
+    assert "level 1 did not work when it was tried" in server.log()
+
+
+def test_the_residue_that_was_measured_is_kept_for_the_next_server(start_server):
+    server = start_server(TWO % "", "--simulate", "8GiB")
+    server.chat("org/A")
+    server.chat("org/B")
+    assert server.phases()["org/A"] == "Asleep"
+    assert server.terminate() == 0
+    profiles = json.loads((server.config_dir / "profiles.json").read_text())["profiles"]
+    (measured,) = [profile for key, profile in profiles.items() if key.startswith("org/A ")]
+    assert measured["asleep_bytes"] == int(0.2 * (1 << 30))
+    assert measured["sleep_s"] > 0

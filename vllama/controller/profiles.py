@@ -1,0 +1,111 @@
+"""What was measured of models, kept in profiles.json. A cache: deleting it loses nothing but knowledge."""
+
+import contextlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vllama.controller.events import Events
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec, SleepLevel
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A measurement holds for these settings of the model on this kind of vLLM and device, and for no other."""
+
+    model: str
+    spec_hash: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.model} | {self.spec_hash} | {self.place}"
+
+
+class Profile(BaseModel):
+    """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    awake_bytes: int | None = None
+    asleep_bytes: int | None = None
+    weights_bytes: int | None = None
+    load_s: float | None = None
+    sleep_s: float | None = None
+    wake_s: float | None = None
+    refused_levels: tuple[int, ...] = ()
+
+    def over(self, estimate: Footprint) -> Footprint:
+        """The estimate, with what was measured in its place."""
+        return replace(
+            estimate,
+            asleep_bytes=estimate.asleep_bytes if self.asleep_bytes is None else self.asleep_bytes,
+            weights_bytes=estimate.weights_bytes if self.weights_bytes is None else self.weights_bytes,
+            refused_levels=frozenset(SleepLevel(level) for level in self.refused_levels),
+            load_s=self.load_s,
+            sleep_s=self.sleep_s,
+            wake_s=self.wake_s,
+        )
+
+
+class Profiles:
+    """Reading and noting touch no disk; `load` and `save` block, and never raise."""
+
+    def __init__(self, path: Path, *, place: str, events: Events) -> None:
+        """`place`: the version of vLLM and the kind of device."""
+        self._path, self._place, self._events = path, place, events
+        self._profiles: dict[str, Profile] = {}
+        self._changed = False
+        self.revision = 0  # counts what was noted
+
+    def of(self, spec: ModelSpec) -> Profile:
+        return self._profiles.get(str(self._key(spec)), Profile())
+
+    def note(self, spec: ModelSpec, **measured: Any) -> None:
+        """The latest measurement counts."""
+        before = self.of(spec)
+        after = before.model_copy(update=measured)
+        if after != before:
+            self._profiles[str(self._key(spec))] = after
+            self._changed = True
+            self.revision += 1
+
+    def refuse(self, spec: ModelSpec, level: SleepLevel) -> None:
+        """Never again at this level, for this model with these settings."""
+        self.note(spec, refused_levels=tuple(sorted({*self.of(spec).refused_levels, int(level)})))
+
+    def load(self) -> None:
+        """A file that cannot be understood is set aside, not overwritten."""
+        try:
+            content = json.loads(self._path.read_text())
+            entries = {VERSION: content["profiles"]}[content["version"]]
+            self._profiles = {key: Profile.model_validate(entry) for key, entry in entries.items()}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+            aside = self._path.with_suffix(".json.unreadable")
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
+            why = f"{self._path} was not understood ({str(error).splitlines()[0]}) and is now {aside.name}."
+            self._events.record("ProfilesUnreadable", f"{why} Models are measured anew.", warning=True)
+
+    def save(self) -> None:
+        """Written whole, by rename, when something changed. A disk that refuses costs only knowledge."""
+        if not self._changed:
+            return
+        content = {"version": VERSION, "profiles": {key: p.model_dump() for key, p in sorted(self._profiles.items())}}
+        fresh = self._path.with_suffix(".json.new")
+        try:
+            fresh.write_text(json.dumps(content, indent=1) + "\n")
+            fresh.replace(self._path)
+            self._changed = False
+        except OSError as error:
+            self._events.record("ProfilesNotSaved", f"{self._path}: {error.strerror}", warning=True)
+
+    def _key(self, spec: ModelSpec) -> Key:
+        return Key(model=spec.model, spec_hash=spec.spec_hash, place=self._place)
