@@ -133,14 +133,17 @@ class Scenario:
         return self.now - parse_duration(0 if age is None else age)
 
     def _node(self, engines: list[EngineObservation]) -> Node:
-        devices = []
+        devices, reserve = [], parse_bytes(self.said.get("policy", {}).get("reserve", 0))
         for index, total in enumerate(self.said["devices"]):
             used = parse_bytes(self.said.get("foreign", {}).get(index, 0))
             used += sum(engine.measured_bytes or 0 for engine in engines if index in engine.devices)
             known = index not in self.said.get("unreadable", [])
             devices.append(
-                Device(index=index, name="GPU", total_bytes=parse_bytes(total), used_bytes=used if known else None)
-            )
+                Device(
+                    index=index, name="GPU", total_bytes=parse_bytes(total), reserve_bytes=reserve,
+                    used_bytes=used if known else None,
+                )
+            )  # fmt: skip
         return Node(
             name=NODE, devices=tuple(devices), host_budget_bytes=parse_bytes(self.said.get("host", "64GiB")),
             sleep_frees_memory=self.said.get("sleep_frees", True),

@@ -16,11 +16,10 @@ from tests.simulation.fate import Fate
 from tests.simulation.story import Story
 from tests.simulation.virtual import VirtualLoop
 from vllama.domain.spec import SleepLevel
-from vllama.domain.units import GIB, MIB
+from vllama.domain.units import MIB
 
 NOTICED_BYTES = 64 * MIB  # a change of a neighbour's memory that ruins a profile run
 CONTEXT_BYTES = 400 * MIB
-COPY_BYTES_PER_S = 20 * GIB
 
 
 class Machine:
@@ -31,11 +30,12 @@ class Machine:
 
     def __init__(
         self, *, loop: VirtualLoop, fate: Fate, story: Story, gpus: tuple[Gpu, ...], reserve: int, host_budget: int,
-        visible: bool, sleep_frees: bool, load_s: tuple[float, float], logs: Path,
+        visible: bool, sleep_frees: bool, load_s: tuple[float, float], copy_bytes_per_s: int, logs: Path,
     ) -> None:  # fmt: skip
         self.loop, self.fate, self.story, self.gpus, self.reserve = loop, fate, story, gpus, reserve
         self.visible = visible
         self.host_budget, self.sleep_frees, self.load_s, self.logs = host_budget, sleep_frees, load_s, logs
+        self.copy_bytes_per_s = copy_bytes_per_s
         self.engines: dict[str, Engine] = {}
         self.now_managed_by = ""
         self.ending = False
@@ -238,7 +238,7 @@ class Machine:
         while engine.running and engine.alive:  # noqa: ASYNC110  # as its scheduler does, step by step
             await asyncio.sleep(0.1)
         engine.stage = Stage.FALLING_ASLEEP if engine.alive else engine.stage
-        await asyncio.sleep(0.2 + engine.planned / COPY_BYTES_PER_S)
+        await asyncio.sleep(0.2 + engine.planned / self.copy_bytes_per_s)
         if not engine.alive or engine.hung:
             return
         if fault:
@@ -288,7 +288,7 @@ class Machine:
             return
         engine.stage = Stage.WAKING
         self.hold(engine, engine.full)
-        await asyncio.sleep(0.1 + engine.planned / COPY_BYTES_PER_S * (8 if engine.discarded else 1))
+        await asyncio.sleep(0.1 + engine.planned / self.copy_bytes_per_s * (8 if engine.discarded else 1))
         if not engine.alive or engine.hung:
             return
         if fault == "exits":

@@ -45,6 +45,7 @@ class World:
         self._visible = self.fate.stream("driver").random() < profile.measured_visible
         self.machine = Machine(
             loop=loop, fate=self.fate, story=self.story, reserve=profile.reserve_bytes, load_s=profile.load_s,
+            copy_bytes_per_s=profile.copy_bytes_per_s,
             gpus=tuple(Gpu(index=i, total=profile.device_bytes) for i in range(profile.devices)), logs=logs,
             host_budget=profile.host_budget_bytes, sleep_frees=profile.sleep_frees_memory, visible=self._visible,
         )  # fmt: skip

@@ -59,7 +59,8 @@ class Controller:
         )  # fmt: skip
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
-            wishes=self._wishes, events=self.events, bell=self._bell, clock=clock, simulated=simulated,
+            wishes=self._wishes, events=self.events, profiles=self._profiles, bell=self._bell,
+            clock=clock, simulated=simulated,
         )  # fmt: skip
         self._actuator = Actuator(
             runtime=runtime, client=client, observer=self._observer, board=self.board, events=self.events,

@@ -10,6 +10,7 @@ from vllama.controller.demand import Endpoint, Failure
 from vllama.controller.events import Events
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
+from vllama.controller.profiles import Profiles
 from vllama.controller.wishes import Wishes
 from vllama.domain.action import Sleep, Stop
 from vllama.domain.decision import Decision, Plan
@@ -17,6 +18,7 @@ from vllama.domain.demand import WantReady
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Awake, Crashes, EngineObservation, Snapshot, Verb
 from vllama.domain.reason import Reason
+from vllama.domain.spec import ModelSpec
 from vllama.planner import plan
 from vllama.planner.backoff import after_crash, delay_s
 from vllama.planner.check import Finding, check
@@ -38,12 +40,14 @@ class Loop:
         board: Board,
         wishes: Wishes,
         events: Events,
+        profiles: Profiles,
         bell: Bell,
         clock: Callable[[], float],
         simulated: bool,
     ) -> None:
         self._watch, self._catalog, self._observer, self._board = watch, catalog, observer, board
         self._wishes, self._events, self._bell, self._clock, self._simulated = wishes, events, bell, clock, simulated
+        self._profiles, self._learned = profiles, set[str]()
         self.actuator: Actuator | None = None
         self.crashes: dict[str, Crashes] = {}
         self.plan: Plan | None = None
@@ -127,8 +131,20 @@ class Loop:
                     engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=model
                 )  # fmt: skip
                 self._board.open(model, endpoint, max_concurrency=spec.max_concurrency)
+                self._learn(engine, spec, engine.state)
         elif not isinstance(engine.state, Awake) and self._board.engine_of(model) == engine.engine_id:
             self._board.pause(model)  # gone, broken or silent: nobody is sent there
+
+    def _learn(self, engine: EngineObservation, spec: ModelSpec, awake: Awake) -> None:
+        """What a start that went well has taught, once per engine. An adopted one started before our time."""
+        probe = self._observer.probes.get(engine.engine_id)
+        if probe is None or engine.engine_id in self._learned:
+            return
+        self._learned = {engine.engine_id, *self._learned} & self._observer.probes.keys()
+        if not probe.engine.adopted:
+            self._profiles.note(spec, load_s=round(awake.ready_at - engine.started_at, 3))
+        if probe.learned.weights_bytes is not None:
+            self._profiles.note(spec, weights_bytes=probe.learned.weights_bytes * spec.device_count)
 
     def _is_settled(self, engine: EngineObservation) -> bool:
         """No operation under way on it; a wake has happened by the time its engine is seen awake."""

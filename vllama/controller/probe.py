@@ -16,6 +16,7 @@ from vllama.engine.client import (
     Unanswered,
     Unhealthy,
 )
+from vllama.engine.learned import LearnedFootprint, learn
 from vllama.engine.logs import LogReader, read_tail
 from vllama.engine.metrics import NoLevel
 from vllama.runtime.base import EngineProcess, Runtime
@@ -41,12 +42,13 @@ class Probe:
     host_copy_bytes: int = 0
     paused: bool = False
     _unhealthy: int = 0
+    learned: LearnedFootprint = field(default_factory=LearnedFootprint)
     _log: LogReader = field(init=False)
     _log_read_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.state = Loading(progress_at=self.clock())
-        self._log = LogReader(self.engine.log)
+        self._log = LogReader(self.engine.log, begin=self.engine.log_offset)
 
     def become(self, state: EngineState) -> None:
         """The outcome of an operation, or of a question."""
@@ -98,7 +100,7 @@ class Probe:
             return
         self._log_read_at = self.clock()
         seen = self._log.seen_bytes
-        await asyncio.to_thread(self._log.read)
+        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
         if self._log.seen_bytes > seen and isinstance(self.state, Loading):
             self.state = Loading(progress_at=self.clock())
 
@@ -111,6 +113,7 @@ class Probe:
             proven = await self._prove()
         except (EngineRefused, EngineUnanswered):
             return  # not ready after all; asked again soon
+        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
         if not self.paused and self.state is was:
             self.become(proven)
 

@@ -40,10 +40,11 @@ class LogReader:
     start. `seen_bytes` grows with every sign of life, also where no line is complete yet. Blocks on the file system.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, begin: int = 0) -> None:
+        """`begin`: the byte where what matters begins, in the file as it is now."""
         self._path = path
         self._file: tuple[int, int] | None = None  # device and inode
-        self._offset = 0
+        self._offset = begin
         self._partial = b""
         self.seen_bytes = 0
 
@@ -52,8 +53,11 @@ class LogReader:
         try:
             with self._path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
-                    self._file, self._offset, self._partial = (status.st_dev, status.st_ino), 0, b""
+                file_now = (status.st_dev, status.st_ino)
+                replaced = self._file is not None and file_now != self._file
+                self._file = file_now
+                if replaced or status.st_size < self._offset:
+                    self._offset, self._partial = 0, b""
                 skipped = max(0, status.st_size - self._offset - READ_LIMIT_BYTES)
                 file.seek(self._offset + skipped)
                 data = file.read(READ_LIMIT_BYTES)

@@ -91,7 +91,9 @@ def _one_engine(draft: Draft, engine: EngineObservation) -> None:
 
 def _held(draft: Draft, model: str) -> None:
     waiting = draft.view.demand(model).waiting > 0
-    message = "Put down by an operator; a request brings it back, or `vllama start`."
+    spec = draft.view.spec(model)
+    back = "it is pinned, and stays so until" if spec and spec.pin else "a request brings it back, or"
+    message = f"Put down by an operator; {back} `vllama start`."
     draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=waiting)
 
 
