@@ -180,6 +180,11 @@ class VirtualClient:
 
     async def is_sleeping(self, base_url: str, *, timeout_s: float) -> bool:
         engine = await self._reach("GET /is_sleeping", base_url, timeout_s)
+        end = self._machine.loop.now + timeout_s
+        while engine.operation in {"sleep", "wake"} and engine.listens:  # its core is at it, and answers nobody else
+            if self._machine.loop.now >= end:
+                raise EngineUnanswered("GET /is_sleeping", "no answer in time")
+            await asyncio.sleep(0.05)
         sleeps = engine.stage in {Stage.ASLEEP, Stage.WAKING, Stage.FALLING_ASLEEP}
         return sleeps is not engine.lies
 

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -116,7 +117,7 @@ class Worlds(RuleBasedStateMachine):
             self.inside.close()
 
 
-TestWorlds = Worlds.TestCase
+TestWorlds = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")(Worlds.TestCase)
 TestWorlds.settings = settings(
     max_examples=30,
     stateful_step_count=20,

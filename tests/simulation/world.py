@@ -98,6 +98,7 @@ class World:
         """As SIGTERM does. When it is over no engine is left."""
         controller, manager = self._built, self._manager
         if controller is None or manager is None or self.controller is None:
+            await self.kill()  # it does not listen for signals yet
             return
         self.story.tell("restart", f"{self.machine.now_managed_by} is asked to end")
         self.controller, self.ending_since, self.machine.ending = None, self.loop.now, True

@@ -164,16 +164,22 @@ class Loop:
         if not begun or engine is None:
             return
         if decision.reason in CRASHES:
-            self.crashed(decision.model, decision.message, up_s=_up_s(engine, now))
+            probe = self._observer.probes.get(engine.engine_id)
+            loaded = probe is not None and probe.was_ready
+            self.crashed(decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded)
         elif decision.reason is Reason.SPEC_CHANGED and isinstance(engine.state, Awake):
             self._wishes.wish(decision.model, WantReady(at=now))  # what was ready comes back with its new settings
 
-    def crashed(self, model: str, cause: str, *, up_s: float = 0.0) -> None:
-        """Everybody who waits is told at once; those who come later wait for the next try."""
+    def crashed(self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False) -> None:
+        """Who waits for a load that failed is told at once. An engine that had been ready (`loaded`) is started anew,
+        and who waits for that waits on, as do those who come later.
+        """
         crashes = after_crash(self.crashes.get(model), now=self._clock(), up_s=up_s, cause=cause)
         self.crashes[model] = crashes
-        self._wishes.failed(model)
         self._events.record("Crashed", cause, model=model, warning=True)
+        if loaded:
+            return
+        self._wishes.failed(model)
         retry = delay_s(crashes.count)
         message = f"The engine of {model} failed: {cause}"
         self._board.fail_waiters(

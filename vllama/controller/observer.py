@@ -109,8 +109,9 @@ class Observer:
 
     async def read_memory(self) -> None:
         started = self._clock()
-        self._reading = await self._runtime.read()
-        self._read_at = started
+        reading = await self._runtime.read()
+        if started >= self._read_at:  # a slow one may end after one that began later, and tells of an older time
+            self._reading, self._read_at = reading, started
 
     def snapshot(
         self,

@@ -41,6 +41,7 @@ class Probe:
     state: EngineState = field(init=False)
     host_copy_bytes: int = 0
     paused: bool = False
+    was_ready: bool = False  # ever: what fails after that is no failure to load
     _unhealthy: int = 0
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
     _log: LogReader = field(init=False)
@@ -53,6 +54,7 @@ class Probe:
     def become(self, state: EngineState) -> None:
         """The outcome of an operation, or of a question."""
         changed = type(state) is not type(self.state)
+        self.was_ready = self.was_ready or isinstance(state, Awake | Asleep)
         self.state = state
         if changed:
             self.bell()
@@ -124,12 +126,12 @@ class Probe:
         served = await self.client.served_models(self.engine.base_url, timeout_s=TIMEOUT_S)
         if self.engine.model not in served:
             return Broken(cause=f"It serves {', '.join(served) or 'nothing'} instead of {self.engine.model}.")
+        # the core answers this one, so after the sleep or wake that an earlier manager may have begun
+        sleeps = await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S)
         match await self.client.sleep_level(self.engine.base_url, timeout_s=TIMEOUT_S):
-            case None:
-                return Awake(ready_at=self.clock())
-            case NoLevel():
+            case None | NoLevel():
                 # no metric to tell: awake is still certain, and any level would be a guess
-                if await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S):
+                if sleeps:
                     return Broken(cause="It sleeps or is paused, and does not tell at which level.")
                 return Awake(ready_at=self.clock())
             case level:

@@ -3,16 +3,14 @@
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
 
 import msgspec
 
 from vllama.gateway.headers import NoHeader, of_answer, without
-from vllama.gateway.wire.framing import Chunked, Counted, Framing, UntilClose
+from vllama.gateway.wire.framing import Chunked, Framing, UntilClose
 
 _FIRST = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]{0,100})?")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-_BODILESS: Final = frozenset((204, 304))
+_MOST_DIGITS = 18
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -21,35 +19,33 @@ class Broken(ValueError):
 
 
 class Answer(msgspec.Struct):
-    """`lines`: the headers that pass, without those of the framing."""
+    """`lines`: status and headers that pass, without those of the framing."""
 
     status: int
     old: bool  # HTTP/1.0
     lines: list[bytes]
-    framing: Framing | None = None
+    framing: Framing | None = None  # None: `size` bytes
+    size: int = 0
     length: bytes | None = None
     chunked: bool = False
+    packed: bool = False
     has_date: bool = False
     has_server: bool = False
     reusable: bool = True
     events: bool = False
 
-    @property
-    def status_line(self) -> bytes:
-        return STATUS_LINES.get(self.status) or b"HTTP/1.1 %d " % self.status
-
 
 def parse(head: bytes, *, most_headers: int) -> Answer | None:
     """`head` without the empty line that ends it. None: a 1xx, after which the answer proper comes. Raises Broken."""
     first, *lines = head.split(b"\r\n")
-    status, old = _status(first)
+    status, old, line_of_status = _status(first)
     if status < 200:
         if status == 101:
             raise Broken("it changed to another protocol unasked")
         return None
     if len(lines) > most_headers:
         raise Broken("its answer has too many headers")
-    kept: list[bytes] = []
+    kept = [line_of_status]
     answer = Answer(status, old, kept)
     judge, connection = of_answer(head), b""
     try:
@@ -65,57 +61,60 @@ def parse(head: bytes, *, most_headers: int) -> Answer | None:
         raise Broken("its answer has a line that is no header") from None
     if connection:
         answer.reusable = b"close" not in connection
-        answer.lines = without(kept, connection)
+        answer.lines = [kept[0], *without(kept[1:], connection)]
     _frame(answer)
     return answer
 
 
 @lru_cache(64)
-def _status(first: bytes) -> tuple[int, bool]:
+def _status(first: bytes) -> tuple[int, bool, bytes]:
+    """The status, whether it is HTTP/1.0, and the first line as vllama says it."""
     found = _FIRST.fullmatch(first)
     if found is None:
         raise Broken("what it sent is not HTTP")
-    return int(found[2]), found[1] == b"0"
+    status = int(found[2])
+    return status, found[1] == b"0", STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
 
 
 def _tell(answer: Answer, name: bytes, value: bytes) -> bool:
     """Whether the line passes."""
-    match name:
-        case b"content-type":
-            answer.events = value[:17].lower() == b"text/event-stream"
-            return True
-        case b"content-length":
-            if answer.length is not None or not _DIGITS.fullmatch(value):
-                raise Broken("its answer has no clear Content-Length")
-            answer.length = value
-            return False
-        case b"transfer-encoding":
-            if answer.chunked or answer.old or value.lower() != b"chunked":
-                raise Broken("its answer has a Transfer-Encoding that is not just chunked")
-            answer.chunked = True
-            return False
-        case b"date":
-            first, answer.has_date = not answer.has_date, True
-            return first
-        case b"server":
-            first, answer.has_server = not answer.has_server, True
-            return first
-        case _:
-            return name == b"content-encoding"
+    if name == b"content-type":
+        answer.events = value[:17].lower() == b"text/event-stream"
+        return True
+    if name == b"content-length":
+        if answer.length is not None or not value.isdigit() or len(value) > _MOST_DIGITS:
+            raise Broken("its answer has no clear Content-Length")
+        answer.length = value
+        return False
+    if name == b"date":
+        first, answer.has_date = not answer.has_date, True
+        return first
+    if name == b"server":
+        first, answer.has_server = not answer.has_server, True
+        return first
+    if name == b"transfer-encoding":
+        if answer.chunked or answer.old or value.lower() != b"chunked":
+            raise Broken("its answer has a Transfer-Encoding that is not just chunked")
+        answer.chunked = True
+    if name == b"content-encoding":
+        answer.packed = True
+        return True
+    return False
 
 
 def _frame(answer: Answer) -> None:
+    bodiless = answer.status == 204 or answer.status == 304  # noqa: PLR1714  # a set is slower here
+    answer.reusable = answer.reusable and not answer.old
+    answer.events = answer.events and answer.chunked and not answer.packed
     if answer.chunked:
         if answer.length is not None:
             raise Broken("its answer says in two ways how long it is")
-        if answer.status in _BODILESS:
+        if bodiless:
             raise Broken(f"it answered {answer.status} and announced a body")
         answer.framing = Chunked()
-    elif answer.status in _BODILESS:
+    elif bodiless:
         answer.length = answer.length if answer.status == 304 else None
-        answer.framing = Counted(0)
     elif answer.length is not None:
-        answer.framing = Counted(int(answer.length))
+        answer.size = int(answer.length)
     else:
         answer.framing, answer.reusable = UntilClose(), False
-    answer.reusable = answer.reusable and not answer.old

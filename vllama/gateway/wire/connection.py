@@ -32,6 +32,7 @@ from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_CARRIAGE_RETURN: Final = 13
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
@@ -184,50 +185,56 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _take_head(self, data: bytes) -> bytes:
-        """Returns what is behind it. Raises Refused."""
-        if self._partial:
-            seen = max(0, len(self._partial) - 3)
-            self._partial += data
-            end = self._partial.find(_END_OF_HEAD, seen) + 4
-            data = bytes(self._partial) if end >= 4 else b""
-        else:
-            if data.startswith(b"\r\n") and (lines := _EMPTY_LINES.match(data)):
-                data = data[lines.end() :]  # some clients send one behind a body
-            seen, end = 0, data.find(_END_OF_HEAD) + 4
-            if end < 4:
-                self._partial += data
-        if end < 4:
-            self._head_unfinished(seen)
-            return b""
-        self._partial.clear()
+        """Returns what is behind it, or behind its whole body. Raises Refused."""
+        end = -1 if self._partial or data[0] == _CARRIAGE_RETURN else data.find(_END_OF_HEAD)
+        if end < 0:
+            data, end = self._put_together(data)
+            if end < 0:
+                return data
         if end > self._limits.head_bytes:
             raise Refused(errors.head_too_large("longer headers"))
-        return self._head_taken(parse(data[: end - 4], most_headers=self._limits.headers), data[end:])
+        self._request = request = parse(data[:end], most_headers=self._limits.headers)
+        length, start = request.length, end + 4
+        if length is None or start + length > len(data):
+            self._begin_body(request, all_to_come=start == len(data))
+            return data[start:]
+        if length > self._limits.body_bytes:
+            raise Refused(errors.too_large(self._limits.body_bytes))
+        self._dispatch(request, data[start : start + length])  # all is there, as nearly always
+        return data[start + length :]
 
-    def _head_unfinished(self, seen: int) -> None:
-        if len(self._partial) > self._limits.head_bytes:
+    def _put_together(self, data: bytes) -> tuple[bytes, int]:
+        """With what came before, and where the head ends; -1, and then what is to be read further. Raises Refused."""
+        partial = self._partial
+        if not partial and (lines := _EMPTY_LINES.match(data)):
+            return data[lines.end() :], -1  # some clients send one behind a body
+        seen = max(0, len(partial) - 3)
+        partial += data
+        end = partial.find(_END_OF_HEAD, seen)
+        if end >= 0:
+            data = bytes(partial)
+            partial.clear()
+            if lines := _EMPTY_LINES.match(data):
+                return data[lines.end() :], -1
+            return data, end
+        if len(partial) > self._limits.head_bytes:
             raise Refused(errors.head_too_large("longer headers"))
-        if _LONE_LINE_FEED.search(self._partial, seen):
+        if _LONE_LINE_FEED.search(partial, seen):
             raise Refused(errors.malformed("it has a line feed without a carriage return before it"))
-        if self._state is State.IDLE and self._partial:
+        if self._state is State.IDLE:
             self._state = State.HEAD
             self._set_deadline(self._limits.head_s)
+        return b"", -1
 
-    def _head_taken(self, request: Request, rest: bytes) -> bytes:
-        """Returns what is behind the body, if that is there already. Raises Refused."""
-        self._request, length = request, request.length
-        if length is not None:
-            if length > self._limits.body_bytes:
-                raise Refused(errors.too_large(self._limits.body_bytes))
-            if length <= len(rest):  # all is there, as nearly always
-                self._dispatch(request, rest[:length])
-                return rest[length:]
+    def _begin_body(self, request: Request, *, all_to_come: bool) -> None:
+        length = request.length
+        if length is not None and length > self._limits.body_bytes:
+            raise Refused(errors.too_large(self._limits.body_bytes))
         self._framing = Chunked() if length is None else Counted(length)
         self._state = State.BODY
         self._set_deadline(self._limits.body_idle_s)
-        if request.expects and not rest:
+        if request.expects and all_to_come:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return rest
 
     def _take_body(self, data: bytes) -> bytes:
         """Returns what is behind it. Raises Refused."""

@@ -5,7 +5,7 @@ from typing import Protocol, cast
 
 from vllama.gateway.wire import answer
 from vllama.gateway.wire.answer import Answer, Broken
-from vllama.gateway.wire.framing import Chunked, Framing, Unframed, UntilClose
+from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -17,7 +17,9 @@ class Asker(Protocol):
 
     unchunked: bool  # wants the body without the framing of its chunks
 
-    def answered(self, head: Answer) -> None: ...
+    def answered(self, head: Answer, data: bytes) -> None:
+        """`data`: the body as far as it came along, if that was all of it."""
+        ...
 
     def piece(self, data: bytes) -> None: ...
 
@@ -127,31 +129,37 @@ class EngineConnection(asyncio.Protocol):
             data = bytes(self._head)
             self._head.clear()
         try:
-            head, rest = self._read_head(data)
+            head, start = self._read_head(data)
         except Broken as error:
             self._fail(asker, str(error))
             return
-        if head is None or head.framing is None:
+        if head is None:
             return
-        self._framing, self._reusable = head.framing, head.reusable
-        asker.answered(head)
-        self._body_received(asker, head.framing, rest)
+        self._reusable = head.reusable
+        if head.framing is None and head.size == len(data) - start:  # all is there, as with most short answers
+            asker.answered(head, data[start:])
+            self._finish(asker)
+            return
+        asker.answered(head, b"")
+        self._framing = head.framing or Counted(head.size)
+        self._body_received(asker, self._framing, data[start:])
 
-    def _read_head(self, data: bytes) -> tuple[Answer | None, bytes]:
-        """The head, and what came behind it; or None, and the beginning is kept. Raises Broken."""
+    def _read_head(self, data: bytes) -> tuple[Answer | None, int]:
+        """The head, and where the body begins; or None, and the beginning is kept. Raises Broken."""
+        start = 0
         while True:
-            end = data.find(_END_OF_HEAD) + 4
-            if end > self._limits.head_bytes or (end < 4 and len(data) > self._limits.head_bytes):
+            end = data.find(_END_OF_HEAD, start)
+            if (end if end >= 0 else len(data)) - start > self._limits.head_bytes:
                 raise Broken("its answer has too long a head")
-            if end < 4:
-                if not data.startswith(b"HTTP/1."[: len(data)]):
+            if end < 0:
+                if not data.startswith(b"HTTP/1."[: len(data) - start], start):
                     raise Broken("what it sent is not HTTP")
-                self._head += data
-                return None, b""
-            head = answer.parse(data[: end - 4], most_headers=self._limits.headers)
-            data = data[end:]
+                self._head += data[start:]
+                return None, 0
+            head = answer.parse(data[start:end], most_headers=self._limits.headers)
+            start = end + 4
             if head is not None:
-                return head, data
+                return head, start
 
     def _body_received(self, asker: Asker, framing: Framing, data: bytes) -> None:
         try:
@@ -166,7 +174,8 @@ class EngineConnection(asyncio.Protocol):
         except Unframed as error:
             self._fail(asker, str(error))
             return
-        asker.piece(data)
+        if data:
+            asker.piece(data)
         if framing.done:
             self._finish(asker)
         elif not self._paused:

@@ -61,7 +61,7 @@ class Stage(enum.Enum):
 
 class Exchange:
     __slots__ = (
-        "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant", "_head",
+        "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant",
         "_pool", "_request", "_stage", "_tail", "_task", "_wanted", "unchunked",
     )  # fmt: skip
 
@@ -77,7 +77,6 @@ class Exchange:
         self._engine: EngineConnection | None = None
         self._answer: Answer | None = None
         self._grant: Grant | None = None
-        self._head = b""
         self._tail = b""
         self._closes = False
 
@@ -171,18 +170,15 @@ class Exchange:
 
     # what the engine does
 
-    def answered(self, head: Answer) -> None:
+    def answered(self, head: Answer, data: bytes) -> None:
         self._answer, self._stage = head, Stage.ANSWERING
         self._body = b""
         self._closes = self._client.closing or isinstance(head.framing, UntilClose)
-        self._head = self._lines(head)
+        self._client.write(self._head(head) + data)
 
     def piece(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        if data:
-            self._tail = data
-            self._client.write(data)
+        self._tail = data
+        self._client.write(data)
 
     def complete(self) -> None:
         self._over()
@@ -236,9 +232,10 @@ class Exchange:
         else:
             self._client.refuse(errors.internal())
 
-    def _lines(self, head: Answer) -> bytes:
-        """The head of the answer as the client gets it."""
-        parts = [head.status_line, *head.lines, self._admission.lines]
+    def _head(self, head: Answer) -> bytes:
+        """As the client gets it."""
+        parts = head.lines
+        parts.append(self._admission.lines)
         if not head.has_date:
             parts.append(date_line())
         if not head.has_server:

@@ -10,12 +10,12 @@ from functools import lru_cache
 import msgspec
 
 from vllama.gateway import errors
-from vllama.gateway.headers import REMEMBERED_BYTES, NoHeader, of_request, without
+from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, of_request, without
 from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way, way
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!->@-~]*)(?:\?[!-~]*)?) HTTP/1\.([01])")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
+_MOST_DIGITS = 18
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -28,15 +28,15 @@ class Target(msgspec.Struct, frozen=True):
     old: bool  # HTTP/1.0: knows neither chunks nor 100 Continue
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, frozen=True):
     """`lines`: the headers that pass. `length`: of the body, None where it comes in chunks."""
 
     to: Target
     lines: list[bytes]
-    host: bytes | None = None
-    length: int | None = 0
-    last: bool = False  # nothing follows on this connection
-    expects: bool = False  # 100 Continue
+    host: bytes | None
+    length: int | None
+    last: bool  # nothing follows on this connection
+    expects: bool  # 100 Continue
 
 
 def parse(head: bytes, *, most_headers: int) -> Request:
@@ -46,32 +46,50 @@ def parse(head: bytes, *, most_headers: int) -> Request:
         raise Refused(errors.head_too_large(f"more headers ({len(lines)})"))
     to = _remembered(first) if len(head) <= REMEMBERED_BYTES else _read(first)
     kept: list[bytes] = []
-    judge, connection, framed = of_request(head), b"", 0
-    request = Request(to, kept, last=to.old)
+    told: list[Header] = []
+    judge = of_request(head)
     try:
         for line in lines:
-            told = judge(line)
-            if told is None:
+            what = judge(line)
+            if what is None:
                 kept.append(line)
-                continue
-            name, value = told
-            if name == b"connection":
-                connection += b"," + value.lower()
-            elif name == b"content-length" or name == b"transfer-encoding":  # noqa: PLR1714  # a set is slower here
-                framed += 1
-                request.length = _length(name, value, old=to.old)
             else:
-                _tell(request, name, value)
+                told.append(what)
     except NoHeader:
         raise Refused(errors.malformed("one of its lines is no header")) from None
+    return _understood(to, kept, told)
+
+
+def _understood(to: Target, kept: list[bytes], told: list[Header]) -> Request:
+    host: bytes | None = None
+    length: int | None = 0
+    framed, connection, expects = 0, b"", False
+    for name, value in told:
+        if name == b"host":
+            if host is not None:
+                raise Refused(errors.malformed("it has several Hosts"))
+            host = value
+        elif name == b"content-length":
+            if not value.isdigit() or len(value) > _MOST_DIGITS:
+                raise Refused(errors.malformed("its Content-Length is no number"))
+            framed, length = framed + 1, int(value)
+        elif name == b"transfer-encoding":
+            if to.old or value.lower() != b"chunked":
+                raise Refused(errors.malformed("the only Transfer-Encoding is chunked, and only in HTTP/1.1"))
+            framed, length = framed + 1, None
+        elif name == b"connection":
+            connection += b"," + value.lower()
+        elif name == b"expect":
+            if value.lower() != b"100-continue":
+                raise Refused(errors.expectation_failed())
+            expects = not to.old
     if framed > 1:
         raise Refused(errors.malformed("it says more than once how long it is"))
-    if request.host is None and not to.old:
+    if host is None and not to.old:
         raise Refused(errors.malformed("it has no Host"))
     if connection:
-        request.last = to.old or b"close" in connection
-        request.lines = without(kept, connection)
-    return request
+        kept = without(kept, connection)
+    return Request(to, kept, host, length, to.old or b"close" in connection, expects)
 
 
 def _read(first: bytes) -> Target:
@@ -83,27 +101,6 @@ def _read(first: bytes) -> Target:
 
 
 _remembered = lru_cache(256)(_read)
-
-
-def _length(name: bytes, value: bytes, *, old: bool) -> int | None:
-    if name == b"content-length":
-        if not _DIGITS.fullmatch(value):
-            raise Refused(errors.malformed("its Content-Length is no number"))
-        return int(value)
-    if old or value.lower() != b"chunked":
-        raise Refused(errors.malformed("the only Transfer-Encoding is chunked, and only in HTTP/1.1"))
-    return None
-
-
-def _tell(request: Request, name: bytes, value: bytes) -> None:
-    if name == b"host":
-        if request.host is not None:
-            raise Refused(errors.malformed("it has several Hosts"))
-        request.host = value
-    elif name == b"expect":
-        if value.lower() != b"100-continue":
-            raise Refused(errors.expectation_failed())
-        request.expects = not request.to.old
 
 
 def _wrong_first(first: bytes) -> str:
