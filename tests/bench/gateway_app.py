@@ -1,6 +1,6 @@
 """The real gateway before an engine on 127.0.0.1:9000, whose one model `bench` is always ready: for load generators.
 
-    python -m tests.bench.gateway_app [PORT]        # 9102 where none is given
+python -m tests.bench.gateway_app [PORT]        # 9102 where none is given
 """
 
 import asyncio

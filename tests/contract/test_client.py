@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulator.engines import Engine, free_port
 from vllama.domain.spec import SleepLevel
+from vllama.engine.canary import agree
 from vllama.engine.client import EngineClient, EngineUnanswered, Healthy, Refused
 from vllama.engine.metrics import NoLevel
 
@@ -83,3 +84,23 @@ def test_a_call_that_takes_too_long(awake):
 
     with pytest.raises(EngineUnanswered, match="GET /is_sleeping: no answer in time"):
         ask(awake, turn)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_canary_sings_the_same_after_a_sleep(awake, level):
+    async def turn(client: EngineClient, url: str) -> list[object]:
+        before = await client.canary(url, "chat", ("generate",), timeout_s=60)
+        await client.sleep(url, level, "wait", timeout_s=30)
+        await client.wake(url, level, timeout_s=60)
+        return [before, await client.canary(url, "chat", ("generate",), timeout_s=60)]
+
+    before, after = ask(awake, turn)
+    assert before.text
+    assert agree(before, after)
+
+
+def test_the_canary_of_models_that_do_not_generate(embedder, reranker):
+    numbers = ask(embedder, lambda client, url: client.canary(url, "embed", ("embed",), timeout_s=60)).numbers
+    assert len(numbers) > 8
+    scores = ask(reranker, lambda client, url: client.canary(url, "rerank", ("classify",), timeout_s=60)).numbers
+    assert len(scores) == 1

@@ -84,6 +84,12 @@ class House:
     upstream: Upstream
     http: httpx.AsyncClient
     port: int
+    server: uvicorn.Server
+
+    def stop_listening(self) -> None:
+        """What uvicorn does first when it stops."""
+        for connection in list(self.server.server_state.connections):
+            connection.shutdown()
 
     def open(self, *, served: str = MODEL, max_concurrency: int | None = None) -> None:
         endpoint = Endpoint(engine_id="e1", host="127.0.0.1", port=self.upstream.port, served_name=served)
@@ -153,7 +159,7 @@ async def house(*specs: ModelSpec, limits: Limits = LIMITS) -> AsyncIterator[Hou
             base_url = f"http://127.0.0.1:{port}"
             try:
                 async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=NO_TLS) as http:
-                    yield House(control, up, http, port)
+                    yield House(control, up, http, port, server)
                 await until(lambda: not server.server_state.connections, "every client away")
             finally:
                 await server.shutdown(sockets=[listening])

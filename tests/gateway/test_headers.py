@@ -29,7 +29,19 @@ def test_what_connection_names_does_not_pass() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"a", b": x", b"a : x", b" a: x", b"\ta: x", b"a\x00: x", b"a: \x00", b"a: b\rc: d", b"a: b\nc: d", b"a:\x7f"],
+    [
+        b"",
+        b"a",
+        b": x",
+        b"a : x",
+        b" a: x",
+        b"\ta: x",
+        b"a\x00: x",
+        b"a: \x00",
+        b"a: b\rc: d",
+        b"a: b\nc: d",
+        b"a:\x7f",
+    ],
 )
 def test_what_could_be_read_in_two_ways_is_no_header(line: bytes) -> None:
     for judge in (request, answer, of_request(b"x" * 9999)):

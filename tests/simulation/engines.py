@@ -97,7 +97,7 @@ class Engine:
         """The most that it may come to hold without anybody's further doing."""
         if self.stage is Stage.GONE:
             return self.held
-        if self.stage in {Stage.ASLEEP, Stage.FALLING_ASLEEP} or self.leader_gone:
+        if self.stage in {Stage.ASLEEP, Stage.FALLING_ASLEEP} or self.leader_gone or self.core_dead:
             return self.held
         return max(self.planned, self.held)
 

@@ -67,8 +67,9 @@ PROFILES = {
         Profile(name="parallel", devices=4, models=8, parallel=0.5, smallest_bytes=6 * GIB, largest_bytes=20 * GIB,
                 arrivals_every_s=1.0,
                 operators_every_s=300.0, faults=FaultRates(every_s=150.0, load=0.02, sleep=0.02, wake=0.02)),
-        Profile(name="restarts", models=7, copy_bytes_per_s=2 * GIB, arrivals_every_s=1.5, restarts_every_s=60.0, edits_every_s=200.0,
-                operators_every_s=200.0, faults=FaultRates(every_s=200.0, stop=0.05, sleep=0.01, wake=0.01)),
+        Profile(name="restarts", models=7, copy_bytes_per_s=2 * GIB, arrivals_every_s=1.5,
+                restarts_every_s=60.0, edits_every_s=200.0, operators_every_s=200.0,
+                faults=FaultRates(every_s=200.0, stop=0.05, sleep=0.01, wake=0.01)),
         Profile(name="cpu", devices=1, device_bytes=64 * GIB, models=6, sleep_frees_memory=False,
                 smallest_bytes=8 * GIB, largest_bytes=30 * GIB, edits_every_s=900.0),
     )

@@ -35,3 +35,16 @@ def test_the_residue_that_was_measured_is_kept_for_the_next_server(start_server)
     (measured,) = [profile for key, profile in profiles.items() if key.startswith("org/A ")]
     assert measured["asleep_bytes"] == int(0.2 * (1 << 30))
     assert measured["sleep_s"] > 0
+
+
+def test_an_engine_that_wakes_up_talking_garbage_is_replaced_before_anybody_hears_it(start_server):
+    server = start_server(TWO % "wake_garbage", "--simulate", "8GiB")
+    before = server.chat("org/A").json()["choices"][0]["message"]["content"]
+    server.chat("org/B")
+    assert server.phases()["org/A"] == "Asleep"
+    after = server.chat("org/A")
+    assert after.status_code == 200
+    assert after.json()["choices"][0]["message"]["content"] == before
+    assert "answers otherwise than before it slept" in server.log()
+    server.chat("org/B")
+    assert server.phases()["org/A"] == "Stopped"  # that level is not trusted any more

@@ -13,12 +13,16 @@ CALLS = """
 Engines, devices and answers are made up; everything else is real. Try, in another terminal:
 
   1. Call a model that does not run. Its answer streams as soon as its engine is up.
-     curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{"model":
-       "coder", "stream": true, "max_tokens": 24, "messages": [{{"role": "user", "content": "Hi"}}]}}'
+     curl -N {url}/v1/chat/completions \\
+       -H 'Content-Type: application/json' \\
+       -d '{{"model": "coder", "stream": true, "max_tokens": 24,
+            "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
   2. Call one that does not fit beside the others. Somebody has to make room.
-     curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{{"model":
-       "chat-large", "max_tokens": 24, "messages": [{{"role": "user", "content": "Hi"}}]}}'
+     curl {url}/v1/chat/completions \\
+       -H 'Content-Type: application/json' \\
+       -d '{{"model": "chat-large", "max_tokens": 24,
+            "messages": [{{"role": "user", "content": "Hi"}}]}}'
 
   3. See what runs, and ask why.
      {vllama} ps --server {url}

@@ -8,21 +8,14 @@ from typing import assert_never
 from vllama.controller.board import Board
 from vllama.controller.events import Events
 from vllama.controller.observer import Observer
-from vllama.controller.probe import Probe
 from vllama.controller.profiles import Profiles
+from vllama.controller.sleep import VerifiedSleep
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
-from vllama.domain.observed import Awake, Broken, Footprint, Operation, Verb
-from vllama.domain.spec import ModelSpec, SleepLevel
-from vllama.domain.units import format_bytes
+from vllama.domain.observed import Broken, Footprint, Operation, Verb
+from vllama.domain.spec import ModelSpec
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
-from vllama.planner.ledger import host_copy_bytes
 from vllama.runtime.base import Runtime, RuntimeFailed
 
-SLEEP_WITHIN_S = 120.0  # 235 GB take 6 s; a slow host with pinning on first sleep, many times that
-FREED_WITHIN_S = 5.0  # the driver gives memory back when it gets to it
-LOOK_AGAIN_S = 0.05
-MOST_OF_IT_MAY_STAY = 0.6  # of a tiny model the context is most of what there is
-WAKE_WITHIN_S = 600.0  # level 2 reads the weights from disk
 _UNDECLARED = "an action on a model that nobody declared"
 
 
@@ -45,7 +38,7 @@ class Actuator:
         """`start_failed(model, cause)` is told of an engine that could not even be spawned."""
         self._runtime, self._client, self._observer, self._board = runtime, client, observer, board
         self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
-        self._profiles = profiles
+        self._sleeps = VerifiedSleep(client=client, observer=observer, profiles=profiles, events=events, clock=clock)
         self.operations: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -63,11 +56,13 @@ class Actuator:
                     return False
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
-                self._begin(Verb.SLEEP, action.engine_id, action, lambda _: self._sleep(action, spec, footprint))
+                self._begin(
+                    Verb.SLEEP, action.engine_id, action, lambda _: self._sleeps.put_to_sleep(action, spec, footprint)
+                )
             case Wake():
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
-                self._begin(Verb.WAKE, action.engine_id, action, lambda _: self._wake(action, spec))
+                self._begin(Verb.WAKE, action.engine_id, action, lambda _: self._sleeps.wake(action, spec))
             case Stop():
                 if not self._close(action.model, action.engine_id, cut=action.cut):
                     return False
@@ -128,53 +123,8 @@ class Actuator:
 
         return start
 
-    async def _sleep(self, action: Sleep, spec: ModelSpec, footprint: Footprint | None) -> None:
-        probe, began = self._probe(action.engine_id), self._clock()
-        await self._observer.read_memory()  # the last reading may be from before it had loaded
-        held = self._observer.measured_bytes(action.engine_id)
-        # `wait`: should a request have reached the engine by another way, it is finished, not aborted
-        await self._client.sleep(probe.engine.base_url, action.level, "wait", timeout_s=SLEEP_WITHIN_S)
-        if not await self._client.is_sleeping(probe.engine.base_url, timeout_s=SLEEP_WITHIN_S):
-            raise EngineRefused("POST /sleep", 200, "and is awake")
-        self._profiles.note(spec, sleep_s=round(self._clock() - began, 3))
-        if held is not None:
-            await self._see_freed(action, spec, held)
-        copy = host_copy_bytes(footprint) if action.level is SleepLevel.WEIGHTS_OFFLOADED else 0
-        probe.slept_at(action.level, host_copy_bytes=copy)
-
-    async def _see_freed(self, action: Sleep, spec: ModelSpec, held: int) -> None:
-        """The device must say so too: vLLM has answered 200 and freed nothing. Else never again at this level."""
-        end = self._clock() + FREED_WITHIN_S
-        while True:
-            await self._observer.read_memory()
-            left = self._observer.measured_bytes(action.engine_id)
-            if left is None:
-                return  # not to be seen any more; the next plan takes what should be true
-            if left <= held * MOST_OF_IT_MAY_STAY:
-                self._profiles.note(spec, asleep_bytes=left)
-                return
-            if self._clock() >= end:
-                self._profiles.refuse(spec, action.level)
-                said = f"and still holds {format_bytes(left)} of {format_bytes(held)}"
-                raise EngineRefused(f"POST /sleep?level={action.level}", 200, said)
-            await asyncio.sleep(LOOK_AGAIN_S)
-
-    async def _wake(self, action: Wake, spec: ModelSpec) -> None:
-        probe, began = self._probe(action.engine_id), self._clock()
-        await self._client.wake(probe.engine.base_url, action.level, timeout_s=WAKE_WITHIN_S)
-        if await self._client.is_sleeping(probe.engine.base_url, timeout_s=WAKE_WITHIN_S):
-            raise EngineRefused("POST /wake_up", 200, "and still sleeps")
-        self._profiles.note(spec, wake_s=round(self._clock() - began, 3))
-        probe.become(Awake(ready_at=self._clock()))
-
     async def _stop(self, action: Stop, deadline_s: float) -> None:
         await self._runtime.stop(action.engine_id, deadline_s=deadline_s)
-
-    def _probe(self, engine_id: str) -> Probe:
-        probe = self._observer.probes.get(engine_id)
-        if probe is None:
-            raise RuntimeFailed("the engine is gone")
-        return probe
 
     async def close(self) -> None:
         """Give up what is under way, but see starts through: half of one would be an orphan."""

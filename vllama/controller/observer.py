@@ -70,12 +70,14 @@ class Observer:
             await self._something_ended.wait(MEMORY_EVERY_WHILE_CHANGING_S if changing else MEMORY_EVERY_S)
 
     async def look(self) -> None:
-        """One look at engines and memory. A runtime that fails leaves what was known, and says so."""
+        """One look at engines and memory. A runtime that fails leaves no memory known, and says so."""
         try:
             await self.find_engines()
             await self.read_memory()
         except Exception as error:  # noqa: BLE001  # an observer that dies blinds the loop for ever
             self._note_memory_error(f"{type(error).__name__}: {error}")
+            # what was read before is of engines as they were then: planned with, it hides what others hold
+            self._reading = replace(self._reading, nodes=tuple(map(_unread, self._reading.nodes)))
         else:
             self._note_memory_error(None)
 
@@ -151,6 +153,10 @@ class Observer:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _unread(node: Node) -> Node:
+    return replace(node, devices=tuple(replace(device, used_bytes=None) for device in node.devices))
 
 
 def _under_policy(node: Node, policy: Policy, *, simulated: bool) -> Node:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
 from vllama.domain.spec import SleepLevel
+from vllama.engine.canary import Answer
 from vllama.engine.cause import root_cause
 from vllama.engine.client import (
     EngineClient,
@@ -43,6 +44,8 @@ class Probe:
     paused: bool = False
     was_ready: bool = False  # ever: what fails after that is no failure to load
     _unhealthy: int = 0
+    canary: Answer | None = None  # what it answered before it first slept
+    wakes: int = 0
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
     _log: LogReader = field(init=False)
     _log_read_at: float = 0.0

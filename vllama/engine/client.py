@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import httpx
 
 from vllama.domain.spec import SleepLevel
+from vllama.engine.canary import Answer, answer_in, question_for
 from vllama.engine.metrics import NoLevel, sleep_level_of
 
 SleepMode = Literal["abort", "wait", "keep"]
@@ -92,6 +94,20 @@ class EngineClient:
         """The level it sleeps at, from /metrics; None: awake."""
         answer = await self._get(base_url, "/metrics", _until(timeout_s))
         return sleep_level_of(answer.text)
+
+    async def canary(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+        """The answer to the canary's question; None where `tasks` has none that can be asked.
+
+        It is a request like any other, so it also warms up what the first real one would wait for.
+        """
+        question = question_for(model, tasks)
+        if question is None:
+            return None
+        answer = await self._post(base_url, question.path, _until(timeout_s), question.body)
+        found = answer_in(_json(answer))
+        if found is None:
+            raise EngineRefused(f"POST {question.path}", answer.status_code, _said(answer)[:200])
+        return found
 
     async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
         """Level 1 or 2. A second sleep answers 200 and changes only what the metric says, not what is held."""

@@ -1,16 +1,19 @@
 """The head of an engine's answer, read as strictly as a request's: a broken engine must not speak for vllama."""
 
+import enum
 import re
 from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
 
-from vllama.gateway.headers import NoHeader, of_answer, without
-from vllama.gateway.wire.framing import Chunked, Framing, UntilClose
+from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of_answer, without
+from vllama.gateway.wire.stamp import SERVER_LINE
 
 _FIRST = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]{0,100})?")
 _MOST_DIGITS = 18
+_ONLY_ONCE = (b"date", b"server")
+_PASSING = (b"content-type", b"content-encoding", *_ONLY_ONCE)
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -18,103 +21,104 @@ class Broken(ValueError):
     """The engine does not speak HTTP as it must; the text says in what."""
 
 
-class Answer(msgspec.Struct):
-    """`lines`: status and headers that pass, without those of the framing."""
-
-    status: int
-    old: bool  # HTTP/1.0
-    lines: list[bytes]
-    framing: Framing | None = None  # None: `size` bytes
-    size: int = 0
-    length: bytes | None = None
-    chunked: bool = False
-    packed: bool = False
-    has_date: bool = False
-    has_server: bool = False
-    reusable: bool = True
-    events: bool = False
+class Body(enum.Enum):
+    NONE = "none, whatever is said of its length"
+    COUNTED = "content-length"
+    CHUNKED = "transfer-encoding: chunked"
+    UNTIL_CLOSE = "to the end of the connection"
 
 
-def parse(head: bytes, *, most_headers: int) -> Answer | None:
-    """`head` without the empty line that ends it. None: a 1xx, after which the answer proper comes. Raises Broken."""
+class Answer(msgspec.Struct, frozen=True):
+    """All but the length of the body. `lines`: the status and the headers that pass, without the last line break."""
+
+    lines: bytes
+    body: Body
+    dated: bool
+    reusable: bool
+    events: bool
+
+
+def parse(head: bytes, *, most_headers: int) -> tuple[Answer | None, int]:
+    """`head` without the empty line that ends it. Also the bytes of the body where it is counted. Raises Broken.
+
+    None: a 1xx, after which the answer proper comes.
+    """
+    if len(head) > REMEMBERED_BYTES:
+        return _read(head, most_headers)
+    head, length = apart(head)
+    answer, otherwise_spelled = _remembered(head, most_headers)
+    return answer, length or otherwise_spelled
+
+
+def _read(head: bytes, most_headers: int) -> tuple[Answer | None, int]:
     first, *lines = head.split(b"\r\n")
-    status, old, line_of_status = _status(first)
-    if status < 200:
-        if status == 101:
-            raise Broken("it changed to another protocol unasked")
-        return None
-    if len(lines) > most_headers:
-        raise Broken("its answer has too many headers")
-    kept = [line_of_status]
-    answer = Answer(status, old, kept)
-    judge, connection = of_answer(head), b""
-    try:
-        for line in lines:
-            told = judge(line)
-            if told is None:
-                kept.append(line)
-            elif told[0] == b"connection":
-                connection += b"," + told[1].lower()
-            elif _tell(answer, told[0], told[1]):
-                kept.append(line)
-    except NoHeader:
-        raise Broken("its answer has a line that is no header") from None
-    if connection:
-        answer.reusable = b"close" not in connection
-        answer.lines = [kept[0], *without(kept[1:], connection)]
-    _frame(answer)
-    return answer
-
-
-@lru_cache(64)
-def _status(first: bytes) -> tuple[int, bool, bytes]:
-    """The status, whether it is HTTP/1.0, and the first line as vllama says it."""
     found = _FIRST.fullmatch(first)
     if found is None:
         raise Broken("what it sent is not HTTP")
-    status = int(found[2])
-    return status, found[1] == b"0", STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+    old, status = found[1] == b"0", int(found[2])
+    if status < 200:
+        if status == 101:
+            raise Broken("it changed to another protocol unasked")
+        return None, 0
+    if len(lines) > most_headers:
+        raise Broken("its answer has too many headers")
+    kept, told = _sorted(head, lines)
+    connection = b",".join(value.lower() for name, value in told if name == b"connection")
+    if connection:
+        kept = without(kept, connection)
+    names = [name for name, _ in told]
+    if b"server" not in names:
+        kept.append(SERVER_LINE)
+    body, length = _framed(told, status=status, old=old)
+    answer = Answer(
+        b"\r\n".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *kept)),
+        body,
+        b"date" in names,
+        body is not Body.UNTIL_CLOSE and not old and b"close" not in connection,
+        body is Body.CHUNKED and b"content-encoding" not in names and _is_of_events(told),
+    )
+    return answer, length
 
 
-def _tell(answer: Answer, name: bytes, value: bytes) -> bool:
-    """Whether the line passes."""
-    if name == b"content-type":
-        answer.events = value[:17].lower() == b"text/event-stream"
-        return True
-    if name == b"content-length":
-        if answer.length is not None or not value.isdigit() or len(value) > _MOST_DIGITS:
-            raise Broken("its answer has no clear Content-Length")
-        answer.length = value
-        return False
-    if name == b"date":
-        first, answer.has_date = not answer.has_date, True
-        return first
-    if name == b"server":
-        first, answer.has_server = not answer.has_server, True
-        return first
-    if name == b"transfer-encoding":
-        if answer.chunked or answer.old or value.lower() != b"chunked":
-            raise Broken("its answer has a Transfer-Encoding that is not just chunked")
-        answer.chunked = True
-    if name == b"content-encoding":
-        answer.packed = True
-        return True
-    return False
+_remembered = lru_cache(1024)(_read)
 
 
-def _frame(answer: Answer) -> None:
-    bodiless = answer.status == 204 or answer.status == 304  # noqa: PLR1714  # a set is slower here
-    answer.reusable = answer.reusable and not answer.old
-    answer.events = answer.events and answer.chunked and not answer.packed
-    if answer.chunked:
-        if answer.length is not None:
-            raise Broken("its answer says in two ways how long it is")
-        if bodiless:
-            raise Broken(f"it answered {answer.status} and announced a body")
-        answer.framing = Chunked()
-    elif bodiless:
-        answer.length = answer.length if answer.status == 304 else None
-    elif answer.length is not None:
-        answer.size = int(answer.length)
-    else:
-        answer.framing, answer.reusable = UntilClose(), False
+def _sorted(head: bytes, lines: list[bytes]) -> tuple[list[bytes], list[Header]]:
+    """The lines that pass, and what is told by those that say something to us; some do both."""
+    judge = of_answer(head)
+    kept: list[bytes] = []
+    told: list[Header] = []
+    seen: set[bytes] = set()
+    for line in lines:
+        try:
+            what = judge(line)
+        except NoHeader:
+            raise Broken("its answer has a line that is no header") from None
+        if what is None or (what[0] in _PASSING and not (what[0] in _ONLY_ONCE and what[0] in seen)):
+            kept.append(line)
+        if what is not None:
+            told.append(what)
+            seen.add(what[0])
+    return kept, told
+
+
+def _framed(told: list[Header], *, status: int, old: bool) -> tuple[Body, int]:
+    lengths = [value for name, value in told if name == b"content-length"]
+    encodings = [value.lower() for name, value in told if name == b"transfer-encoding"]
+    if len(lengths) + len(encodings) > 1:
+        raise Broken("its answer says more than once how long it is")
+    if any(not value.isdigit() or len(value) > _MOST_DIGITS for value in lengths):
+        raise Broken("its answer has no clear Content-Length")
+    if encodings and (old or encodings != [b"chunked"]):
+        raise Broken("its answer has a Transfer-Encoding that is not just chunked")
+    if status in (204, 304):
+        if encodings:
+            raise Broken(f"it answered {status} and announced a body")
+        return Body.NONE, 0
+    if encodings:
+        return Body.CHUNKED, 0
+    return (Body.COUNTED, int(lengths[0])) if lengths else (Body.UNTIL_CLOSE, 0)
+
+
+def _is_of_events(told: list[Header]) -> bool:
+    return any(name == b"content-type" and value[:17].lower() == b"text/event-stream" for name, value in told)

@@ -193,13 +193,13 @@ class Connection(asyncio.Protocol):
                 return data
         if end > self._limits.head_bytes:
             raise Refused(errors.head_too_large("longer headers"))
-        self._request = request = parse(data[:end], most_headers=self._limits.headers)
-        length, start = request.length, end + 4
-        if length is None or start + length > len(data):
-            self._begin_body(request, all_to_come=start == len(data))
-            return data[start:]
+        request, length = parse(data[:end], most_headers=self._limits.headers)
+        self._request, start = request, end + 4
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
+        if request.chunked or start + length > len(data):
+            self._begin_body(request, length, all_to_come=start == len(data))
+            return data[start:]
         self._dispatch(request, data[start : start + length])  # all is there, as nearly always
         return data[start + length :]
 
@@ -226,11 +226,8 @@ class Connection(asyncio.Protocol):
             self._set_deadline(self._limits.head_s)
         return b"", -1
 
-    def _begin_body(self, request: Request, *, all_to_come: bool) -> None:
-        length = request.length
-        if length is not None and length > self._limits.body_bytes:
-            raise Refused(errors.too_large(self._limits.body_bytes))
-        self._framing = Chunked() if length is None else Counted(length)
+    def _begin_body(self, request: Request, length: int, *, all_to_come: bool) -> None:
+        self._framing = Chunked() if request.chunked else Counted(length)
         self._state = State.BODY
         self._set_deadline(self._limits.body_idle_s)
         if request.expects and all_to_come:

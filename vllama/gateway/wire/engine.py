@@ -4,7 +4,7 @@ import asyncio
 from typing import Protocol, cast
 
 from vllama.gateway.wire import answer
-from vllama.gateway.wire.answer import Answer, Broken
+from vllama.gateway.wire.answer import Answer, Body, Broken
 from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
 
@@ -17,7 +17,7 @@ class Asker(Protocol):
 
     unchunked: bool  # wants the body without the framing of its chunks
 
-    def answered(self, head: Answer, data: bytes) -> None:
+    def answered(self, head: Answer, length: int, data: bytes) -> None:
         """`data`: the body as far as it came along, if that was all of it."""
         ...
 
@@ -129,23 +129,23 @@ class EngineConnection(asyncio.Protocol):
             data = bytes(self._head)
             self._head.clear()
         try:
-            head, start = self._read_head(data)
+            head, length, start = self._read_head(data)
         except Broken as error:
             self._fail(asker, str(error))
             return
         if head is None:
             return
         self._reusable = head.reusable
-        if head.framing is None and head.size == len(data) - start:  # all is there, as with most short answers
-            asker.answered(head, data[start:])
+        if head.body is Body.COUNTED and length == len(data) - start:  # all is there, as with most short answers
+            asker.answered(head, length, data[start:])
             self._finish(asker)
             return
-        asker.answered(head, b"")
-        self._framing = head.framing or Counted(head.size)
+        asker.answered(head, length, b"")
+        self._framing = _framing(head.body, length)
         self._body_received(asker, self._framing, data[start:])
 
-    def _read_head(self, data: bytes) -> tuple[Answer | None, int]:
-        """The head, and where the body begins; or None, and the beginning is kept. Raises Broken."""
+    def _read_head(self, data: bytes) -> tuple[Answer | None, int, int]:
+        """The head, the length of the body, and where it begins; or None, and all is kept. Raises Broken."""
         start = 0
         while True:
             end = data.find(_END_OF_HEAD, start)
@@ -155,11 +155,11 @@ class EngineConnection(asyncio.Protocol):
                 if not data.startswith(b"HTTP/1."[: len(data) - start], start):
                     raise Broken("what it sent is not HTTP")
                 self._head += data[start:]
-                return None, 0
-            head = answer.parse(data[start:end], most_headers=self._limits.headers)
+                return None, 0, 0
+            head, length = answer.parse(data[start:end], most_headers=self._limits.headers)
             start = end + 4
             if head is not None:
-                return head, start
+                return head, length, start
 
     def _body_received(self, asker: Asker, framing: Framing, data: bytes) -> None:
         try:
@@ -201,6 +201,18 @@ class EngineConnection(asyncio.Protocol):
         self._asker = None
         self._transport.abort()
         asker.broken(why, stale=False)
+
+
+def _framing(body: Body, length: int) -> Framing:
+    match body:
+        case Body.NONE:
+            return Counted(0)
+        case Body.COUNTED:
+            return Counted(length)
+        case Body.CHUNKED:
+            return Chunked()
+        case Body.UNTIL_CLOSE:
+            return UntilClose()
 
 
 def _words(error: Exception | None) -> str:

@@ -20,12 +20,11 @@ from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Admission, Refused, Wanted, admit, find
 from vllama.gateway.names import rewrite_model
-from vllama.gateway.wire.answer import Answer
+from vllama.gateway.wire.answer import Answer, Body
 from vllama.gateway.wire.engine import EngineConnection
-from vllama.gateway.wire.framing import UntilClose
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.request import Request
-from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+from vllama.gateway.wire.stamp import date_line
 
 log = structlog.get_logger("vllama")
 _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would feel it
@@ -170,11 +169,21 @@ class Exchange:
 
     # what the engine does
 
-    def answered(self, head: Answer, data: bytes) -> None:
+    def answered(self, head: Answer, length: int, data: bytes) -> None:
         self._answer, self._stage = head, Stage.ANSWERING
         self._body = b""
-        self._closes = self._client.closing or isinstance(head.framing, UntilClose)
-        self._client.write(self._head(head) + data)
+        self._closes = self._client.closing or head.body is Body.UNTIL_CLOSE
+        lines = [head.lines, self._admission.lines]
+        if not head.dated:
+            lines.append(date_line())
+        if head.body is Body.COUNTED:
+            lines.append(b"content-length: %d" % length)
+        elif head.body is Body.CHUNKED and not self.unchunked:
+            lines.append(b"transfer-encoding: chunked")
+        if self._closes:
+            lines.append(b"connection: close")
+        lines += (b"", data)
+        self._client.write(b"\r\n".join(lines))
 
     def piece(self, data: bytes) -> None:
         self._tail = data
@@ -231,23 +240,6 @@ class Exchange:
             self._client.cut()
         else:
             self._client.refuse(errors.internal())
-
-    def _head(self, head: Answer) -> bytes:
-        """As the client gets it."""
-        parts = head.lines
-        parts.append(self._admission.lines)
-        if not head.has_date:
-            parts.append(date_line())
-        if not head.has_server:
-            parts.append(SERVER_LINE)
-        if head.length is not None:
-            parts.append(b"content-length: " + head.length)
-        elif head.chunked and not self.unchunked:
-            parts.append(b"transfer-encoding: chunked")
-        if self._closes:
-            parts.append(b"connection: close")
-        parts.append(b"\r\n")
-        return b"\r\n".join(parts)
 
 
 def _end_of_events(tail: bytes) -> bytes:

@@ -10,12 +10,13 @@ from functools import lru_cache
 import msgspec
 
 from vllama.gateway import errors
-from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, of_request, without
+from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of_request, without
 from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way, way
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!->@-~]*)(?:\?[!-~]*)?) HTTP/1\.([01])")
 _MOST_DIGITS = 18
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -29,22 +30,29 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """`lines`: the headers that pass. `length`: of the body, None where it comes in chunks."""
+    """All but the length of the body. `lines`: the headers that pass."""
 
     to: Target
     lines: list[bytes]
     host: bytes | None
-    length: int | None
+    chunked: bool
     last: bool  # nothing follows on this connection
     expects: bool  # 100 Continue
 
 
-def parse(head: bytes, *, most_headers: int) -> Request:
-    """`head` without the empty line that ends it. Raises Refused."""
+def parse(head: bytes, *, most_headers: int) -> tuple[Request, int]:
+    """`head` without the empty line that ends it. Also the bytes of the body, 0 where it is chunked. Raises Refused."""
+    if len(head) > REMEMBERED_BYTES:
+        return _read(head, most_headers)
+    head, length = apart(head)
+    request, otherwise_spelled = _remembered(head, most_headers)
+    return request, length or otherwise_spelled
+
+
+def _read(head: bytes, most_headers: int) -> tuple[Request, int]:
     first, *lines = head.split(b"\r\n")
     if len(lines) > most_headers:
         raise Refused(errors.head_too_large(f"more headers ({len(lines)})"))
-    to = _remembered(first) if len(head) <= REMEMBERED_BYTES else _read(first)
     kept: list[bytes] = []
     told: list[Header] = []
     judge = of_request(head)
@@ -57,50 +65,55 @@ def parse(head: bytes, *, most_headers: int) -> Request:
                 told.append(what)
     except NoHeader:
         raise Refused(errors.malformed("one of its lines is no header")) from None
-    return _understood(to, kept, told)
+    return _understood(_target(first), kept, told)
 
 
-def _understood(to: Target, kept: list[bytes], told: list[Header]) -> Request:
-    host: bytes | None = None
-    length: int | None = 0
-    framed, connection, expects = 0, b"", False
-    for name, value in told:
-        if name == b"host":
-            if host is not None:
-                raise Refused(errors.malformed("it has several Hosts"))
-            host = value
-        elif name == b"content-length":
-            if not value.isdigit() or len(value) > _MOST_DIGITS:
-                raise Refused(errors.malformed("its Content-Length is no number"))
-            framed, length = framed + 1, int(value)
-        elif name == b"transfer-encoding":
-            if to.old or value.lower() != b"chunked":
-                raise Refused(errors.malformed("the only Transfer-Encoding is chunked, and only in HTTP/1.1"))
-            framed, length = framed + 1, None
-        elif name == b"connection":
-            connection += b"," + value.lower()
-        elif name == b"expect":
-            if value.lower() != b"100-continue":
-                raise Refused(errors.expectation_failed())
-            expects = not to.old
-    if framed > 1:
+_remembered = lru_cache(1024)(_read)
+
+
+def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Request, int]:
+    hosts = [value for name, value in told if name == b"host"]
+    if len(hosts) > 1 or not (hosts or to.old):
+        raise Refused(errors.malformed(f"it has {len(hosts)} Host headers"))
+    expected = [value for name, value in told if name == b"expect"]
+    if any(value.lower() != b"100-continue" for value in expected):
+        raise Refused(errors.expectation_failed())
+    connection = b",".join(value.lower() for name, value in told if name == b"connection")
+    chunked, length = _framed(told, old=to.old)
+    request = Request(
+        to,
+        without(kept, connection) if connection else kept,
+        hosts[0] if hosts else None,
+        chunked,
+        to.old or b"close" in connection,
+        bool(expected) and not to.old,
+    )
+    return request, length
+
+
+def _framed(told: list[Header], *, old: bool) -> tuple[bool, int]:
+    """Whether the body is chunked, and its length."""
+    framed = [(name, value) for name, value in told if name in _FRAMING]
+    if not framed:
+        return False, 0
+    if len(framed) > 1:
         raise Refused(errors.malformed("it says more than once how long it is"))
-    if host is None and not to.old:
-        raise Refused(errors.malformed("it has no Host"))
-    if connection:
-        kept = without(kept, connection)
-    return Request(to, kept, host, length, to.old or b"close" in connection, expects)
+    name, value = framed[0]
+    if name == b"content-length":
+        if not value.isdigit() or len(value) > _MOST_DIGITS:
+            raise Refused(errors.malformed("its Content-Length is no number"))
+        return False, int(value)
+    if old or value.lower() != b"chunked":
+        raise Refused(errors.malformed("the only Transfer-Encoding is chunked, and only in HTTP/1.1"))
+    return True, 0
 
 
-def _read(first: bytes) -> Target:
+def _target(first: bytes) -> Target:
     found = _FIRST.fullmatch(first)
     if found is None:
         raise Refused(errors.malformed(_wrong_first(first)))
     method, target, path, minor = found.groups()
     return Target(method, target, path, way(method.decode(), path), minor == b"0")
-
-
-_remembered = lru_cache(256)(_read)
 
 
 def _wrong_first(first: bytes) -> str:

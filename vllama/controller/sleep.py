@@ -1,0 +1,108 @@
+"""Sleep and wake, believed only when everybody says so: the engine, the device, and what it answers afterwards."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vllama.controller.events import Events
+from vllama.controller.observer import Observer
+from vllama.controller.probe import Probe
+from vllama.controller.profiles import Profiles
+from vllama.domain.action import Sleep, Wake
+from vllama.domain.observed import Awake, Footprint
+from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.units import format_bytes
+from vllama.engine.canary import agree
+from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
+from vllama.planner.ledger import host_copy_bytes
+from vllama.runtime.base import RuntimeFailed
+
+SLEEP_WITHIN_S = 120.0  # 235 GB take 6 s; a slow host with pinning on first sleep, many times that
+CANARY_WITHIN_S = 60.0
+FREED_WITHIN_S = 5.0  # the driver gives memory back when it gets to it
+LOOK_AGAIN_S = 0.05
+MOST_OF_IT_MAY_STAY = 0.6  # of a tiny model the context is most of what there is
+WAKE_WITHIN_S = 600.0  # level 2 reads the weights from disk
+
+
+@dataclass(slots=True, kw_only=True)
+class VerifiedSleep:
+    """Both raise EngineRefused, EngineUnanswered or RuntimeFailed; the engine is then not to be used again."""
+
+    client: EngineClient
+    observer: Observer
+    profiles: Profiles
+    events: Events
+    clock: Callable[[], float]
+
+    async def put_to_sleep(self, action: Sleep, spec: ModelSpec, footprint: Footprint | None) -> None:
+        probe, began = self._probe(action.engine_id), self.clock()
+        await self._keep_canary(probe)
+        await self.observer.read_memory()  # the last reading may be from before it had loaded
+        held = self.observer.measured_bytes(action.engine_id)
+        # `wait`: should a request have reached the engine by another way, it is finished, not aborted
+        await self.client.sleep(probe.engine.base_url, action.level, "wait", timeout_s=SLEEP_WITHIN_S)
+        if not await self.client.is_sleeping(probe.engine.base_url, timeout_s=SLEEP_WITHIN_S):
+            raise EngineRefused("POST /sleep", 200, "and is awake")
+        self.profiles.note(spec, sleep_s=round(self.clock() - began, 3))
+        if held is not None:
+            await self._see_freed(action, spec, held)
+        copy = host_copy_bytes(footprint) if action.level is SleepLevel.WEIGHTS_OFFLOADED else 0
+        probe.slept_at(action.level, host_copy_bytes=copy)
+
+    async def _see_freed(self, action: Sleep, spec: ModelSpec, held: int) -> None:
+        """The device must say so too: vLLM has answered 200 and freed nothing. Else never again at this level."""
+        end = self.clock() + FREED_WITHIN_S
+        while True:
+            await self.observer.read_memory()
+            left = self.observer.measured_bytes(action.engine_id)
+            if left is None:
+                return  # not to be seen any more; the next plan takes what should be true
+            if left <= held * MOST_OF_IT_MAY_STAY:
+                self.profiles.note(spec, asleep_bytes=left)
+                return
+            if self.clock() >= end:
+                self.profiles.refuse(spec, action.level)
+                said = f"and still holds {format_bytes(left)} of {format_bytes(held)}"
+                raise EngineRefused(f"POST /sleep?level={action.level}", 200, said)
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def wake(self, action: Wake, spec: ModelSpec) -> None:
+        probe, began = self._probe(action.engine_id), self.clock()
+        await self.client.wake(probe.engine.base_url, action.level, timeout_s=WAKE_WITHIN_S)
+        if await self.client.is_sleeping(probe.engine.base_url, timeout_s=WAKE_WITHIN_S):
+            raise EngineRefused("POST /wake_up", 200, "and still sleeps")
+        self.profiles.note(spec, wake_s=round(self.clock() - began, 3))
+        await self._hear_canary(probe, action, spec)
+        probe.become(Awake(ready_at=self.clock()))
+
+    async def _keep_canary(self, probe: Probe) -> None:
+        """Before the first sleep, and alone: what it answers now it must answer after a wake. Warms it up as well."""
+        tasks = probe.learned.supported_tasks
+        if probe.canary is not None or not tasks:
+            return
+        engine = probe.engine
+        try:
+            probe.canary = await self.client.canary(
+                engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S
+            )  # fmt: skip
+        except (EngineRefused, EngineUnanswered) as error:
+            self.events.record("NoCanary", f"Its wakes cannot be checked: {error}", model=engine.model)
+
+    async def _hear_canary(self, probe: Probe, action: Wake, spec: ModelSpec) -> None:
+        """After every wake from level 2, and an engine's first from level 1. Wrong once: never again at that level."""
+        probe.wakes += 1
+        if probe.canary is None or (probe.wakes > 1 and action.level is SleepLevel.WEIGHTS_OFFLOADED):
+            return
+        engine, tasks = probe.engine, probe.learned.supported_tasks
+        heard = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+        if heard is None or not agree(probe.canary, heard):
+            self.profiles.refuse(spec, action.level)
+            said = f"and answers otherwise than before it slept at level {action.level}"
+            raise EngineRefused("POST /wake_up", 200, said)
+
+    def _probe(self, engine_id: str) -> Probe:
+        probe = self.observer.probes.get(engine_id)
+        if probe is None:
+            raise RuntimeFailed("the engine is gone")
+        return probe
