@@ -3,7 +3,6 @@
 python -m tests.bench.gateway_app [PORT]        # 9102 where none is given
 """
 
-import asyncio
 import sys
 import time
 

@@ -66,7 +66,7 @@ def sleep(server: Server) -> None:
 
 
 def through_vllama(server: Server, times: int) -> tuple[list[float], list[float]]:
-    """(cold start, wake) in ms, as the request waited. An engine's first wake is checked by a canary, and not counted."""
+    """(cold start, wake) in ms, as the request waited. A first wake is checked by a canary, and not counted."""
     colds, wakes = [], []
     for _ in range(times):
         colds.append(waited_ms(server))

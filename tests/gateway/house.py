@@ -145,8 +145,8 @@ async def house(*specs: ModelSpec, limits: Limits = LIMITS) -> AsyncIterator[Hou
     control = ListedControl(specs=list(specs) or [SPEC])
     data_path = DataPath(control, limits=limits)
     config = uvicorn.Config(
-        create_app(control, version="1.2.3"), http=data_path.protocol, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
-        timeout_graceful_shutdown=5,
+        create_app(control, version="1.2.3"), http=data_path.protocol, log_config=None, access_log=False,
+        proxy_headers=False, server_header=False, date_header=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()
     server = uvicorn.Server(config)

@@ -150,7 +150,11 @@ class Controller:
         if self._loop.findings:
             text = "; ".join(finding.message for finding in self._loop.findings[:3])
             sound = Condition(type="PlanSound", ok=False, reason="Rejected", message=f"Nothing is done: {text}")
-        return manifest, seen, sound
+        passes = Condition(type="PassesComplete", ok=True, reason="Completed", message="The loop goes round.")
+        if self._loop.error is not None:
+            text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
+            passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
+        return manifest, seen, sound, passes
 
     def plans(self, *, settle: bool) -> Sequence[Plan]:
         now = self._clock()

@@ -7,7 +7,7 @@ from vllama.controller.bell import Bell
 from vllama.controller.board import Board
 from vllama.controller.catalog import Catalog
 from vllama.controller.demand import Endpoint, Failure
-from vllama.controller.events import Events
+from vllama.controller.events import Events, log
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
@@ -50,6 +50,7 @@ class Loop:
         self._profiles, self._learned = profiles, set[str]()
         self.actuator: Actuator | None = None
         self.crashes: dict[str, Crashes] = {}
+        self.error: str | None = None  # why the last pass could not be completed
         self.plan: Plan | None = None
         self.findings: tuple[Finding, ...] = ()
         self._since = clock()
@@ -57,9 +58,20 @@ class Loop:
 
     async def run(self) -> None:
         while True:
-            self.reconcile_once()
+            self._pass()
             due = self.plan.requeue_after_s if self.plan is not None else None
             await self._bell.wait(AT_LEAST_EVERY_S if due is None else min(due, AT_LEAST_EVERY_S))
+
+    def _pass(self) -> None:
+        """A pass that fails is a bug of ours: it must show, and not end the care for what runs. The next is the retry."""
+        try:
+            self.reconcile_once()
+            self.error = None
+        except Exception as error:  # noqa: BLE001
+            if self.error is None:
+                log.exception("PassFailed")
+            self.error = f"{type(error).__name__}: {error}"
+            self._events.record("PassFailed", self.error, warning=True)
 
     def desired(self) -> DesiredState:
         return DesiredState(

@@ -38,7 +38,7 @@ class VerifiedSleep:
     async def put_to_sleep(self, action: Sleep, spec: ModelSpec, footprint: Footprint | None) -> None:
         probe, began = self._probe(action.engine_id), self.clock()
         await self._keep_canary(probe)
-        await self.observer.read_memory()  # the last reading may be from before it had loaded
+        await self.observer.look()  # the last reading may be from before it had loaded
         held = self.observer.measured_bytes(action.engine_id)
         # `wait`: should a request have reached the engine by another way, it is finished, not aborted
         await self.client.sleep(probe.engine.base_url, action.level, "wait", timeout_s=SLEEP_WITHIN_S)
@@ -54,7 +54,7 @@ class VerifiedSleep:
         """The device must say so too: vLLM has answered 200 and freed nothing. Else never again at this level."""
         end = self.clock() + FREED_WITHIN_S
         while True:
-            await self.observer.read_memory()
+            await self.observer.look()
             left = self.observer.measured_bytes(action.engine_id)
             if left is None:
                 return  # not to be seen any more; the next plan takes what should be true

@@ -95,6 +95,11 @@ def expectation_failed() -> ErrorAnswer:
     return ErrorAnswer(status=417, code="expectation_failed", message=message)
 
 
+def unknown_method() -> ErrorAnswer:
+    message = "vllama knows the methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS."
+    return ErrorAnswer(status=501, code="unknown_method", message=message)
+
+
 def no_realtime() -> ErrorAnswer:
     message = "vllama does not pass websockets on yet, and /v1/realtime is one."
     return ErrorAnswer(status=501, code="not_implemented", message=message)

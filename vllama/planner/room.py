@@ -33,7 +33,7 @@ def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> 
         draft.decide(model, Reason.ROOM_RESERVED, message, waits_for=tuple(sorted(first)))
     elif offer.victims:
         act = True
-        message = f"{', '.join(offer.models)} make room; then it {what}."
+        message = f"{', '.join(offer.models)} {'makes' if len(offer.models) == 1 else 'make'} room; then it {what}."
         draft.decide(model, Reason.MAKING_ROOM, message, waits_for=offer.models)
     else:
         draft.decide(model, Reason.DEMANDED, f"{what[0].upper()}{what[1:]}.", action=action, after=Phase.READY)
@@ -63,7 +63,8 @@ def _wait_for_busy(draft: Draft, want: Wanted, offer: Offer) -> None:
     bound_at = want.since + view.policy.fairness_bound_s
     waited = format_duration(view.now - want.since)
     if view.now >= bound_at and all(may_drain(view, victim.candidate.engine.model) for victim in awake):
-        message = f"Waits since {waited}, past the fairness bound; {', '.join(names)} drain."
+        drain = "drains" if len(names) == 1 else "drain"
+        message = f"Waits since {waited}, past the fairness bound; {', '.join(names)} {drain}."
         draft.decide(want.model, Reason.DRAINING_OTHERS, message, waits_for=names)
         for victim in awake:
             _drain(draft, victim, want)
@@ -72,7 +73,8 @@ def _wait_for_busy(draft: Draft, want: Wanted, offer: Offer) -> None:
     for victim in awake:
         if not may_drain(view, victim.candidate.engine.model):
             draft.look_again_at(drain_turns_at(view, victim.candidate.engine.model))
-    message = f"{', '.join(names)} have requests in flight; waits since {waited}."
+    have = "has" if len(names) == 1 else "have"
+    message = f"{', '.join(names)} {have} requests in flight; waits since {waited}."
     draft.decide(want.model, Reason.NO_IDLE_VICTIM, message, waits_for=names)
 
 

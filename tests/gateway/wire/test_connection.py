@@ -18,8 +18,8 @@ CHUNKED = b"POST /score HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\
     len(BODY),
     BODY,
 )
-SLEEP = b"POST /admin/models/tiny/sleep HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n"
-SLEEP += b'{"level":1}'
+SLEEP = post(b'{"level":1}', target="/admin/models/tiny/sleep", headers="content-type: application/json\r\n")
+SLEEP = SLEEP.replace(b"host: x", b"host: localhost")
 CLOSE = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 PREFLIGHT = f"HEAD {CHAT} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
 

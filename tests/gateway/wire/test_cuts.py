@@ -24,7 +24,7 @@ async def in_pieces(write, data: bytes, cuts: list[int]) -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXT, HEADERS, st.booleans(), CUTS), min_size=1, max_size=4), CUTS)
 def test_requests_reach_the_engine_as_they_were_sent(requests, cuts) -> None:
     async def test(here: House) -> None:
@@ -50,7 +50,7 @@ def test_requests_reach_the_engine_as_they_were_sent(requests, cuts) -> None:
     live(test)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.lists(TEXT, min_size=1, max_size=5), st.booleans(), CUTS, CUTS), min_size=1, max_size=3))
 def test_answers_reach_the_client_as_the_engine_cut_them(said) -> None:
     async def test(here: House) -> None:

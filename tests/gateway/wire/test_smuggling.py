@@ -34,6 +34,19 @@ def test_such_a_request_is_a_400_that_closes_and_reaches_no_engine() -> None:
     live(test)
 
 
+@pytest.mark.parametrize("method", ["TRACE", "BREW", "PROPFIND"])
+def test_a_method_that_nobody_knows_is_a_501(method: str) -> None:
+    async def test(here: House) -> None:
+        for target in (CHAT, "/livez"):
+            reader, writer = await here.raw(f"{method} {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            answer = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 501 ")
+            assert b'"code":"unknown_method"' in answer
+
+    live(test)
+
+
 @pytest.mark.parametrize("headers", [b"x: " + b"a" * 70_000 + b"\r\n", b"x: a\r\n" * 101, b"x: a\r\n" * 20_000])
 @pytest.mark.parametrize("ended", [True, False])
 def test_too_many_or_too_long_headers_are_a_431(headers: bytes, ended: bool) -> None:

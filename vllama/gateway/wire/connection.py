@@ -63,11 +63,12 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._app: AppConnection | None = None
         self._taking = self._full = self._stalled = self._shutting_down = False
+        self._leave_until = 0.0
 
     # what the loop and the server call
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
         self._shared.watch.add(self)
         self._set_deadline(self._limits.head_s)
@@ -105,6 +106,8 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stalled = True
+        if self._state is State.LEAVING:
+            return
         self._set_deadline(self._limits.stalled_s)
         if self._exchange is not None:
             self._exchange.pause()
@@ -113,6 +116,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled = False
+        if self._state is State.LEAVING:
+            return
         self.deadline = None
         if self._exchange is not None:
             self._exchange.resume()
@@ -127,17 +132,19 @@ class Connection(asyncio.Protocol):
         if self._state is State.APP and self._app is not None:
             self._app.shutdown()
         elif self._state is not State.EXCHANGE:
-            self._transport.close()
+            self.transport.close()
 
     def overdue(self) -> None:
-        if self._stalled or self._state is State.LEAVING:
-            self._transport.abort()
+        if self._state is State.LEAVING:
+            self._overdue_to_leave()
+        elif self._stalled:
+            self.transport.abort()
         elif self._state is State.HEAD:
             self._leave_with(errors.too_slow("The head of the request", self._limits.head_s))
         elif self._state is State.BODY:
             self._leave_with(errors.too_slow("More of the body", self._limits.body_idle_s))
         else:
-            self._transport.close()
+            self.transport.close()
 
     # what an exchange calls
 
@@ -145,26 +152,26 @@ class Connection(asyncio.Protocol):
     def closing(self) -> bool:
         return self._shutting_down or self._request is None or self._request.last
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
     def refuse(self, answer: ErrorAnswer) -> None:
         close = self.closing
         self._write_error(answer, close=close)
         self.finish(close=close)
 
     def finish(self, *, close: bool) -> None:
-        self._exchange = None
+        self._exchange = self._request = None
         self._state = State.IDLE
         if close:
             self._close()
         else:
             self._next()
 
-    def cut(self) -> None:
+    def cut(self, *, abruptly: bool) -> None:
         self._exchange = None
-        self._state = State.LEAVING
-        self._transport.abort()
+        self._leave()
+        if abruptly:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     # requests, one after the other
 
@@ -172,7 +179,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._shared.loop.time() + self._limits.keep_alive_s
         if self._full:
             self._full = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         if self._ahead and not self._taking:
             data = bytes(self._ahead)
             self._ahead.clear()
@@ -182,7 +189,7 @@ class Connection(asyncio.Protocol):
         self._ahead += data
         if len(self._ahead) > self._limits.ahead_bytes:
             self._full = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _take_head(self, data: bytes) -> bytes:
         """Returns what is behind it, or behind its whole body. Raises Refused."""
@@ -231,7 +238,7 @@ class Connection(asyncio.Protocol):
         self._state = State.BODY
         self._set_deadline(self._limits.body_idle_s)
         if request.expects and all_to_come:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self, data: bytes) -> bytes:
         """Returns what is behind it. Raises Refused."""
@@ -265,17 +272,25 @@ class Connection(asyncio.Protocol):
 
     def _app_connection(self) -> AppConnection:
         if self._app is None:
-            self._app = AppConnection(self._config, self._server_state, self._app_state, done=self._app_done)
-            self._app.connection_made(self._transport)
+            self._app = AppConnection(
+                self._config, self._server_state, self._app_state, done=self._app_done, failed=self._app_failed
+            )
+            self._app.connection_made(self.transport)
         return self._app
 
     def _app_done(self) -> None:
-        self.finish(close=self._transport.is_closing())
+        self.finish(close=self.transport.is_closing())
+
+    def _app_failed(self, why: str) -> None:
+        self._leave_with(errors.malformed(why))
 
     # the end
 
     def _leave(self) -> None:
+        """Nothing is answered any more; what is written already may still be read."""
         self._state = State.LEAVING
+        self._leave_until = self._shared.loop.time() + self._limits.stalled_s
+        self._set_deadline(self._limits.linger_s)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -287,15 +302,19 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         """What was read is forgotten. Closed with bytes unread, the client might never see our answer."""
-        self._state = State.LEAVING
+        self._leave()
         self._partial.clear()
         self._ahead.clear()
         self._body = bytearray()
-        if self._transport.is_closing():
-            return
-        self._transport.resume_reading()
-        self._transport.write_eof()
-        self._set_deadline(self._limits.linger_s)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.transport.write_eof()
+
+    def _overdue_to_leave(self) -> None:
+        if self.transport.get_write_buffer_size() and self._shared.loop.time() < self._leave_until:
+            self._set_deadline(self._limits.linger_s)
+        else:
+            self.transport.abort()
 
     def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
         lines = [
@@ -308,7 +327,7 @@ class Connection(asyncio.Protocol):
             lines.append(b"connection: close")
         bodiless = self._request is not None and self._request.to.method == b"HEAD"
         lines += (b"", b"" if bodiless else answer.body)
-        self._transport.write(b"\r\n".join(lines))
+        self.transport.write(b"\r\n".join(lines))
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s

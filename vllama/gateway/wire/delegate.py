@@ -17,25 +17,28 @@ from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
 
 class AppConnection(HttpToolsProtocol):
-    """`done` is called with the last byte of each answer."""
+    """`done` is called with the last byte of each answer; `failed` instead where uvicorn does not take the request."""
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any],
-                 *, done: Callable[[], None]) -> None:  # fmt: skip
+                 *, done: Callable[[], None], failed: Callable[[str], None]) -> None:  # fmt: skip
         own = ServerState()  # the server knows of the connection already, and of its end
         own.tasks = server_state.tasks
         super().__init__(config=config, server_state=own, app_state=app_state, _loop=asyncio.get_running_loop())
-        self._done = done
+        self._done, self._failed = done, failed
 
     def serve(self, request: Request, body: bytes | bytearray, *, close: bool) -> None:
         self.server_state.default_headers = [_split(date_line()), _split(SERVER_LINE)]
-        lines = [b"%b %b HTTP/1.1" % (request.to.method, request.to.target), *request.lines]
+        parts = [request.forward]
         if request.host is not None:
-            lines.append(b"host: " + request.host)
+            parts.append(b"host: %b\r\n" % request.host)
         if body:
-            lines.append(b"content-length: %d" % len(body))
+            parts.append(b"content-length: %d\r\n" % len(body))
         if close:
-            lines.append(b"connection: close")
-        self.data_received(b"".join((b"\r\n".join(lines), b"\r\n\r\n", body)))
+            parts.append(b"connection: close\r\n")
+        self.data_received(b"".join((*parts, b"\r\n", body)))
+
+    def send_400_response(self, msg: str) -> None:
+        self._failed(msg)
 
     def on_response_complete(self) -> None:
         self.flow.resume_reading()

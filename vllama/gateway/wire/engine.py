@@ -49,6 +49,7 @@ class EngineConnection(asyncio.Protocol):
         self._home = home
         self._asker: Asker | None = None
         self._framing: Framing | None = None
+        self._plain: bytearray | None = None
         self._head = bytearray()
         self._reused = self._heard = self._reusable = self._paused = False
         self._loop = asyncio.get_running_loop()
@@ -58,6 +59,7 @@ class EngineConnection(asyncio.Protocol):
     def ask(self, asker: Asker, head: bytes, body: bytes | bytearray) -> None:
         self._asker = asker
         self._framing, self._heard = None, False
+        self._plain = bytearray() if asker.unchunked else None
         limit_s = self._limits.first_byte_s
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
         self._transport.writelines((head, body) if body else (head,))
@@ -68,7 +70,7 @@ class EngineConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause(self) -> None:
-        self._paused = True
+        self._paused, self.deadline = True, None
         self._transport.pause_reading()
 
     def resume(self) -> None:
@@ -78,6 +80,10 @@ class EngineConnection(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
     @property
     def between_chunks(self) -> bool:
@@ -91,11 +97,10 @@ class EngineConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         asker, framing = self._asker, self._framing
+        self._heard = True
         if asker is None:
             self._transport.close()  # it speaks unasked
-            return
-        self._heard = True
-        if framing is None:
+        elif framing is None:
             self._head_received(asker, data)
         else:
             self._body_received(asker, framing, data)
@@ -111,6 +116,10 @@ class EngineConnection(asyncio.Protocol):
             asker.broken(_words(exc), stale=self._reused and not self._heard)
 
     def overdue(self) -> None:
+        if self._framing is not None and self._heard and self._asker is not None:
+            self._heard = False  # something came since the last look: it has another such time
+            self._listen_for_idleness()
+            return
         asker, self._asker = self._asker, None
         self._transport.abort()
         if asker is None:
@@ -141,8 +150,10 @@ class EngineConnection(asyncio.Protocol):
             self._finish(asker)
             return
         asker.answered(head, length, b"")
-        self._framing = _framing(head.body, length)
-        self._body_received(asker, self._framing, data[start:])
+        self._framing = framing = _framing(head.body, length)
+        if not self._paused:
+            self._listen_for_idleness()
+        self._body_received(asker, framing, data[start:])
 
     def _read_head(self, data: bytes) -> tuple[Answer | None, int, int]:
         """The head, the length of the body, and where it begins; or None, and all is kept. Raises Broken."""
@@ -162,24 +173,21 @@ class EngineConnection(asyncio.Protocol):
                 return head, length, start
 
     def _body_received(self, asker: Asker, framing: Framing, data: bytes) -> None:
+        plain = self._plain
         try:
-            if asker.unchunked:
-                plain = bytearray()
-                framing.feed(data, plain)
-                data = bytes(plain)
-            else:
-                used = framing.feed(data)
-                if used < len(data):  # only where the answer ends before that
-                    data, self._reusable = data[:used], False
+            used = framing.feed(data, plain)
         except Unframed as error:
             self._fail(asker, str(error))
             return
+        if plain is not None:
+            data = bytes(plain)
+            plain.clear()
+        elif used < len(data):  # only where the answer ends before that
+            data, self._reusable = data[:used], False
         if data:
             asker.piece(data)
         if framing.done:
             self._finish(asker)
-        elif not self._paused:
-            self._listen_for_idleness()
 
     def _listen_for_idleness(self) -> None:
         limit_s = self._limits.engine_idle_s

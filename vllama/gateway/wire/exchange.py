@@ -31,12 +31,12 @@ _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would fe
 
 
 class Client(Protocol):
+    transport: asyncio.Transport
+
     @property
     def closing(self) -> bool:
         """Its connection ends with this answer."""
         ...
-
-    def write(self, data: bytes) -> None: ...
 
     def refuse(self, answer: ErrorAnswer) -> None:
         """The whole answer; the exchange is over."""
@@ -46,8 +46,8 @@ class Client(Protocol):
         """The last byte is written; the exchange is over."""
         ...
 
-    def cut(self) -> None:
-        """What was written stays unfinished, and the client sees it; the exchange is over."""
+    def cut(self, *, abruptly: bool) -> None:
+        """What was written stays unfinished; the exchange is over. `abruptly`: else the client would not see it."""
         ...
 
 
@@ -61,12 +61,13 @@ class Stage(enum.Enum):
 class Exchange:
     __slots__ = (
         "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant",
-        "_pool", "_request", "_stage", "_tail", "_task", "_wanted", "unchunked",
+        "_pool", "_request", "_stage", "_tail", "_task", "_transport", "_wanted", "unchunked",
     )  # fmt: skip
 
     def __init__(self, client: Client, control: Control, pool: Pool, request: Request, body: bytes | bytearray) -> None:
         self.unchunked = request.to.old
         self._client = client
+        self._transport = client.transport
         self._control = control
         self._pool = pool
         self._request = request
@@ -161,9 +162,7 @@ class Exchange:
             self._send(engine)
 
     def _send(self, engine: EngineConnection) -> None:
-        request = self._request
-        head = b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d" % (request.to.target, engine.host, len(self._body))
-        head = b"\r\n".join((head, *request.lines, b"\r\n"))
+        head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (self._request.forward, engine.host, len(self._body))
         self._engine, self._stage = engine, Stage.ASKED
         engine.ask(self, head, self._body)
 
@@ -183,11 +182,12 @@ class Exchange:
         if self._closes:
             lines.append(b"connection: close")
         lines += (b"", data)
-        self._client.write(b"\r\n".join(lines))
+        self.piece(b"\r\n".join(lines))
 
     def piece(self, data: bytes) -> None:
         self._tail = data
-        self._client.write(data)
+        if not self._transport.is_closing():  # else the client's going is about to be told
+            self._transport.write(data)
 
     def complete(self) -> None:
         self._over()
@@ -203,11 +203,12 @@ class Exchange:
         elif self._takes_events:
             self._over()
             event = errors.sse_event(errors.engine_broke_off(model, why), _end_of_events(self._tail))
-            self._client.write(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
+            self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
         else:
             self._over()
-            self._client.cut()
+            answer = self._answer
+            self._client.cut(abruptly=answer is not None and answer.body is Body.UNTIL_CLOSE)
 
     def silent(self, limit_s: float) -> None:
         self._refuse(errors.engine_silent(self._wanted.spec.model, limit_s))
@@ -237,7 +238,7 @@ class Exchange:
         if engine is not None:
             engine.abandon()
         if begun:
-            self._client.cut()
+            self._client.cut(abruptly=True)
         else:
             self._client.refuse(errors.internal())
 

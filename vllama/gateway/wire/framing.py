@@ -55,24 +55,30 @@ class UntilClose:
 
 
 class Chunked:
-    """`transfer-encoding: chunked`."""
+    """`transfer-encoding: chunked`. `between`: no chunk is begun, so that another one could follow."""
 
-    __slots__ = ("_in_trailers", "_left", "_stash", "_trailers_bytes", "done")
+    __slots__ = ("_in_trailers", "_left", "_stash", "_trailers_bytes", "between", "done")
 
     def __init__(self) -> None:
         self._left = 0  # of the present chunk, with the CRLF behind it
         self._stash = b""  # the beginning of a line, or of that CRLF
         self._in_trailers = False
         self._trailers_bytes = 0
+        self.between = True
         self.done = False
-
-    @property
-    def between(self) -> bool:
-        """No chunk is begun, so that another one could follow."""
-        return not (self._left or self._stash or self._in_trailers or self.done)
 
     def feed(self, data: bytes, into: bytearray | None = None) -> int:
         """Raises Unframed. What is in the chunks is added to `into`."""
+        if self.between and into is None and (line := _SIZE.match(data)):
+            start = line.end()
+            end = start + int(line[1], 16)
+            if end + 2 == len(data) and end > start and data.endswith(_CRLF):
+                return end + 2  # just one chunk and all of it, as engines send each token
+        used = self._feed(data, into)
+        self.between = not (self._left or self._stash or self._in_trailers or self.done)
+        return used
+
+    def _feed(self, data: bytes, into: bytearray | None) -> int:
         lead = len(self._stash)
         if lead:
             data, self._stash = self._stash + data, b""

@@ -21,7 +21,11 @@ class Pool:
     def take(self, engine_id: str) -> EngineConnection | None:
         """The one that was used last, since it is the least likely to have been closed meanwhile."""
         idle = self._idle.get(engine_id)
-        return idle.pop() if idle else None
+        while idle:
+            connection = idle.pop()
+            if not connection.is_closing:  # else it is about to be told so
+                return connection
+        return None
 
     async def dial(self, endpoint: Endpoint) -> EngineConnection:
         """Raises OSError; TimeoutError is one."""

@@ -7,6 +7,7 @@ said once and in one way. Everything else is refused, and then the rest of the c
 import re
 from functools import lru_cache
 
+import httptools
 import msgspec
 
 from vllama.gateway import errors
@@ -15,6 +16,7 @@ from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way, way
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!->@-~]*)(?:\?[!-~]*)?) HTTP/1\.([01])")
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _MOST_DIGITS = 18
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -28,12 +30,16 @@ class Target(msgspec.Struct, frozen=True):
     way: Way
     old: bool  # HTTP/1.0: knows neither chunks nor 100 Continue
 
+    @property
+    def line(self) -> bytes:
+        return b"%b %b HTTP/1.1" % (self.method, self.target)
+
 
 class Request(msgspec.Struct, frozen=True):
-    """All but the length of the body. `lines`: the headers that pass."""
+    """All but the length of the body. `forward`: the first line and the headers that pass, as an engine gets them."""
 
     to: Target
-    lines: list[bytes]
+    forward: bytes
     host: bytes | None
     chunked: bool
     last: bool  # nothing follows on this connection
@@ -82,7 +88,7 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
     chunked, length = _framed(told, old=to.old)
     request = Request(
         to,
-        without(kept, connection) if connection else kept,
+        b"".join(b"%b\r\n" % line for line in (to.line, *(without(kept, connection) if connection else kept))),
         hosts[0] if hosts else None,
         chunked,
         to.old or b"close" in connection,
@@ -113,6 +119,12 @@ def _target(first: bytes) -> Target:
     if found is None:
         raise Refused(errors.malformed(_wrong_first(first)))
     method, target, path, minor = found.groups()
+    if method not in _METHODS:
+        raise Refused(errors.unknown_method())
+    try:
+        httptools.parse_url(target)
+    except httptools.HttpParserError:
+        raise Refused(errors.malformed("its target is no path")) from None
     return Target(method, target, path, way(method.decode(), path), minor == b"0")
 
 
