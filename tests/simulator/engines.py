@@ -36,8 +36,8 @@ class Engine:
         self.port = port
         self.log_path = log_path
         self.patience_s = patience_s
-        # Shorter than uvicorn's 5 s, so that no request goes into a connection that is just being closed.
-        limits = httpx.Limits(keepalive_expiry=2)
+        # No connection twice: none can then be found just being closed by a busy engine.
+        limits = httpx.Limits(max_keepalive_connections=0)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience_s, limits=limits)
 
     def log(self) -> str:

@@ -97,8 +97,8 @@ def test_a_core_left_while_loading_stays_too(start: Callable[..., Engine], devic
     engine.wait_exit()
     engine.wait_log("init engine (")
     assert [claim.pid for claim in devices.read()[0].claims] == [core]
-    os.kill(core, signal.SIGTERM)
-    wait_until(lambda: not alive(core), what="the orphan ends when asked to")
+    # asked again and again: a signal that comes in the very moment in which loading ends may still be lost
+    wait_until(lambda: not alive(core) or os.kill(core, signal.SIGTERM), what="the orphan ends when asked to")
     assert "Traceback" not in engine.log()
 
 

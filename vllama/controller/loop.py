@@ -63,7 +63,7 @@ class Loop:
             await self._bell.wait(AT_LEAST_EVERY_S if due is None else min(due, AT_LEAST_EVERY_S))
 
     def _pass(self) -> None:
-        """A pass that fails is a bug of ours: it must show, and not end the care for what runs. The next is the retry."""
+        """A pass that fails is a bug of ours. It must show, and not end the care for what runs; the next tries anew."""
         try:
             self.reconcile_once()
             self.error = None

@@ -124,9 +124,9 @@ class EngineConnection(asyncio.Protocol):
         self._transport.abort()
         if asker is None:
             return  # it was idle for long enough
-        limit_s = self._limits.first_byte_s if self._framing is None else self._limits.engine_idle_s
+        limit_s = self._limits.engine_idle_s
         if self._framing is None:
-            asker.silent(limit_s or 0.0)
+            asker.silent(self._limits.first_byte_s or limit_s or 0.0)
         else:
             asker.broken(f"nothing came for {limit_s:g} s", stale=False)
 
@@ -143,6 +143,7 @@ class EngineConnection(asyncio.Protocol):
             self._fail(asker, str(error))
             return
         if head is None:
+            self._listen_for_idleness()
             return
         self._reusable = head.reusable
         if head.body is Body.COUNTED and length == len(data) - start:  # all is there, as with most short answers
