@@ -24,7 +24,7 @@ from vllama.runtime.base import EngineProcess, Runtime
 
 LOADING_EVERY_S = 0.05
 TROUBLED_EVERY_S = 0.5
-RESTING_EVERY_S = 10.0  # the end of a process is seen at once, whatever this is
+RESTING_EVERY_S = 15.0  # the end of a process is seen at once, whatever this is
 LOG_EVERY_S = 1.0
 TIMEOUT_S = 5.0
 UNHEALTHY_IS_DEAD_AFTER = 3  # answers in a row; vLLM's 503 means that its core is gone

@@ -19,7 +19,7 @@ def peak_bytes() -> int:
 
 def in_user_space(here: House) -> int:
     """What vllama holds for its clients: the kernel's buffers are not ours."""
-    return sum(one._transport.get_write_buffer_size() for one in here.server.server_state.connections)  # type: ignore[attr-defined]
+    return sum(one.transport.get_write_buffer_size() for one in here.server.server_state.connections)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("pieces", [400])

@@ -24,9 +24,9 @@ from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way
 from vllama.gateway.wire.answer import STATUS_LINES
+from vllama.gateway.wire.body import ChunkedBody, CountedBody
 from vllama.gateway.wire.delegate import AppConnection
 from vllama.gateway.wire.exchange import Exchange
-from vllama.gateway.wire.framing import Chunked, Counted, Unframed
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
@@ -58,8 +58,7 @@ class Connection(asyncio.Protocol):
         self._partial = bytearray()  # of a head
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
-        self._framing: Counted | Chunked | None = None
-        self._body = bytearray()
+        self._body: CountedBody | ChunkedBody | None = None
         self._exchange: Exchange | None = None
         self._app: AppConnection | None = None
         self._taking = self._full = self._stalled = self._shutting_down = False
@@ -234,7 +233,7 @@ class Connection(asyncio.Protocol):
         return b"", -1
 
     def _begin_body(self, request: Request, length: int, *, all_to_come: bool) -> None:
-        self._framing = Chunked() if request.chunked else Counted(length)
+        self._body = ChunkedBody(limit_bytes=self._limits.body_bytes) if request.chunked else CountedBody(length)
         self._state = State.BODY
         self._set_deadline(self._limits.body_idle_s)
         if request.expects and all_to_come:
@@ -242,21 +241,16 @@ class Connection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> bytes:
         """Returns what is behind it. Raises Refused."""
-        request, framing = self._request, self._framing
-        if request is None or framing is None:
+        request, body = self._request, self._body
+        if request is None or body is None:
             raise AssertionError("a body without a head")
-        try:
-            used = framing.feed(data, self._body)
-        except Unframed as error:
-            raise Refused(errors.malformed(str(error))) from None
-        if len(self._body) > self._limits.body_bytes:
-            raise Refused(errors.too_large(self._limits.body_bytes))
-        if not framing.done:
+        behind = body.feed(data)
+        if body.done:
+            self._body = None
+            self._dispatch(request, body.whole())
+        else:
             self._set_deadline(self._limits.body_idle_s)
-            return b""
-        body, self._body = self._body, bytearray()
-        self._dispatch(request, body)
-        return data[used:]
+        return behind
 
     def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
         self.deadline = None
@@ -305,7 +299,7 @@ class Connection(asyncio.Protocol):
         self._leave()
         self._partial.clear()
         self._ahead.clear()
-        self._body = bytearray()
+        self._body = None
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.transport.write_eof()
