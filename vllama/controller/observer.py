@@ -4,7 +4,7 @@ Nothing here waits for anything: a pass takes the latest that each source said.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from vllama.controller.bell import Bell
@@ -12,6 +12,7 @@ from vllama.controller.events import Events
 from vllama.controller.probe import Probe
 from vllama.domain.observed import (
     Asleep,
+    Awake,
     Crashes,
     EngineObservation,
     Footprint,
@@ -103,11 +104,16 @@ class Observer:
         """Begin to probe an engine; one that was found dead is seen as such on the next look."""
         if engine.engine_id not in self.probes:
             probe = Probe(
-                engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._bell
+                engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._changed
             )  # fmt: skip
             self.probes[engine.engine_id] = probe
             self._tasks[engine.engine_id] = asyncio.create_task(probe.run(), name=f"probe {engine.model}")
         return self.probes[engine.engine_id]
+
+    def _changed(self) -> None:
+        """An engine is something else than before: a reason to plan, and to weigh it."""
+        self._something_ended.ring()
+        self._bell()
 
     async def read_memory(self) -> None:
         started = self._clock()
@@ -125,14 +131,26 @@ class Observer:
         footprints: Mapping[str, Footprint],
         crashes: Mapping[str, Crashes],
     ) -> Snapshot:
+        outdated = {
+            (probe.engine.node, device)
+            for probe in self.probes.values()
+            if self._is_unweighed(probe)
+            for device in probe.engine.devices
+        }
+        nodes = (_without(node, outdated) for node in self._reading.nodes)
         return Snapshot(
             taken_at=now,
-            nodes=tuple(_under_policy(node, policy, simulated=simulated) for node in self._reading.nodes),
+            nodes=tuple(_under_policy(node, policy, simulated=simulated) for node in nodes),
             engines=tuple(self._observation(probe, footprints) for probe in self.probes.values()),
             operations=tuple(operations),
             footprints=footprints,
             crashes=crashes,
         )
+
+    def _is_unweighed(self, probe: Probe) -> bool:
+        """Ready since the last reading, and nobody tells what it holds: what others hold cannot be told from it."""
+        known = probe.engine.engine_id in self._reading.measured_bytes
+        return not known and isinstance(probe.state, Awake) and probe.state.ready_at > self._read_at
 
     def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
@@ -157,6 +175,14 @@ class Observer:
 
 def _unread(node: Node) -> Node:
     return replace(node, devices=tuple(replace(device, used_bytes=None) for device in node.devices))
+
+
+def _without(node: Node, outdated: Collection[tuple[str, int]]) -> Node:
+    """The node with the memory of these devices unknown until it is read again."""
+    if not outdated:
+        return node
+    devices = (replace(d, used_bytes=None) if (node.name, d.index) in outdated else d for d in node.devices)
+    return replace(node, devices=tuple(devices))
 
 
 def _under_policy(node: Node, policy: Policy, *, simulated: bool) -> Node:

@@ -10,7 +10,7 @@ render     plans and statuses as JSON
 guard      who may speak to the admin API
 
 HTTP:
-wire       the data path: sockets, requests and answers; one port for all, and a user's bytes
+wire       the data path: one port for all, and the bytes of users
 asgi       the few things that we need of ASGI
 replies    errors as answers of FastAPI routes
 models, health, admin: the routes that vllama answers itself

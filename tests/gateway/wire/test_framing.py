@@ -58,7 +58,7 @@ def test_between_chunks_is_known_at_every_cut(pieces: list[bytes], cuts: list[in
         b"1;" + b"x" * 99,
         b"f" * 16 + b"\r\n", b"1" * 99, b"0\r\nx\r\n\r\n", b"0\r\n x: 1\r\n\r\n", b"0\r\nx : 1\r\n\r\n",
         b"0\r\nx: 1\n\r\n",
-        b"0\r\n" + b"x: 1\r\n" * 999, b"0\r\nx: " + b"1" * 9999, b"1\r\r\na\r\n", b"0\r\n\rX",
+        b"0\r\n" + b"x: 1\r\n" * 999, b"0\r\nx: " + b"1" * 9999, b"1\r\r\na\r\n", b"1\r\naXX0\r\n\r\n", b"0\r\n\rX",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [1, 2, 3, 10_000])
