@@ -36,7 +36,7 @@ class Actuator:
         start_failed: Callable[[str, str], None],
     ) -> None:
         """`start_failed(model, cause)` is told of an engine that could not even be spawned."""
-        self._runtime, self._client, self._observer, self._board = runtime, client, observer, board
+        self._runtime, self._observer, self._board = runtime, observer, board
         self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
         self._sleeps = VerifiedSleep(client=client, observer=observer, profiles=profiles, events=events, clock=clock)
         self.operations: dict[str, Operation] = {}
@@ -52,10 +52,10 @@ class Actuator:
                     raise AssertionError(_UNDECLARED)
                 self._begin(Verb.START, uuid.uuid4().hex[:12], action, self._start(action, spec))
             case Sleep():
-                if not self._close(action.model, action.engine_id, cut=False):
-                    return False
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
+                if not self._close(action.model, action.engine_id, cut=False):
+                    return False
                 self._begin(
                     Verb.SLEEP, action.engine_id, action, lambda _: self._sleeps.put_to_sleep(action, spec, footprint)
                 )

@@ -32,7 +32,6 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    awake_bytes: int | None = None
     asleep_bytes: int | None = None
     weights_bytes: int | None = None
     load_s: float | None = None

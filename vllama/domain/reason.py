@@ -46,7 +46,6 @@ class Reason(enum.StrEnum):
     ENGINE_BROKEN = "EngineBroken"
     PROBE_DEADLINE = "ProbeDeadline"
     LOAD_STALLED = "LoadStalled"
-    LOAD_CANCELLED = "LoadCancelled"
 
     @property
     def sentence(self) -> str:
@@ -90,5 +89,4 @@ _SENTENCES: dict[Reason, str] = {
     Reason.ENGINE_BROKEN: "Its engine failed an operation and cannot be trusted; it is stopped.",
     Reason.PROBE_DEADLINE: "Its engine did not answer probes for too long; it is stopped.",
     Reason.LOAD_STALLED: "Its engine stopped making progress while loading; it is stopped.",
-    Reason.LOAD_CANCELLED: "Nobody wants the engine that is loading any more.",
 }
