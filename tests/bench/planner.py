@@ -4,6 +4,7 @@ import argparse
 import json
 import random
 import time
+from dataclasses import replace
 
 from vllama.domain.demand import Demand
 from vllama.domain.desired import DesiredState
@@ -13,11 +14,17 @@ from vllama.domain.units import GIB
 from vllama.planner import plan
 from vllama.planner.check import check
 
-SIZES = {"50x8": (50, 1, 8, 5), "500x8": (500, 1, 8, 20), "1000x512": (1000, 64, 8, 50)}
+SIZES = {  # models, machines, devices each, waiting, devices of every other one that waits
+    "50x8": (50, 1, 8, 5, 1),
+    "50x8, parallel": (50, 1, 8, 5, 4),
+    "500x8": (500, 1, 8, 20, 1),
+    "1000x512": (1000, 64, 8, 50, 1),
+}
 
 
-def cluster(models: int, nodes: int, devices: int, waiting: int, dice: random.Random) -> tuple[DesiredState, Snapshot]:
+def cluster(size: tuple[int, int, int, int, int], dice: random.Random) -> tuple[DesiredState, Snapshot]:
     """Every device of 80 GiB holds two engines awake and two asleep; `waiting` models that do not run are wanted."""
+    models, nodes, devices, waiting, parallel = size
     specs = {f"org/m{i}": ModelSpec(model=f"org/m{i}", memory_bytes=dice.randint(10, 38) * GIB) for i in range(models)}
     names = list(specs)
     engines, demand, used = [], {}, {}
@@ -35,6 +42,7 @@ def cluster(models: int, nodes: int, devices: int, waiting: int, dice: random.Ra
         demand[model] = Demand(in_flight=dice.choice([0, 0, 1]), last_used_at=dice.uniform(0, 900))
     for i in range(waiting):
         demand[names[-1 - i]] = Demand(waiting=3, oldest_waiting_at=990 + i * 0.1)
+        specs[names[-1 - i]] = replace(specs[names[-1 - i]], device_count=parallel if i % 2 else 1)
     footprints = {
         model: Footprint(awake_bytes=spec.memory_bytes, asleep_bytes=GIB, weights_bytes=5 * GIB)
         for model, spec in specs.items()
@@ -69,7 +77,7 @@ def main() -> None:
     dice = random.Random(1)
     result = {}
     for name, size in SIZES.items():
-        desired, snapshot = cluster(*size, dice)
+        desired, snapshot = cluster(size, dice)
         times = options.times if size[1] == 1 else max(20, options.times // 10)
         decided = plan(desired, snapshot, 1000.0)
         result[name] = {

@@ -1,5 +1,6 @@
 """Who makes room: the least recently used of the idle, no more of them than needed, and asleep rather than stopped."""
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,15 @@ class Candidate:
     sleep_frees: int  # 0: sleeping would not help, or it sleeps already
     level: SleepLevel
     copy_bytes: int  # of host memory, to sleep at `level`
+
+
+class Effort(enum.IntEnum):
+    """Who has to leave a device at least, so that there is room on it."""
+
+    NOBODY = 0
+    IDLE = 1
+    BUSY = 2
+    IN_VAIN = 3  # not even everybody, or nobody knows
 
 
 Candidates = Mapping[DeviceKey, Sequence[Candidate]]  # by device, in the order in which they would go
@@ -132,6 +142,18 @@ def choose(
         else:
             victims.append(Victim(candidate=candidate, level=SleepLevel.STOP))
     return tuple(reversed(victims))
+
+
+def effort_on(room_bytes: int | None, candidates: Sequence[Candidate], need_bytes: int) -> Effort:
+    """What `need_bytes` take on a device of which `room_bytes` are free (None: not known)."""
+    if room_bytes is None:
+        return Effort.IN_VAIN
+    if room_bytes >= need_bytes:
+        return Effort.NOBODY
+    first = _first_to_cover(candidates, need_bytes - room_bytes)
+    if first is None:
+        return Effort.IN_VAIN
+    return Effort.BUSY if first[-1].busy else Effort.IDLE  # the idle come first
 
 
 def _first_to_cover(candidates: Sequence[Candidate], need_bytes: int) -> list[Candidate] | None:

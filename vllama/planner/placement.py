@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vllama.domain.observed import Node
 from vllama.domain.spec import ModelSpec
-from vllama.planner.eviction import Candidates, Victim, choose
+from vllama.planner.eviction import Candidates, Effort, Victim, choose, effort_on
 from vllama.planner.ledger import Ledger, need_bytes
 from vllama.planner.view import DeviceKey
 
@@ -94,22 +94,35 @@ def make_offer(
 
 
 def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer | None:
-    """The cheapest set over all nodes."""
-    best: Offer | None = None
-    lowest: Price | None = None
+    """The cheapest set over all nodes. Only sets of the least effort are priced: what is first in the price."""
+    known: dict[tuple[DeviceKey, int], Effort] = {}
+    least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], int]]()
     for node in ledger.view.nodes.values():
         for devices in sets(spec, node, ledger):
             need = need_on(spec, ledger, node.name, devices)
-            if best is not None and not best.victims and not _is_free(ledger, node.name, devices, need):
-                continue  # the best so far displaces nobody
-            offer = make_offer(ledger, node.name, devices, need, candidates)
-            if offer is None:
-                continue
-            price = offer.price(loading=ledger.view.loading(node.name, devices))
-            if lowest is None or price < lowest:
-                best, lowest = offer, price
+            effort = Effort.NOBODY
+            for device in devices:
+                key = node.name, device
+                if (each := known.get((key, need))) is None:
+                    each = known[key, need] = effort_on(ledger.room.get(key), candidates.get(key, ()), need)
+                effort = max(effort, each)
+            if effort < least:
+                least, found = effort, []
+            if effort is least:
+                found.append((node.name, devices, need))
+    return None if least is Effort.IN_VAIN else _cheapest(ledger, candidates, found)
+
+
+def _cheapest(
+    ledger: Ledger, candidates: Candidates, found: Sequence[tuple[str, tuple[int, ...], int]]
+) -> Offer | None:
+    best: Offer | None = None
+    lowest: Price | None = None
+    for node, devices, need in found:
+        offer = make_offer(ledger, node, devices, need, candidates)
+        if offer is None:
+            continue
+        price = offer.price(loading=ledger.view.loading(node, devices))
+        if lowest is None or price < lowest:
+            best, lowest = offer, price
     return best
-
-
-def _is_free(ledger: Ledger, node: str, devices: tuple[int, ...], need_bytes: int) -> bool:
-    return all((ledger.room[node, device] or 0) >= need_bytes for device in devices)
