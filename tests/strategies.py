@@ -68,7 +68,8 @@ STATES = st.one_of(
 )
 FOOTPRINTS = st.builds(
     Footprint, awake_bytes=halves(1, 20), asleep_bytes=halves(0.5, 2), weights_bytes=halves(0.5, 12),
-    kv_cache_bytes=st.sampled_from([None, GIB]),
+    fixed_bytes=rarely(halves(0.5, 12), None), cache_bytes=st.sampled_from([None, HALF, GIB]),
+    discardable=st.booleans(), refused_levels=rarely(st.sets(st.sampled_from(LEVELS)).map(frozenset), frozenset()),
 )  # fmt: skip
 OVERRIDES = st.one_of(
     st.builds(WantReady, at=TIMES),
@@ -119,7 +120,10 @@ def nodes(draw: st.DrawFn, name: str = "here", *, plain: bool = False) -> Node:
         for i in range(draw(st.integers(1, 4)))
     )  # fmt: skip
     frees = plain or draw(rarely(st.just(False), True))
-    return Node(name=name, devices=devices, host_budget_bytes=draw(halves(0, 40)), sleep_frees_memory=frees)
+    return Node(
+        name=name, devices=devices, host_budget_bytes=draw(halves(0, 40)), sleep_frees_memory=frees,
+        host_available_bytes=draw(rarely(halves(0, 40), None)), linked=draw(st.sampled_from([(), ((0, 1), (2, 3))])),
+    )  # fmt: skip
 
 
 def _somewhere(node: Node, size: int) -> st.SearchStrategy[tuple[int, ...]]:
@@ -142,7 +146,7 @@ def any_state(draw: st.DrawFn) -> Situation:
                 node=draw(rarely(st.just("lost"), where.name)), state=draw(STATES), memory_bytes=draw(halves(1, 14)),
                 devices=draw(rarely(st.just((7,)), draw(_somewhere(where, draw(st.integers(1, 2)))))),
                 started_at=draw(TIMES), measured_bytes=draw(rarely(halves(0, 14), None)),
-                host_copy_bytes=draw(rarely(halves(1, 8), 0)),
+                host_copy_bytes=draw(rarely(halves(1, 8), 0)), first_residue_bytes=draw(rarely(halves(0.5, 2), None)),
             )
         )  # fmt: skip
     operations = []
@@ -153,7 +157,7 @@ def any_state(draw: st.DrawFn) -> Situation:
                 verb=draw(st.sampled_from(list(Verb))), engine_id=of.engine_id if of else f"new{i}",
                 model=of.model if of else draw(st.sampled_from(NAMES)), node=of.node if of else there[0].name,
                 devices=of.devices if of else draw(_somewhere(there[0], 1)), started_at=draw(TIMES),
-                memory_bytes=draw(halves(1, 8)),
+                memory_bytes=draw(halves(1, 8)), level=draw(st.sampled_from([None, *LEVELS])),
             )
         )  # fmt: skip
     used = tuple(
@@ -243,6 +247,7 @@ def sane_state(draw: st.DrawFn, *, quiet: bool = False) -> Situation:  # noqa: C
             operations.append(Operation(
                 verb=verb, engine_id=engine.engine_id, model=model, node=node.name, devices=here,
                 started_at=draw(TIMES), memory_bytes=size,
+                level=draw(st.sampled_from(LEVELS)) if verb is Verb.SLEEP else None,
             ))  # fmt: skip
     for name in models:
         if name not in demand and draw(st.booleans()):

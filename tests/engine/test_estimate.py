@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllama.domain.spec import LaunchSpec, ModelSpec, Setting
+from vllama.domain.spec import LaunchSpec, ModelSpec, Setting, SleepLevel
 from vllama.domain.units import GIB
 from vllama.engine.estimate import (
     ASSUMED_KV_BYTES_PER_TOKEN,
@@ -121,6 +121,12 @@ def spec(*settings: tuple[str, Setting], **changes: Any) -> ModelSpec:
     return replace(SPEC, launch=LaunchSpec(settings=settings), **changes)
 
 
+def sizes(weights_bytes: int, kv_bytes_per_token: int | None, max_len: int | None, **changes: Any) -> WeightsEstimate:
+    return WeightsEstimate(
+        weights_bytes=weights_bytes, kv_bytes_per_token=kv_bytes_per_token, max_len=max_len, **changes
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("of", "max_len", "tokens"),
     [
@@ -135,30 +141,57 @@ def spec(*settings: tuple[str, Setting], **changes: Any) -> ModelSpec:
     ],
 )
 def test_auto_holds_one_full_request_or_the_minimum(of: ModelSpec, max_len: int | None, tokens: int) -> None:
-    footprint = footprint_of(of, 8 * GIB, 1000, max_len)
+    footprint = footprint_of(of, sizes(8 * GIB, 1000, max_len))
     assert footprint.awake_bytes == 8 * GIB + CUDA + 1000 * tokens
     assert footprint.weights_bytes == 8 * GIB
-    assert footprint.kv_cache_bytes is None
+    assert footprint.cache_bytes == 1000 * tokens
+    assert footprint.fixed_bytes is None
 
 
 def test_devices_share_weights_and_kv_but_each_has_the_overhead() -> None:
-    footprint = footprint_of(spec(device_count=4), 8 * GIB, 4000, None)
+    footprint = footprint_of(spec(device_count=4), sizes(8 * GIB, 4000, None))
     assert footprint.awake_bytes == 2 * GIB + CUDA + 1000 * MIN_KV_TOKENS
     assert footprint.weights_bytes == 8 * GIB
-    assert footprint.asleep_bytes > footprint_of(spec(), 8 * GIB, 4000, None).asleep_bytes
+    assert footprint.asleep_bytes > footprint_of(spec(), sizes(8 * GIB, 4000, None)).asleep_bytes
 
 
 def test_what_is_declared_is_per_device_and_never_divided() -> None:
-    share = ("gpu_memory_utilization", 0.5)
-    declared = spec(share, device_count=4, memory_bytes=5 * GIB)
-    assert footprint_of(declared, GIB, 1, None, device_total_bytes=80 * GIB).awake_bytes == 5 * GIB
-    shared = spec(share, device_count=4)
-    assert footprint_of(shared, GIB, 1, None, device_total_bytes=80 * GIB).awake_bytes == 40 * GIB
+    declared = footprint_of(spec(device_count=4, memory_bytes=5 * GIB), sizes(GIB, 1, None))
+    assert (declared.awake_bytes, declared.cache_bytes) == (5 * GIB, None)
+    unseen = footprint_of(spec(memory_bytes=5 * GIB), None)
+    assert (unseen.awake_bytes, unseen.weights_bytes, unseen.discardable) == (5 * GIB, 0, False)
 
 
-def test_auto_leaves_the_device_some_room_but_never_hides_what_cannot_fit() -> None:
-    assert footprint_of(spec(), 8 * GIB, 10**6, None, device_total_bytes=20 * GIB).awake_bytes == 17 * GIB
-    assert footprint_of(spec(), 30 * GIB, 10**6, None, device_total_bytes=20 * GIB).awake_bytes == 30 * GIB + CUDA
+@pytest.mark.parametrize(
+    ("settings", "changes", "discardable"),
+    [
+        ((), {}, True),
+        ((), {"quantised": True}, False),
+        ((("quantization", "fp8"),), {}, False),
+        ((("quantization", "none"), ("kv_cache_dtype", "auto")), {}, True),
+        ((("enable_lora", True),), {}, False),
+        ((("enable_lora", False),), {}, True),
+        ((("speculative_config", '{"model": "x"}'),), {}, False),
+        ((("kv_cache_dtype", "fp8"),), {}, False),
+    ],
+)
+def test_what_comes_back_wrong_from_level_2_is_not_discarded(
+    settings: tuple[tuple[str, Setting], ...], changes: dict[str, Any], discardable: bool
+) -> None:
+    assert footprint_of(spec(*settings), sizes(GIB, 1, None, **changes)).discardable is discardable
+
+
+def test_a_quantised_checkpoint_is_seen_as_one(tmp_path: Path) -> None:
+    config = {"quantization_config": {"quant_method": "awq"}}
+    found = estimate(model(tmp_path, QWEN3_0_6B | config, model__safetensors=10))
+    assert isinstance(found, WeightsEstimate)
+    assert found.quantised
+
+
+def test_an_engine_that_dies_of_level_1_never_sleeps_so() -> None:
+    offloads = spec(("kv_offloading_size", 16))
+    assert footprint_of(offloads, sizes(GIB, 1, None)).refused_levels == {SleepLevel.WEIGHTS_OFFLOADED}
+    assert not footprint_of(spec(), sizes(GIB, 1, None)).refused_levels
 
 
 @pytest.mark.parametrize(
@@ -166,24 +199,21 @@ def test_auto_leaves_the_device_some_room_but_never_hides_what_cannot_fit() -> N
     [(("kv_cache_dtype", "fp8_e4m3"), 500), (("dtype", "float32"), 2000), (("dtype", "bfloat16"), 1000)],
 )
 def test_the_kv_cache_is_as_wide_as_its_type(setting: tuple[str, Setting], per_token: int) -> None:
-    assert footprint_of(spec(setting), 0, 1000, None).awake_bytes == CUDA + per_token * MIN_KV_TOKENS
+    assert footprint_of(spec(setting), sizes(0, 1000, None)).awake_bytes == CUDA + per_token * MIN_KV_TOKENS
 
 
 def test_a_declared_kv_cache_is_taken_as_it_is() -> None:
-    assert footprint_of(spec(("kv_cache_memory_bytes", "2G")), 0, 1000, None).awake_bytes == CUDA + 2 * GIB
+    assert footprint_of(spec(("kv_cache_memory_bytes", "2G")), sizes(0, 1000, None)).awake_bytes == CUDA + 2 * GIB
     extra = replace(SPEC, launch=LaunchSpec(extra_args=(("--kv_cache_memory_bytes", 7),)))
-    assert footprint_of(extra, 0, 1000, None).awake_bytes == CUDA + 7
+    assert footprint_of(extra, sizes(0, 1000, None)).awake_bytes == CUDA + 7
 
 
 def test_an_unknown_shape_is_assumed() -> None:
     expected = CUDA + ASSUMED_KV_BYTES_PER_TOKEN * MIN_KV_TOKENS
-    assert footprint_of(spec(), 0, None, None).awake_bytes == expected
+    assert footprint_of(spec(), sizes(0, None, None)).awake_bytes == expected
 
 
 def test_on_the_cpu_sleep_frees_nothing_and_the_kv_cache_is_told() -> None:
-    footprint = footprint_of(spec(), GIB, 1000, None, platform=Platform.CPU)
+    footprint = footprint_of(spec(), sizes(GIB, 1000, None), platform=Platform.CPU)
     assert footprint.asleep_bytes == footprint.awake_bytes == GIB + CPU + 1000 * MIN_KV_TOKENS
-    assert footprint.kv_cache_bytes == 1000 * MIN_KV_TOKENS
-    tight = footprint_of(spec(memory_bytes=3 * GIB), GIB, 1000, None, platform=Platform.CPU)
-    assert tight.kv_cache_bytes == 2 * GIB - CPU
-    assert footprint_of(spec(memory_bytes=GIB), GIB, 1, None, platform=Platform.CPU).kv_cache_bytes is None
+    assert footprint.fixed_bytes == GIB + CPU

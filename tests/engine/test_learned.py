@@ -92,11 +92,11 @@ def test_of_several_workers_the_largest_counts_and_of_several_sleeps_the_latest(
     assert (known.weights_bytes, known.load_s, known.sleep_s) == (8 * GIB, 6.0, 1.0)
 
 
-def test_awake_is_the_sum_of_its_parts_once_they_are_known() -> None:
-    known = LearnedFootprint(consumed_bytes=10, kv_cache_bytes=20)
-    assert known.awake_bytes == 30
-    assert LearnedFootprint(consumed_bytes=10, kv_cache_bytes=20, activation_bytes=1, graphs_bytes=2).awake_bytes == 33
-    assert LearnedFootprint(consumed_bytes=10).awake_bytes is None
+def test_all_but_the_kv_cache_is_fixed_and_known_from_a_start_that_profiled() -> None:
+    known = LearnedFootprint(consumed_bytes=10, kv_cache_bytes=20, activation_bytes=1, graphs_bytes=2)
+    assert known.fixed_bytes == 13
+    assert LearnedFootprint(consumed_bytes=10).fixed_bytes == 10
+    assert LearnedFootprint(kv_cache_bytes=20, graphs_bytes=2).fixed_bytes is None
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ class Cluster:
     demand: dict[str, Demand] = field(default_factory=dict)
     overrides: dict[str, Override] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    available: float | None = None  # GiB of the host's memory
+    linked: tuple[tuple[int, ...], ...] = ()
+    discardable: set[str] = field(default_factory=set)
+    refused: dict[str, set[int]] = field(default_factory=dict)
     crashes: dict[str, Crashes] = field(default_factory=dict)
     engines: list[EngineObservation] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
@@ -91,7 +95,7 @@ class Cluster:
             Operation(
                 verb=verb, engine_id=engine.engine_id if engine else f"{name}-new", model=name, node="here",
                 devices=engine.devices if engine else devices, started_at=self.now - 1,
-                memory_bytes=spec.memory_bytes or 0,
+                memory_bytes=spec.memory_bytes or 0, level=SleepLevel(1) if verb is Verb.SLEEP else None,
             )
         )  # fmt: skip
         return self
@@ -106,7 +110,8 @@ class Cluster:
         spec = self.models[name]
         return Footprint(
             awake_bytes=spec.memory_bytes or 4 * GIB, asleep_bytes=int(self.residue * GIB),
-            weights_bytes=int(self.weights[name] * GIB),
+            weights_bytes=int(self.weights[name] * GIB), discardable=name in self.discardable,
+            refused_levels=frozenset(SleepLevel(level) for level in self.refused.get(name, ())),
         )  # fmt: skip
 
     def states(self) -> tuple[DesiredState, Snapshot]:
@@ -124,7 +129,8 @@ class Cluster:
         )  # fmt: skip
         node = Node(
             name="here", devices=devices, host_budget_bytes=int(self.host * GIB),
-            sleep_frees_memory=self.sleep_frees_memory,
+            sleep_frees_memory=self.sleep_frees_memory, linked=self.linked,
+            host_available_bytes=None if self.available is None else int(self.available * GIB),
         )  # fmt: skip
         desired = DesiredState(
             generation=1, models=dict(self.models), demand=dict(self.demand), overrides=dict(self.overrides),

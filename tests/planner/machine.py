@@ -126,6 +126,7 @@ class Machine:
         self.operations[action.model] = Operation(
             verb=VERBS[type(action)], engine_id=engine_id, model=action.model, node=action.node,
             devices=action.devices, started_at=self.now, memory_bytes=getattr(action, "memory_bytes", 0),
+            level=getattr(action, "level", None),
         )  # fmt: skip
         self.at(self.now + SECONDS[type(action)], lambda: self._end(action, engine_id))
 

@@ -1,9 +1,14 @@
 """Where models go, and who can go nowhere."""
 
+from dataclasses import replace
+
 from tests.planner.cluster import Cluster
+from vllama.domain.action import Start
 from vllama.domain.observed import Loading
 from vllama.domain.reason import Reason
 from vllama.domain.spec import LaunchSpec
+from vllama.domain.units import GIB
+from vllama.planner import plan
 
 
 def devices_of(cluster: Cluster, name: str) -> tuple[int, ...]:
@@ -112,3 +117,48 @@ def test_what_is_being_loaded_is_not_taken_for_other_programs():
     cluster.engine("x", state=Loading(progress_at=9_999.0), measured_bytes=1 << 30)
     answer = cluster.waits("a").plan()
     assert answer["a"].reason is Reason.DEVICE_BUSY
+
+
+def test_linked_devices_before_others_but_not_at_somebodys_cost():
+    pairs = ((0, 2), (1, 3))
+    cluster = Cluster((8.0,) * 4, linked=pairs).model("a", 6.0, device_count=2).waits("a")
+    assert devices_of(cluster, "a") == (0, 2)
+    assert devices_of(cluster.model("x", 6.0).engine("x", 2), "a") == (1, 3)
+    assert devices_of(cluster.model("y", 6.0).engine("y", 3), "a") == (0, 1)  # nobody has to go
+
+
+def test_linked_devices_before_the_least_recently_used():
+    cluster = Cluster((8.0,) * 4, linked=((0, 1), (2, 3))).model("a", 6.0, device_count=2).waits("a")
+    for index, unused in enumerate((900, 10, 20, 800)):
+        cluster.model(f"x{index}", 6.0).engine(f"x{index}", index, unused=unused)
+    assert set(cluster.plan().does) == {"x2", "x3"}
+
+
+def test_of_many_devices_linked_neighbours_are_looked_at():
+    groups = (tuple(range(0, 32, 2)), tuple(range(1, 32, 2)))
+    cluster = Cluster((8.0,) * 32, linked=groups).model("a", 6.0, device_count=4).waits("a")
+    assert devices_of(cluster, "a") == (0, 2, 4, 6)
+
+
+def test_the_kv_cache_is_what_is_left_beside_what_is_fixed():
+    cluster = Cluster((8.0,)).model("a", 6.0).waits("a")
+    desired, snapshot = cluster.states()
+    for fixed, cache in ((None, None), (4 * GIB, 2 * GIB), (6 * GIB, None)):
+        footprints = {"a": replace(snapshot.footprints["a"], fixed_bytes=fixed)}
+        (action,) = plan(desired, replace(snapshot, footprints=footprints), cluster.now).actions
+        assert isinstance(action, Start)
+        assert action.kv_cache_bytes == cache
+
+
+def test_auto_may_cut_the_kv_cache_but_never_hides_what_cannot_fit():
+    cluster = Cluster((20.0,)).model("a", None).waits("a")
+    desired, snapshot = cluster.states()
+    for awake, cache, needed in ((16, 4, 16), (24, 10, 17), (24, 5, 19), (24, 2, None)):
+        footprint = replace(snapshot.footprints["a"], awake_bytes=awake * GIB, cache_bytes=cache * GIB)
+        made = plan(desired, replace(snapshot, footprints={"a": footprint}), cluster.now)
+        (decision,) = made.decisions
+        if needed is None:
+            assert decision.reason is Reason.CANNOT_FIT
+        else:
+            assert isinstance(decision.action, Start)
+            assert decision.action.memory_bytes == needed * GIB

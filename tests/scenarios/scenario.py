@@ -205,6 +205,7 @@ class Scenario:
         return Operation(
             verb=Verb(said["verb"]), engine_id=f"{name}-engine", model=name, node=NODE, devices=tuple(said["gpus"]),
             started_at=self._ago(said.get("since", "2s")), memory_bytes=parse_bytes(memory),
+            level=SleepLevel(said.get("level", 1)) if said["verb"] == "sleep" else None,
         )  # fmt: skip
 
 

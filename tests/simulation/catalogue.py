@@ -52,6 +52,7 @@ class Catalogue:
         self.entries[name] = entry
         self.footprints[name] = Footprint(
             awake_bytes=memory, asleep_bytes=rng.randrange(400, 1400) * MIB, weights_bytes=int(memory * 0.6),
+            discardable=rng.random() < 0.6,
         )  # fmt: skip
 
     def names(self) -> list[str]:

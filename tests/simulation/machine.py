@@ -265,6 +265,11 @@ class Machine:
         engine.operation = None
         _accept(answer)
 
+    def _may_leak(self, engine: Engine) -> None:
+        if self.fate.strikes(self.fate.rates.leak):
+            engine.residue = min(engine.full, 2 * engine.residue + 256 * MIB)
+            self.story.tell("fault", f"wake of {engine} leaks")
+
     async def wake_up(
         self, engine: Engine, answer: asyncio.Future[None], *, reload: bool, known: dict[int, int | None]
     ) -> None:  # fmt: skip
@@ -298,6 +303,7 @@ class Machine:
         else:
             engine.stage, engine.level, engine.operation = Stage.AWAKE, None, None
             engine.discarded, engine.lies = engine.discarded and not reload, False
+            self._may_leak(engine)
             for request in engine.running.values():  # who came while it slept is answered now
                 request.timer = self.loop.call_later(request.duration_s, self.finish, engine, request, "finished")
             _accept(answer)

@@ -15,6 +15,7 @@ class FaultRates:
     load: float = 0.0  # exits, hangs, runs out of memory, or never answers
     sleep: float = 0.0  # frees nothing, hangs, fails, exits, lies
     wake: float = 0.0
+    leak: float = 0.0  # a wake after which it never frees as much again
     stop: float = 0.0  # ignores SIGTERM; survives SIGKILL for a while
     probe: float = 0.0  # one question without an answer
     foreign: float = 1.0  # weight among accidents, as below
@@ -53,7 +54,9 @@ class Profile:
     faults: FaultRates = field(default_factory=FaultRates)
 
 
-_ACCIDENTS = FaultRates(every_s=40.0, spawn=0.02, load=0.05, sleep=0.04, wake=0.04, stop=0.08, probe=0.002)
+_ACCIDENTS = FaultRates(
+    every_s=40.0, spawn=0.02, load=0.05, sleep=0.04, wake=0.04, leak=0.05, stop=0.08, probe=0.002
+)  # fmt: skip
 
 PROFILES = {
     profile.name: profile

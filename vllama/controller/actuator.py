@@ -81,6 +81,7 @@ class Actuator:
         operation = Operation(
             verb=verb, engine_id=engine_id, model=action.model, node=action.node, devices=action.devices,
             started_at=self._clock(), memory_bytes=action.memory_bytes if isinstance(action, Start) else 0,
+            level=action.level if isinstance(action, Sleep) else None,
         )  # fmt: skip
         self.operations[engine_id] = operation
         if (probe := self._observer.probes.get(engine_id)) is not None:

@@ -155,8 +155,11 @@ class Loop:
         self._learned = {engine.engine_id, *self._learned} & self._observer.probes.keys()
         if not probe.engine.adopted:
             self._profiles.note(spec, load_s=round(awake.ready_at - engine.started_at, 3))
-        if probe.learned.weights_bytes is not None:
-            self._profiles.note(spec, weights_bytes=probe.learned.weights_bytes * spec.device_count)
+        learned = probe.learned
+        if learned.weights_bytes is not None:
+            self._profiles.note(spec, weights_bytes=learned.weights_bytes * spec.device_count)
+        if learned.fixed_bytes is not None:
+            self._profiles.note(spec, fixed_bytes=learned.fixed_bytes)
 
     def _is_settled(self, engine: EngineObservation) -> bool:
         """No operation under way on it; a wake has happened by the time its engine is seen awake."""

@@ -164,6 +164,7 @@ class Observer:
             engine_id=engine.engine_id, model=engine.model, spec_hash=engine.spec_hash, node=engine.node,
             devices=engine.devices, memory_bytes=engine.memory_bytes, state=probe.state,
             started_at=engine.started_at, measured_bytes=measured, host_copy_bytes=probe.host_copy_bytes,
+            first_residue_bytes=probe.first_residue_bytes,
             pid=engine.pid, port=engine.port,
         )  # fmt: skip
 

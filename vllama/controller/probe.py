@@ -41,6 +41,7 @@ class Probe:
     bell: Callable[[], None]
     state: EngineState = field(init=False)
     host_copy_bytes: int = 0
+    first_residue_bytes: int | None = None  # per device; of an adopted engine nobody knows
     paused: bool = False
     was_ready: bool = False  # ever: what fails after that is no failure to load
     _unhealthy: int = 0
@@ -176,6 +177,11 @@ class Probe:
     def _judge_sleeper(self, was: Asleep, state: EngineState) -> None:
         if not self.paused and self.state is was:
             self.become(state)
+
+    def slept_with(self, residue_bytes: int) -> None:
+        """What the device says that it holds asleep. The first one of an engine is what the later ones grew from."""
+        if self.first_residue_bytes is None and not self.engine.adopted:
+            self.first_residue_bytes = residue_bytes
 
     def slept_at(self, level: SleepLevel, *, host_copy_bytes: int) -> None:
         """Pinned host memory comes back only when the process ends."""

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vllama.controller.events import Events
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.units import MIB
 
 VERSION = 1
+FIXED_MARGIN_BYTES = 128 * MIB  # vLLM's log rounds, and what is outside of PyTorch moves a little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +36,25 @@ class Profile(BaseModel):
 
     asleep_bytes: int | None = None
     weights_bytes: int | None = None
+    fixed_bytes: int | None = None
     load_s: float | None = None
     sleep_s: float | None = None
     wake_s: float | None = None
     refused_levels: tuple[int, ...] = ()
 
     def over(self, estimate: Footprint) -> Footprint:
-        """The estimate, with what was measured in its place."""
+        """The estimate, with what was measured in its place: beside that, the KV cache that was wished for."""
+        fixed, awake = estimate.fixed_bytes, estimate.awake_bytes
+        if fixed is None and self.fixed_bytes is not None:  # on the CPU the log counts one process of three
+            fixed = self.fixed_bytes + FIXED_MARGIN_BYTES
+            awake = awake if estimate.cache_bytes is None else fixed + estimate.cache_bytes
         return replace(
             estimate,
+            awake_bytes=awake,
+            fixed_bytes=fixed,
             asleep_bytes=estimate.asleep_bytes if self.asleep_bytes is None else self.asleep_bytes,
             weights_bytes=estimate.weights_bytes if self.weights_bytes is None else self.weights_bytes,
-            refused_levels=frozenset(SleepLevel(level) for level in self.refused_levels),
+            refused_levels=estimate.refused_levels | {SleepLevel(level) for level in self.refused_levels},
             load_s=self.load_s,
             sleep_s=self.sleep_s,
             wake_s=self.wake_s,

@@ -38,6 +38,9 @@ class VerifiedSleep:
     async def put_to_sleep(self, action: Sleep, spec: ModelSpec, footprint: Footprint | None) -> None:
         probe, began = self._probe(action.engine_id), self.clock()
         await self._keep_canary(probe)
+        if action.level is SleepLevel.DISCARDED and probe.canary is None:
+            self.profiles.refuse(spec, action.level)
+            raise RuntimeFailed("nothing could tell whether it came back right from level 2")
         await self.observer.look()  # the last reading may be from before it had loaded
         held = self.observer.measured_bytes(action.engine_id)
         # `wait`: should a request have reached the engine by another way, it is finished, not aborted
@@ -60,6 +63,7 @@ class VerifiedSleep:
                 return  # not to be seen any more; the next plan takes what should be true
             if left <= held * MOST_OF_IT_MAY_STAY:
                 self.profiles.note(spec, asleep_bytes=left)
+                self._probe(action.engine_id).slept_with(left)
                 return
             if self.clock() >= end:
                 self.profiles.refuse(spec, action.level)
@@ -77,15 +81,18 @@ class VerifiedSleep:
         probe.become(Awake(ready_at=self.clock()))
 
     async def _keep_canary(self, probe: Probe) -> None:
-        """Before the first sleep, and alone: what it answers now it must answer after a wake. Warms it up as well."""
+        """Before the first sleep, and alone: what it answers now it must answer after a wake. Warms it up as well.
+
+        Asked twice, as an answer that changes by itself proves nothing.
+        """
         tasks = probe.learned.supported_tasks
         if probe.canary is not None or not tasks:
             return
         engine = probe.engine
         try:
-            probe.canary = await self.client.canary(
-                engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S
-            )  # fmt: skip
+            first = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+            again = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+            probe.canary = first if first is not None and again is not None and agree(first, again) else None
         except (EngineRefused, EngineUnanswered) as error:
             self.events.record("NoCanary", f"Its wakes cannot be checked: {error}", model=engine.model)
 

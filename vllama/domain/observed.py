@@ -24,12 +24,18 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One machine. `host_budget_bytes` bounds the copies that level-1 sleepers keep in host memory."""
+    """One machine. `host_budget_bytes` bounds the copies that level-1 sleepers keep in host memory.
+
+    `host_available_bytes`: what of the host's memory is free now, or would be if it were asked for; None: not known.
+    `linked`: groups of devices that talk to each other directly (NVLink), ascending; (): not known, or none.
+    """
 
     name: str
     devices: tuple[Device, ...]
     host_budget_bytes: int
     sleep_frees_memory: bool  # False for vLLM on CPU: /sleep answers 200 and frees nothing
+    host_available_bytes: int | None = None
+    linked: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,7 @@ class EngineObservation:
     state: EngineState
     started_at: float
     measured_bytes: int | None = None
+    first_residue_bytes: int | None = None  # per device, after its first sleep; what it grew from
     host_copy_bytes: int = 0  # pinned host memory since its first level-1 sleep; comes back when the process ends
     pid: int | None = None
     port: int | None = None
@@ -104,7 +111,7 @@ class Verb(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """An action that the actuator is carrying out. It holds its devices."""
+    """An action that the actuator is carrying out. It holds its devices. `level`: of a sleep."""
 
     verb: Verb
     engine_id: str
@@ -113,16 +120,25 @@ class Operation:
     devices: tuple[int, ...]
     started_at: float
     memory_bytes: int  # of a start: what the engine will hold
+    level: SleepLevel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """What a model takes, in bytes: estimated, then learned. Awake and asleep are per device, the rest per engine."""
+    """What a model takes, in bytes: estimated, then learned. Per device, but for `weights_bytes`, the whole engine's.
+
+    `fixed_bytes` is what it takes awake beside its KV cache (weights, graphs, activations); None: not known well
+    enough to size the KV cache by, and vLLM does that from what it may use. `cache_bytes` is the KV cache that
+    `awake_bytes` has room for; None: what it takes awake was declared. `discardable`: nothing in it is known to come
+    back wrong from level 2.
+    """
 
     awake_bytes: int
     asleep_bytes: int
     weights_bytes: int
-    kv_cache_bytes: int | None = None  # None: let vLLM size it from what it may use
+    fixed_bytes: int | None = None
+    cache_bytes: int | None = None
+    discardable: bool = False
     refused_levels: frozenset[SleepLevel] = frozenset()  # that did not free memory, or not come back from, when tried
     load_s: float | None = None  # as last measured
     sleep_s: float | None = None

@@ -36,6 +36,8 @@ class Reason(enum.StrEnum):
     # by time or by hand
     IDLE_TOO_LONG = "IdleTooLong"
     ASLEEP_TOO_LONG = "AsleepTooLong"
+    HOST_MEMORY_SHORT = "HostMemoryShort"
+    RESIDUE_GREW = "ResidueGrew"
     OPERATOR_ASKED = "OperatorAsked"
     DRAINING = "Draining"
     # cleaning up
@@ -80,6 +82,8 @@ _SENTENCES: dict[Reason, str] = {
     Reason.RELOCATED: "It sleeps on a device where it cannot wake, and there is room elsewhere.",
     Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after` says.",
     Reason.ASLEEP_TOO_LONG: "Nobody used it for as long as its `idle.stop_after` says.",
+    Reason.HOST_MEMORY_SHORT: "The host has too little memory for the copies of sleepers; the coldest gives its up.",
+    Reason.RESIDUE_GREW: "Asleep it holds more than twice what it held at first; it is stopped to get that back.",
     Reason.OPERATOR_ASKED: "An operator asked for it.",
     Reason.DRAINING: "It is to go down; it takes no new requests and finishes those in flight.",
     Reason.SPEC_CHANGED: "Its engine settings changed; it restarts alone.",

@@ -1,13 +1,13 @@
 """What a model will take before it ever ran: from its config and the sizes of its weights."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vllama.domain.observed import Footprint
-from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, ModelSpec, Setting
+from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, ModelSpec, Setting, SleepLevel
 from vllama.domain.units import GIB, KIB
 from vllama.engine.files import WeightFiles, read_json, weight_files
 from vllama.engine.flags import flag_name
@@ -18,8 +18,18 @@ from vllama.engine.tensors import Tensor, held_bytes, tensors_of
 ASSUMED_OVERHEAD_BYTES = {Platform.CUDA: 2 * GIB, Platform.CPU: 13 * GIB // 10}
 ASSUMED_KV_BYTES_PER_TOKEN = 128 * KIB  # an 8B model with grouped queries; where the config does not tell
 MIN_KV_TOKENS = 65_536
-MAX_AUTO_SHARE = 0.85  # of a device, for a model that declares nothing
 _KV_ELEMENT_BYTES = 2  # vLLM runs float32 checkpoints in half precision too
+_QUANTISED = ("quantization_config", "compression_config")
+# Level 2 reads the weights again, and what is said here comes back wrong or not at all: scales are reset,
+# adapters and draft weights are not read (vllm#28606, #39934, #52479, #45617).
+_LOST_AT_LEVEL_2 = (
+    "quantization", "enable-lora", "lora-modules", "speculative-config", "spec-model", "calculate-kv-scales",
+    "kv-cache-dtype",
+)  # fmt: skip
+_FATAL_AT_LEVEL_1 = (
+    "kv-offloading-backend",
+    "kv-offloading-size",
+)  # the engine dies after its first sleep (vllm#45268)
 _ENCODERS = ("bert", "roberta", "mpnet", "electra")  # in model_type: no KV cache
 
 
@@ -30,6 +40,7 @@ class WeightsEstimate:
     weights_bytes: int
     kv_bytes_per_token: int | None
     max_len: int | None
+    quantised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +69,7 @@ def estimate(directory: Path, *, dtype: str = "auto") -> WeightsEstimate | NoEst
         weights_bytes=_held_bytes(directory, weights, config, dtype),
         kv_bytes_per_token=_kv_bytes_per_token(text),
         max_len=_number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"),
+        quantised=any(part.get(key) for part in (config, text) for key in _QUANTISED),
     )
 
 
@@ -71,43 +83,38 @@ def _held_bytes(directory: Path, weights: WeightFiles, config: Mapping[str, Any]
     return held_bytes(tuple(found), config, dtype)
 
 
-def footprint_of(
-    spec: ModelSpec,
-    weights_bytes: int,
-    kv_bytes_per_token: int | None,
-    max_len: int | None,
-    *,
-    platform: Platform = Platform.CUDA,
-    device_total_bytes: int | None = None,
-) -> Footprint:
-    """What to plan with until the engine has told: `memory`, else its share of the device, else weights,
-    overhead and a KV cache for one full-length request or MIN_KV_TOKENS, whichever is more.
+def footprint_of(spec: ModelSpec, sizes: WeightsEstimate | None, *, platform: Platform = Platform.CUDA) -> Footprint:
+    """What to plan with until the engine has told: `memory`, else weights, overhead and a KV cache for one full-length
+    request or MIN_KV_TOKENS, whichever is more. `sizes` None: not known, and then only what is declared counts.
 
-    Weights and KV cache are shared by the model's devices; what is declared is per device. `device_total_bytes`
-    None: unknown, and then a declared share cannot be counted. `Footprint.kv_cache_bytes` is set on the CPU only,
-    where vLLM would otherwise take all it may use.
+    Weights and KV cache are shared by the model's devices; what is declared is per device. `Footprint.fixed_bytes` is
+    set on the CPU only, where vLLM would otherwise take all it may use for its KV cache; on a GPU it is learned.
     """
-    base = _shared(weights_bytes, spec) + ASSUMED_OVERHEAD_BYTES[platform]
-    share = _said(spec, "gpu-memory-utilization")
-    if spec.memory_bytes is not None:
-        awake = spec.memory_bytes
-    elif isinstance(share, (int, float)) and device_total_bytes is not None:
-        awake = int(share * device_total_bytes)
-    else:
-        awake = base + _kv_cache_bytes(spec, kv_bytes_per_token, max_len)
-        if device_total_bytes is not None:  # never cuts into weights: what cannot fit must show
-            awake = max(base, min(awake, int(MAX_AUTO_SHARE * device_total_bytes)))
-    if platform is Platform.CPU:
-        kv_cache = awake - base if awake > base else None
-        return Footprint(
-            awake_bytes=awake, asleep_bytes=awake, weights_bytes=weights_bytes, kv_cache_bytes=kv_cache
-        )  # sleep frees nothing there
+    weights = sizes.weights_bytes if sizes else 0
+    base = _shared(weights, spec) + ASSUMED_OVERHEAD_BYTES[platform]
+    cache = _kv_cache_bytes(spec, sizes) if spec.memory_bytes is None else None
+    awake = base + cache if cache is not None else spec.memory_bytes or 0
     residue = DEFAULT_RESIDUE_BYTES if spec.device_count == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
-    return Footprint(awake_bytes=awake, asleep_bytes=min(residue, awake), weights_bytes=weights_bytes)
+    on_cpu = platform is Platform.CPU  # sleep frees nothing there
+    return Footprint(
+        awake_bytes=awake,
+        asleep_bytes=awake if on_cpu else min(residue, awake),
+        weights_bytes=weights,
+        fixed_bytes=base if on_cpu else None,
+        cache_bytes=cache,
+        discardable=sizes is not None and not sizes.quantised and not _said_any(spec, _LOST_AT_LEVEL_2),
+        refused_levels=frozenset({SleepLevel.WEIGHTS_OFFLOADED} if _said_any(spec, _FATAL_AT_LEVEL_1) else ()),
+    )
 
 
-def _kv_cache_bytes(spec: ModelSpec, per_token: int | None, max_len: int | None) -> int:
+def _said_any(spec: ModelSpec, flags: Collection[str]) -> bool:
+    """Any of these flags is said, and not to say no."""
+    return any(_said(spec, flag) not in {None, False, "auto", "none"} for flag in flags)
+
+
+def _kv_cache_bytes(spec: ModelSpec, sizes: WeightsEstimate | None) -> int:
     """Per device."""
+    per_token, max_len = (sizes.kv_bytes_per_token, sizes.max_len) if sizes else (None, None)
     declared = _count(_said(spec, "kv-cache-memory-bytes"))
     if declared is not None:
         return declared

@@ -34,11 +34,11 @@ class LearnedFootprint:
     supported_tasks: tuple[str, ...] = ()
 
     @property
-    def awake_bytes(self) -> int | None:
-        """Per device; None until the KV cache and what stands beside it are known."""
-        if self.kv_cache_bytes is None or self.consumed_bytes is None:
+    def fixed_bytes(self) -> int | None:
+        """All but the KV cache, per device; None until it is known, which takes a start that profiled."""
+        if self.consumed_bytes is None:
             return None
-        return self.consumed_bytes + self.kv_cache_bytes + (self.activation_bytes or 0) + (self.graphs_bytes or 0)
+        return self.consumed_bytes + (self.activation_bytes or 0) + (self.graphs_bytes or 0)
 
 
 def learn(lines: Iterable[str], known: LearnedFootprint | None = None) -> LearnedFootprint:

@@ -118,7 +118,7 @@ def victim_message(draft: Draft, want: Wanted, offer: Offer, victim: Victim) -> 
     asleep = ledger.charge(engine) - candidate.sleep_frees
     room = min(_room_if_asleep(draft, offer, victim, device) for device in offer.devices if device in engine.devices)
     if room >= offer.added_bytes:
-        copy = format_bytes(candidate.copy_bytes)
+        copy = format_bytes(min(copy for _, copy in candidate.copies))
         return f"Unused for {idle}; stopping it {frees}: host memory has no room for one more copy of {copy}."
     return (
         f"Unused for {idle}; must stop, not sleep: asleep it would still hold {format_bytes(asleep)}, "

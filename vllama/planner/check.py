@@ -200,13 +200,15 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
 def _host_holds_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for node in case.snapshot.nodes:
         here = [engine for engine in case.snapshot.engines if engine.node == node.name]
-        going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP}
+        going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP and op.level == 1}
         sleeps = {a.engine_id for a in case.plan.actions if isinstance(a, Sleep) and a.level == SleepLevel(1)}
         copies = {engine.engine_id: engine.host_copy_bytes or host_copy(case, engine) for engine in here}
         held = sum(engine.host_copy_bytes or copies[engine.engine_id] * (engine.engine_id in going) for engine in here)
         new = sum(copies[e.engine_id] for e in here if e.engine_id in sleeps - going and not e.host_copy_bytes)
         if new and held + new > node.host_budget_bytes:
             yield FindingKind.HOST_OVERCOMMITTED, f"{held} + {new} of {node.host_budget_bytes} on {node.name}"
+        if new and node.host_available_bytes is not None and new > node.host_available_bytes:
+            yield FindingKind.HOST_OVERCOMMITTED, f"{new}, and {node.name} has {node.host_available_bytes} available"
 
 
 def _evictions_help(case: Case) -> Iterator[tuple[FindingKind, str]]:

@@ -88,7 +88,10 @@ def need(case: Case, spec: ModelSpec, devices: Iterable[Device]) -> int:
     if isinstance(share, (int, float)):
         return int(share * total)
     footprint, most = case.snapshot.footprints.get(spec.model), int(0.85 * total)
-    return most if footprint is None else min(most, footprint.awake_bytes)
+    if footprint is None:
+        return most
+    weights = footprint.awake_bytes - footprint.cache_bytes if footprint.cache_bytes is not None else 0
+    return footprint.awake_bytes if footprint.awake_bytes <= most else max(most, weights)
 
 
 def residue(case: Case, engine: EngineObservation) -> int:

@@ -26,8 +26,7 @@ class Candidate:
     draining: bool  # takes no new requests already
     stop_frees: int
     sleep_frees: int  # 0: sleeping would not help, or it sleeps already
-    level: SleepLevel
-    copy_bytes: int  # of host memory, to sleep at `level`
+    copies: tuple[tuple[SleepLevel, int], ...]  # what it may sleep at, the best first, and the host memory that takes
 
 
 class Effort(enum.IntEnum):
@@ -78,16 +77,16 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
         return None
     demand = view.demand(engine.model)
     draining = demand.admission_closed_at is not None
-    busy, copy = demand.in_flight > 0, 0
+    busy, copies = demand.in_flight > 0, tuple[tuple[SleepLevel, int], ...]()
     match engine.state:
         case Awake():
             if demand.waiting and not draining and not busy:
                 return None
-            level = ledger.sleep_level(spec, engine, spec.eviction_level)
+            levels = ledger.sleep_levels(spec, engine, spec.eviction_level)
+            copies = tuple((level, ledger.copy_bytes(engine, level)) for level in levels)
             asleep = ledger.asleep(engine)
-            copy = ledger.copy_bytes(engine, level)
         case Asleep():
-            level, asleep = SleepLevel.STOP, 0
+            asleep = 0
         case _:
             return None
     charge, last_used = ledger.charge(engine), view.last_used(engine)
@@ -99,9 +98,8 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
         busy=busy,
         draining=draining,
         stop_frees=charge,
-        sleep_frees=0 if level is SleepLevel.STOP else max(0, charge - asleep),
-        level=level,
-        copy_bytes=copy,
+        sleep_frees=max(0, charge - asleep) if copies else 0,
+        copies=copies,
     )
 
 
@@ -134,11 +132,11 @@ def choose(
     host_left, victims = dict(host_room), list[Victim]()
     for candidate in needed:
         node, keeps = candidate.engine.node, candidate.stop_frees - candidate.sleep_frees
-        may_sleep = candidate.sleep_frees > 0 and candidate.copy_bytes <= host_left[node]
-        if may_sleep and _can_spare(missing, candidate, keeps):
+        level, copy = _best_level(candidate, host_left[node])
+        if level is not SleepLevel.STOP and _can_spare(missing, candidate, keeps):
             _add(missing, candidate, keeps)
-            host_left[node] -= candidate.copy_bytes
-            victims.append(Victim(candidate=candidate, level=candidate.level))
+            host_left[node] -= copy
+            victims.append(Victim(candidate=candidate, level=level))
         else:
             victims.append(Victim(candidate=candidate, level=SleepLevel.STOP))
     return tuple(reversed(victims))
@@ -154,6 +152,15 @@ def effort_on(room_bytes: int | None, candidates: Sequence[Candidate], need_byte
     if first is None:
         return Effort.IN_VAIN
     return Effort.BUSY if first[-1].busy else Effort.IDLE  # the idle come first
+
+
+def _best_level(candidate: Candidate, host_left_bytes: int) -> tuple[SleepLevel, int]:
+    """And the host memory that it takes."""
+    if candidate.sleep_frees > 0:
+        for level, copy in candidate.copies:
+            if copy <= host_left_bytes:
+                return level, copy
+    return SleepLevel.STOP, 0
 
 
 def _first_to_cover(candidates: Sequence[Candidate], need_bytes: int) -> list[Candidate] | None:

@@ -1,13 +1,17 @@
 """What becomes of a model that nobody wants now: kept, put to sleep, stopped."""
 
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
+from vllama.domain.action import Stop
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import Phase
-from vllama.domain.units import format_duration
+from vllama.domain.units import MIB, format_bytes, format_duration
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.stopping import sleep_of, stop_of
+
+RECYCLED_AT = 2.0  # times what it held after its first sleep
+LEAST_GROWTH_BYTES = 128 * MIB
 
 
 def rest(draft: Draft, model: str) -> None:
@@ -71,6 +75,9 @@ def _asleep(draft: Draft, spec: ModelSpec, engine: EngineObservation, asleep: As
         message = f"Asleep at level {asleep.level} by an operator."
         draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=view.demand(model).waiting > 0)
         return
+    if (grown := _grown(engine)) is not None:
+        _stop_sleeper(draft, engine, Reason.RESIDUE_GREW, grown)
+        return
     idle_s = view.now - view.last_used(engine)
     after_s = spec.idle.stop_after_s
     if after_s is None or view.demand(model).in_flight or view.now < view.last_used(engine) + after_s:
@@ -79,7 +86,49 @@ def _asleep(draft: Draft, spec: ModelSpec, engine: EngineObservation, asleep: As
         draft.decide(model, Reason.SLEEPING, f"Asleep at level {asleep.level}, unused for {format_duration(idle_s)}.")
         return
     message = f"Unused for {format_duration(idle_s)}, stop_after is {format_duration(after_s)}."
+    _stop_sleeper(draft, engine, Reason.ASLEEP_TOO_LONG, message)
+
+
+def _grown(engine: EngineObservation) -> str | None:
+    """Why it is to be recycled: failed and leaking wakes leave memory behind that only the end of the process frees."""
+    first, now = engine.first_residue_bytes, engine.measured_bytes
+    if first is None or now is None or now <= RECYCLED_AT * first or now - first < LEAST_GROWTH_BYTES:
+        return None
+    return f"Asleep it holds {format_bytes(now)}, and {format_bytes(first)} after its first sleep."
+
+
+def _stop_sleeper(draft: Draft, engine: EngineObservation, reason: Reason, message: str) -> None:
     if holders := draft.free_to_act(engine):
-        draft.decide(model, Reason.ASLEEP_TOO_LONG, f"{message} Waits for its devices.", waits_for=holders)
+        draft.decide(engine.model, reason, f"{message} Waits for its devices.", waits_for=holders)
     else:
-        draft.decide(model, Reason.ASLEEP_TOO_LONG, message, action=stop_of(engine), after=Phase.STOPPED)
+        draft.decide(engine.model, reason, message, action=stop_of(engine), after=Phase.STOPPED)
+
+
+def relieve_hosts(draft: Draft) -> None:
+    """Where host memory is short the coldest level-1 sleepers stop: their copies come back with that only."""
+    view, ledger = draft.view, draft.ledger
+    for node, room in ledger.host_room.items():
+        holding = [engine for engine in view.snapshot.engines if engine.node == node and engine.host_copy_bytes]
+        ending = (engine for engine in holding if _ends(draft, engine))
+        short = -room - sum(engine.host_copy_bytes for engine in ending)
+        sleepers = [
+            engine
+            for engine in holding
+            if isinstance(engine.state, Asleep) and not draft.decided(engine.model) and view.spec(engine.model)
+        ]
+        for engine in sorted(sleepers, key=lambda engine: (view.last_used(engine), engine.engine_id)):
+            if short <= 0:
+                break
+            unused = format_duration(view.now - view.last_used(engine))
+            copy = format_bytes(engine.host_copy_bytes)
+            message = f"Host memory is short by {format_bytes(short)}; its copy of {copy}, unused for {unused}, goes."
+            _stop_sleeper(draft, engine, Reason.HOST_MEMORY_SHORT, message)
+            short -= engine.host_copy_bytes
+
+
+def _ends(draft: Draft, engine: EngineObservation) -> bool:
+    """Its process is about to end, and with it goes what it pins."""
+    operation, decision = draft.view.operations.get(engine.model), draft.decisions.get(engine.model)
+    if operation is not None and operation.engine_id == engine.engine_id:
+        return operation.verb is Verb.STOP
+    return decision is not None and isinstance(decision.action, Stop) and decision.action.engine_id == engine.engine_id

@@ -17,6 +17,7 @@ from vllama.domain.spec import (
 from vllama.domain.units import format_bytes
 from vllama.planner.view import DeviceKey, View
 
+HOST_FLOOR_SHARE = 0.05  # of the host budget: what stays available to everybody else on the machine
 LARGEST_AUTO_SHARE = 0.85  # of a device, for a model whose need is not declared
 
 
@@ -28,13 +29,24 @@ def need_bytes(spec: ModelSpec, footprint: Footprint | None, total_bytes: int) -
     if isinstance(share, (int, float)):
         return int(share * total_bytes)
     largest = int(LARGEST_AUTO_SHARE * total_bytes)
-    return largest if footprint is None else min(footprint.awake_bytes, largest)
+    if footprint is None:
+        return largest
+    # the KV cache may get smaller than wished for, the weights may not: what cannot fit must show
+    least = 0 if footprint.cache_bytes is None else footprint.awake_bytes - footprint.cache_bytes
+    return min(footprint.awake_bytes, max(largest, least))
 
 
 def residue_bytes(footprint: Footprint | None, device_count: int) -> int:
     if footprint is not None:
         return footprint.asleep_bytes
     return DEFAULT_RESIDUE_BYTES if device_count == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+
+
+def cache_bytes(footprint: Footprint | None, memory_bytes: int) -> int | None:
+    """The KV cache that fits into `memory_bytes` beside what is fixed; None: vLLM sizes it from what it may use."""
+    if footprint is None or footprint.fixed_bytes is None or memory_bytes <= footprint.fixed_bytes:
+        return None
+    return memory_bytes - footprint.fixed_bytes
 
 
 def host_copy_bytes(footprint: Footprint | None) -> int:
@@ -48,7 +60,8 @@ class Ledger:
 
     Rooms shrink as the plan gives them away and grow by what victims will free; `free` stays as it was at first:
     what is there before anybody leaves. `capacity` is what is left when every engine of ours is gone.
-    `pinned` is what pinned models hold awake, by device and model.
+    `pinned` is what pinned models hold awake, by device and model. `host_room` is what is left of each node's host
+    budget, and never more than the host has available (negative: short).
     """
 
     view: View
@@ -64,6 +77,10 @@ class Ledger:
         self.devices = {(node.name, device.index): device for node in nodes for device in node.devices}
         self.host_room = {node.name: node.host_budget_bytes for node in nodes}
         self._weigh()
+        for node in nodes:
+            if node.host_available_bytes is not None:
+                available = node.host_available_bytes - int(HOST_FLOOR_SHARE * node.host_budget_bytes)
+                self.host_room[node.name] = min(self.host_room[node.name], available)
         self._pin()
 
     def _weigh(self) -> None:
@@ -72,7 +89,7 @@ class Ledger:
             charge, holds = self.charge_after_operation(engine), self._at_most_now(engine)
             for key in ((engine.node, device) for device in engine.devices):
                 charged[key], ours[key] = charged.get(key, 0) + charge, ours.get(key, 0) + holds
-            if engine.node in self.host_room:
+            if (node := self.view.nodes.get(engine.node)) is not None and node.sleep_frees_memory:
                 self.host_room[engine.node] -= self._host_copy_after_operation(engine)
         known = {engine.engine_id for engine in self.view.snapshot.engines}
         for op in self.view.snapshot.operations:
@@ -122,10 +139,9 @@ class Ledger:
         return op if op is not None and op.engine_id == engine.engine_id else None
 
     def _host_copy_after_operation(self, engine: EngineObservation) -> int:
-        """A sleep under way does not tell its level: it is counted as one that keeps a copy."""
         op = self._operation(engine)
-        sleeping = op is not None and op.verb is Verb.SLEEP and not engine.host_copy_bytes
-        return host_copy_bytes(self.footprint(engine.model)) if sleeping else engine.host_copy_bytes
+        copies = op is not None and op.verb is Verb.SLEEP and op.level is SleepLevel.WEIGHTS_OFFLOADED
+        return engine.host_copy_bytes + (self.copy_bytes(engine, SleepLevel.WEIGHTS_OFFLOADED) if copies else 0)
 
     def charge(self, engine: EngineObservation) -> int:
         """What it must be counted for now: all it may grow to while awake, what it holds when asleep or gone."""
@@ -155,14 +171,37 @@ class Ledger:
             if room is not None:
                 self.room[node, device] = room - size_bytes
 
+    def sleep_levels(
+        self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None
+    ) -> tuple[SleepLevel, ...]:
+        """The levels it may sleep at, the best first, whatever the host has room for; (): it can only stop.
+
+        As asked; else (auto) level 1, and level 2 for who may come back from it: the wake verifies that.
+        """
+        if self._why_never_sleep(spec, engine, asked) is not None:
+            return ()
+        levels = (SleepLevel.WEIGHTS_OFFLOADED, SleepLevel.DISCARDED) if asked is None else (asked,)
+        return tuple(level for level in levels if self._may_sleep_at(engine, level, chosen=asked is not None))
+
     def sleep_level(self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None) -> SleepLevel:
-        """The level to sleep at: as asked where that frees memory and the host has room for the copy, else stop."""
-        if self.why_not_sleep(spec, engine, asked) is not None:
-            return SleepLevel.STOP
-        return SleepLevel.WEIGHTS_OFFLOADED if asked is None else asked
+        """The level to sleep at now: the best that the host has room for, else stop."""
+        room = self.host_room.get(engine.node, 0)
+        levels = self.sleep_levels(spec, engine, asked)
+        return next((level for level in levels if self.copy_bytes(engine, level) <= room), SleepLevel.STOP)
 
     def why_not_sleep(self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None) -> str | None:
         """Why this engine must stop instead, whatever room is needed; None: it may sleep."""
+        if (why := self._why_never_sleep(spec, engine, asked)) is not None:
+            return why
+        if self.sleep_level(spec, engine, asked) is not SleepLevel.STOP:
+            return None
+        level = asked or SleepLevel.WEIGHTS_OFFLOADED
+        if not self.sleep_levels(spec, engine, asked):
+            return f"level {level} did not work when it was tried"
+        copy, room = self.copy_bytes(engine, level), self.host_room[engine.node]
+        return f"its copy takes {format_bytes(copy)} of host memory, where {format_bytes(max(0, room))} is left"
+
+    def _why_never_sleep(self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None) -> str | None:
         node = self.view.nodes.get(engine.node)
         if asked is SleepLevel.STOP:
             return "its settings say stop"
@@ -170,17 +209,19 @@ class Ledger:
             return "it runs without sleep mode"
         if node is None or not node.sleep_frees_memory:
             return "sleeping frees nothing here"
-        level, footprint = asked or SleepLevel.WEIGHTS_OFFLOADED, self.footprint(engine.model)
-        if footprint is not None and level in footprint.refused_levels:
-            return f"level {level} did not work when it was tried"
-        copy, room = self.copy_bytes(engine, asked), self.host_room[engine.node]
-        if copy > room:
-            return f"its copy takes {format_bytes(copy)} of host memory, where {format_bytes(max(0, room))} is left"
         return None
 
-    def copy_bytes(self, engine: EngineObservation, level: SleepLevel | None) -> int:
-        """Host memory that sleeping at this level (None: auto) takes on top of what the engine pins already."""
-        if level is SleepLevel.DISCARDED or engine.host_copy_bytes:
+    def _may_sleep_at(self, engine: EngineObservation, level: SleepLevel, *, chosen: bool) -> bool:
+        """`chosen`: by a person, who may know that level 2 is all right where we do not."""
+        footprint = self.footprint(engine.model)
+        if footprint is None:
+            return chosen or level is SleepLevel.WEIGHTS_OFFLOADED
+        may = chosen or level is SleepLevel.WEIGHTS_OFFLOADED or footprint.discardable
+        return may and level not in footprint.refused_levels
+
+    def copy_bytes(self, engine: EngineObservation, level: SleepLevel) -> int:
+        """Host memory that sleeping at this level takes on top of what the engine pins already."""
+        if level is not SleepLevel.WEIGHTS_OFFLOADED or engine.host_copy_bytes:
             return 0
         return host_copy_bytes(self.footprint(engine.model))
 

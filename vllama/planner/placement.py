@@ -11,7 +11,7 @@ from vllama.planner.eviction import Candidates, Effort, Victim, choose, effort_o
 from vllama.planner.ledger import Ledger, need_bytes
 from vllama.planner.view import DeviceKey
 
-Price = tuple[bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
+Price = tuple[bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
 MOST_SETS = 128  # of devices on one node that are priced one by one
 
 
@@ -34,9 +34,9 @@ class Offer:
         """Whom it displaces."""
         return tuple(sorted(victim.candidate.engine.model for victim in self.victims))
 
-    def price(self, *, loading: bool) -> Price:
-        """Nobody displaced, then nobody busy, then a drain that is on, then no load to wait for, then the least
-        recently used victims.
+    def price(self, *, loading: bool, linked: bool) -> Price:
+        """Nobody displaced, then nobody busy, then a drain that is on, then no load to wait for, then devices that are
+        linked to each other, then the least recently used victims.
 
         Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
         that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
@@ -45,7 +45,7 @@ class Offer:
         undrained = any(not victim.candidate.draining for victim in busy)
         latest = max((victim.candidate.last_used for victim in self.victims), default=-math.inf)
         return (
-            bool(self.victims), bool(busy), undrained, loading, latest, len(self.victims), -self.least_room,
+            bool(self.victims), bool(busy), undrained, loading, not linked, latest, len(self.victims), -self.least_room,
             self.node, self.devices,
         )  # fmt: skip
 
@@ -64,8 +64,14 @@ def sets(spec: ModelSpec, node: Node, ledger: Ledger) -> Iterable[tuple[int, ...
     if math.comb(len(indices), size) <= MOST_SETS:
         return itertools.combinations(indices, size)
     roomy = sorted(indices, key=lambda index: (-(ledger.room[node.name, index] or 0), index))
-    windows = [tuple(indices[i : i + size]) for i in range(len(indices) - size + 1)]
+    groups = [indices, *(sorted(set(group) & set(indices)) for group in node.linked)]
+    windows = [tuple(group[i : i + size]) for group in groups for i in range(len(group) - size + 1)]
     return dict.fromkeys([tuple(sorted(roomy[:size])), *windows])
+
+
+def is_linked(node: Node, devices: tuple[int, ...]) -> bool:
+    """They talk to each other directly, or it is not known of any that they do."""
+    return len(devices) == 1 or not node.linked or any(set(devices) <= set(group) for group in node.linked)
 
 
 def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> int:
@@ -122,7 +128,8 @@ def _cheapest(
         offer = make_offer(ledger, node, devices, need, candidates)
         if offer is None:
             continue
-        price = offer.price(loading=ledger.view.loading(node, devices))
+        linked = is_linked(ledger.view.nodes[node], devices)
+        price = offer.price(loading=ledger.view.loading(node, devices), linked=linked)
         if lowest is None or price < lowest:
             best, lowest = offer, price
     return best

@@ -4,7 +4,7 @@ from vllama.domain.decision import Plan
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Snapshot
 from vllama.planner.draft import Draft
-from vllama.planner.ladder import rest
+from vllama.planner.ladder import relieve_hosts, rest
 from vllama.planner.serve import serve
 from vllama.planner.upkeep import keep_up
 from vllama.planner.view import View
@@ -26,6 +26,7 @@ def plan(desired: DesiredState, snapshot: Snapshot, now: float) -> Plan:
     for want in wanted_models(view):
         if not draft.decided(want.model):
             serve(draft, want)
+    relieve_hosts(draft)
     for model in models:
         if not draft.decided(model):
             rest(draft, model)

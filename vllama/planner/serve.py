@@ -8,6 +8,7 @@ from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.arithmetic import cannot_fit, decide_no_room, name_devices
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
+from vllama.planner.ledger import cache_bytes
 from vllama.planner.placement import best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuses, use
 from vllama.planner.stopping import stop
@@ -57,7 +58,7 @@ def _start(draft: Draft, want: Wanted, spec: ModelSpec) -> None:
     action = Start(
         model=want.model, spec_hash=spec.spec_hash, node=offer.node, devices=offer.devices,
         memory_bytes=offer.added_bytes, gpu_memory_utilization=offer.added_bytes / total,
-        kv_cache_bytes=None if footprint is None else footprint.kv_cache_bytes,
+        kv_cache_bytes=cache_bytes(footprint, offer.added_bytes),
     )  # fmt: skip
     what = f"starts on {name_devices(offer)} with {format_bytes(offer.added_bytes)} each; {want.why}"
     use(draft, want, offer, action, what)

@@ -31,11 +31,11 @@ class VllmLauncher:
         directory = self._directory_of(spec)
         sizes = None if directory is None else estimate(directory, dtype=str(spec.launch.setting("dtype") or "auto"))
         match sizes:
-            case WeightsEstimate(weights_bytes=weights, kv_bytes_per_token=per_token, max_len=longest):
-                return footprint_of(spec, weights, per_token, longest, platform=self._platform)
+            case WeightsEstimate():
+                return footprint_of(spec, sizes, platform=self._platform)
             case NoEstimate() | None:
                 # not downloaded yet: what is declared still counts
-                return None if spec.memory_bytes is None else footprint_of(spec, 0, None, None, platform=self._platform)
+                return None if spec.memory_bytes is None else footprint_of(spec, None, platform=self._platform)
 
     def _directory_of(self, spec: ModelSpec) -> Path | None:
         if spec.launch.path is not None:
