@@ -23,6 +23,7 @@ class Catalogue:
         self.removed_at: dict[str, float] = {}
         self.declared_at: dict[str, float] = {}
         self.wrong = False  # the file, now
+        self.host_budget_bytes = profile.host_budget_bytes
         for number in range(profile.models):
             self._invent(number, too_large=number >= profile.models - profile.too_large)
         for name in list(self.entries)[: profile.pinned]:
@@ -70,7 +71,7 @@ class Catalogue:
         return int(self.entries[name].get("tensor_parallel_size", 1))
 
     def write(self) -> None:
-        policy = {"reserve": f"{self._profile.reserve_bytes // MIB}MiB"}
+        policy = {"reserve": f"{self._profile.reserve_bytes // MIB}MiB", "host_memory": _gib(self.host_budget_bytes)}
         self.wrong = False
         self._path.write_text(json.dumps({"policy": policy, "models": self.entries}, indent=1))
 
@@ -79,7 +80,8 @@ class Catalogue:
         rng = self._rng
         name = rng.choice(sorted(self.entries))
         entry = self.entries[name]
-        match rng.choice(["idle", "alias", "priority", "engine", "remove", "bring back", "broken", "memory"]):
+        changes = ["idle", "alias", "priority", "engine", "remove", "bring back", "broken", "memory", "host memory"]
+        match rng.choice(changes):
             case "idle":
                 entry["idle"] = {"sleep_after": rng.choice(["30s", "2m", "never"])}
                 said = f"idle of {name} {entry['idle']}"
@@ -95,6 +97,9 @@ class Catalogue:
             case "memory" if self.memory_bytes(name) <= self._profile.largest_bytes:
                 entry["memory"] = _gib(rng.randrange(self._profile.smallest_bytes, self._profile.largest_bytes))
                 said = f"memory of {name} {entry['memory']}"
+            case "host memory":
+                self.host_budget_bytes = int(self._profile.host_budget_bytes * rng.choice([0.1, 0.5, 1.0]))
+                said = f"host memory {_gib(self.host_budget_bytes)}"
             case "remove" if len(self.entries) > 2 and not entry.get("pin"):
                 self.removed[name], self.removed_at[name] = self.entries.pop(name), now
                 said = f"{name} removed"

@@ -77,6 +77,13 @@ def before_stop(machine: "Machine", engine: Engine) -> None:
         machine.story.wrong("cut", f"{engine} is stopped with {len(engine.running)} requests running")
 
 
+def before_canary(machine: "Machine", engine: Engine) -> None:
+    if engine.running and engine.excuse is None:
+        machine.story.wrong(
+            "not alone", f"{engine} is asked for its canary with {len(engine.running)} requests running"
+        )
+
+
 def before_request(machine: "Machine", engine: Engine) -> None:
     if engine.stage is not Stage.AWAKE and engine.excuse is None:
         machine.story.wrong("granted too early", f"a request reaches {engine}, which is {engine.stage.value}")

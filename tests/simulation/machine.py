@@ -154,6 +154,8 @@ class Machine:
             self.end(engine, 1, "torch.OutOfMemoryError: CUDA out of memory.")
             return
         self.hold(engine, engine.full)
+        if not self.fate.strikes(0.1):  # else nobody can ask whether it came back right
+            engine.say("INFO 11-21 12:00:00 [api_server.py:1] Supported tasks: ['generate']")
         await self._progress(engine, whole_s * 0.3)
         if engine.alive:
             engine.stage, engine.operation, engine.mute = Stage.AWAKE, None, fault == "mute"
@@ -302,7 +304,8 @@ class Machine:
             engine.hung = True
         else:
             engine.stage, engine.level, engine.operation = Stage.AWAKE, None, None
-            engine.discarded, engine.lies = engine.discarded and not reload, False
+            garbled = engine.discarded and self.fate.strikes(self.fate.rates.wake)
+            engine.discarded, engine.lies = engine.discarded and not (reload and not garbled), False
             self._may_leak(engine)
             for request in engine.running.values():  # who came while it slept is answered now
                 request.timer = self.loop.call_later(request.duration_s, self.finish, engine, request, "finished")

@@ -1,7 +1,7 @@
 """How a manager gets at the machine: the Runtime, and what an EngineClient asks over HTTP. One of each per manager."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from tests.simulation import checks
@@ -10,6 +10,7 @@ from tests.simulation.machine import Machine, Refusal
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
 from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.engine.canary import Answer
 from vllama.engine.client import (
     EngineRefused,
     EngineUnanswered,
@@ -191,6 +192,13 @@ class VirtualClient:
     async def sleep_level(self, base_url: str, *, timeout_s: float) -> SleepLevel | NoLevel | None:
         engine = await self._reach("GET /metrics", base_url, timeout_s)
         return engine.level if engine.tells_level else NoLevel.UNTOLD
+
+    async def canary(
+        self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float
+    ) -> Answer | None:  # fmt: skip
+        engine = await self._reach("POST /v1/completions", base_url, timeout_s)
+        checks.before_canary(self._machine, engine)
+        return Answer(text="!!!!!!!!" if engine.discarded else f"9 10 11 {model}") if "generate" in tasks else None
 
     async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
         step = f"POST /sleep?level={int(level)}&mode={mode}"
