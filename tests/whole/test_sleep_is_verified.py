@@ -1,6 +1,9 @@
 """A sleep is believed only when the device says so too, and what was learned of it is kept."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.waiting import wait_until
 
@@ -48,3 +51,15 @@ def test_an_engine_that_wakes_up_talking_garbage_is_replaced_before_anybody_hear
     assert "answers otherwise than before it slept" in server.log()
     server.chat("org/B")
     assert server.phases()["org/A"] == "Stopped"  # that level is not trusted any more
+
+
+def test_the_second_start_is_told_the_kv_cache_that_fits_beside_what_the_first_one_took(start_server):
+    """Sized by itself it would take what happens to be free, and another amount each time."""
+    server = start_server("models: {org/A: {memory: 4GiB}}", "--simulate", "8GiB")
+    for expected in (None, int(0.3 * (4 << 30)) - (128 << 20)):
+        assert server.chat("org/A").status_code == 200
+        argv = Path(f"/proc/{server.ps()['org/A']['pid']}/cmdline").read_text().split("\0")
+        told = int(argv[argv.index("--kv-cache-memory-bytes") + 1]) if "--kv-cache-memory-bytes" in argv else None
+        assert told == (None if expected is None else pytest.approx(expected, abs=64 << 20))  # its log rounds
+        server.http.post(f"{server.url}/admin/models/org/A/stop")
+        wait_until(lambda: server.phases()["org/A"] == "Stopped", what="A to be gone")

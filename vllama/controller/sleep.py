@@ -49,9 +49,16 @@ class VerifiedSleep:
             raise EngineRefused("POST /sleep", 200, "and is awake")
         self.profiles.note(spec, sleep_s=round(self.clock() - began, 3))
         if held is not None:
+            self._learn_fixed(probe, spec, held)
             await self._see_freed(action, spec, held)
         copy = host_copy_bytes(footprint) if action.level is SleepLevel.WEIGHTS_OFFLOADED else 0
         probe.slept_at(action.level, host_copy_bytes=copy)
+
+    def _learn_fixed(self, probe: Probe, spec: ModelSpec, held: int) -> None:
+        """Beside its KV cache an engine may hold more than its log counts (contexts, NCCL): the device knows."""
+        cache, known = probe.learned.kv_cache_bytes, self.profiles.of(spec).fixed_bytes
+        if cache is not None and known is not None and held - cache > known:
+            self.profiles.note(spec, fixed_bytes=held - cache)
 
     async def _see_freed(self, action: Sleep, spec: ModelSpec, held: int) -> None:
         """The device must say so too: vLLM has answered 200 and freed nothing. Else never again at this level."""
