@@ -9,6 +9,7 @@ from vllama.controller.control import Control
 from vllama.gateway import errors
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
+from vllama.gateway.dialects import dialect_of
 from vllama.gateway.guard import admin_refusal
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
@@ -48,11 +49,13 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        match way(scope["method"], raw_path(scope)):
+        path = raw_path(scope)
+        match way(scope["method"], path):
             case Way.ENGINE:
                 raise AssertionError("an inference request: served without the data path in front")
             case Way.WRONG_METHOD:
-                await send_error(send, errors.wrong_method(scope["method"], raw_path(scope), allow="POST"))
+                refused = errors.wrong_method(scope["method"], path, allow="POST")
+                await send_error(send, refused, dialect_of(path))
             case Way.OURS:
                 refusal = _admin_refusal(scope)
                 if refusal is None:

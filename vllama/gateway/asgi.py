@@ -2,6 +2,7 @@
 
 from starlette.types import Scope, Send
 
+from vllama.gateway.dialects import Dialect, render
 from vllama.gateway.errors import ErrorAnswer
 
 
@@ -11,6 +12,7 @@ def raw_path(scope: Scope) -> bytes:
     return scope["path"].encode() if raw is None else raw
 
 
-async def send_error(send: Send, answer: ErrorAnswer) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})
+async def send_error(send: Send, answer: ErrorAnswer, dialect: Dialect = Dialect.OPENAI) -> None:
+    headers, body = render(answer, dialect)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,14 +1,10 @@
-"""Every refusal: what happened and what to do, in the shape that OpenAI clients read, with the right HTTP status."""
+"""Every refusal: what happened and what to do, with the right HTTP status. `dialects` gives it its shape."""
 
-import math
 from dataclasses import dataclass
-
-import msgspec
 
 from vllama.controller.control import Unresolved
 from vllama.controller.demand import Failure
 from vllama.domain.units import format_bytes
-from vllama.gateway.headers import Header
 from vllama.gateway.paths import INFERENCE_PATHS, is_management
 
 _LONGEST_ECHO = 200
@@ -16,7 +12,7 @@ _LONGEST_ECHO = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAnswer:
-    """`{"error": {"message", "type", "param", "code"}}`. `allow` is the header of a 405."""
+    """What is wrong, whatever the dialect it is said in. `allow` is the header of a 405."""
 
     status: int
     code: str
@@ -24,26 +20,6 @@ class ErrorAnswer:
     param: str | None = None
     retry_after_s: float | None = None
     allow: str | None = None
-
-    @property
-    def type(self) -> str:
-        if self.status == 429:
-            return "rate_limit_error"
-        return "invalid_request_error" if self.status < 500 else "server_error"
-
-    @property
-    def body(self) -> bytes:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": error})
-
-    @property
-    def headers(self) -> list[Header]:
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
-        if self.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s))))
-        if self.allow is not None:
-            headers.append((b"allow", self.allow.encode()))
-        return headers
 
 
 def failed(failure: Failure) -> ErrorAnswer:
@@ -134,7 +110,7 @@ def engine_silent(model: str, limit_s: float) -> ErrorAnswer:
 
 
 def engine_broke_off(model: str, why: str) -> ErrorAnswer:
-    """After its first byte: for `sse_event`, since the status is long sent."""
+    """After its first byte: for `dialects.render_event`, since the status is long sent."""
     message = f"The engine of {model!r} broke off in the middle of its answer ({why}). What came so far is incomplete."
     return ErrorAnswer(status=502, code="engine_gone", message=message)
 
@@ -142,15 +118,6 @@ def engine_broke_off(model: str, why: str) -> ErrorAnswer:
 def internal() -> ErrorAnswer:
     message = "vllama failed at this request; its log says where."
     return ErrorAnswer(status=500, code="internal_error", message=message)
-
-
-def sse_event(answer: ErrorAnswer, sent: bytes) -> bytes:
-    """The event that ends a stream which broke, with no [DONE] behind it. `sent`: the last bytes before it (4 do)."""
-    event = b"data: " + answer.body + b"\n\n"
-    if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")):
-        return event
-    # An event that was cut off must not swallow this one.
-    return (b"\n" if sent.endswith(b"\n") else b"\n\n") + event
 
 
 def _echo(raw_path: bytes) -> str:

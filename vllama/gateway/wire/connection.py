@@ -20,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vllama.gateway import errors
+from vllama.gateway.dialects import Dialect, dialect_of, render
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 from vllama.gateway.paths import Way
@@ -311,16 +312,18 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
+        request = self._request
+        headers, body = render(answer, Dialect.OPENAI if request is None else dialect_of(request.to.path))
         lines = [
             STATUS_LINES[answer.status],
-            *(b"%b: %b" % header for header in answer.headers),
+            *(b"%b: %b" % header for header in headers),
             date_line(),
             SERVER_LINE,
         ]
         if close:
             lines.append(b"connection: close")
-        bodiless = self._request is not None and self._request.to.method == b"HEAD"
-        lines += (b"", b"" if bodiless else answer.body)
+        bodiless = request is not None and request.to.method == b"HEAD"
+        lines += (b"", b"" if bodiless else body)
         self.transport.write(b"\r\n".join(lines))
 
     def _set_deadline(self, after_s: float) -> None:

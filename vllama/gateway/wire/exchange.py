@@ -17,6 +17,7 @@ from vllama.controller.control import Control
 from vllama.controller.demand import Grant
 from vllama.domain.units import MIB
 from vllama.gateway import errors
+from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Admission, Refused, Wanted, admit, find
 from vllama.gateway.names import rewrite_model
@@ -202,7 +203,8 @@ class Exchange:
             self._refuse(errors.engine_gone(model, why))
         elif self._takes_events:
             self._over()
-            event = errors.sse_event(errors.engine_broke_off(model, why), _end_of_events(self._tail))
+            dialect = dialect_of(self._request.to.path)
+            event = render_event(errors.engine_broke_off(model, why), dialect, _end_of_events(self._tail))
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
         else:
