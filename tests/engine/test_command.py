@@ -16,6 +16,7 @@ from vllama.engine.command import EngineCommand, serve_command
 from vllama.engine.platform import Platform
 
 GOLDEN = Path(__file__).parent / "golden"
+WRITE = bool(os.environ.get("VLLAMA_WRITE_GOLDEN"))  # looked at now: tests see nothing of the user's own
 PARENT = {
     "PATH": "/usr/bin",
     "HOME": "/home/me",
@@ -111,6 +112,11 @@ SITUATIONS: dict[str, EngineCommand] = {
             extra_args=(("max-lora-rank", 64),),
         )
     ),
+    "media-from-two-hosts": command(
+        LaunchSpec(settings=(("allowed_media_domains", ("images.example.org", "10.0.0.7")),))
+    ),
+    "media-from-anywhere": command(LaunchSpec(settings=(("allowed_media_domains", "any"),))),
+    "media-declined": command(LaunchSpec(settings=(("allowed_media_domains", "none"),))),
     "own-environment": command(
         LaunchSpec(
             env=(
@@ -136,7 +142,7 @@ def as_text(made: EngineCommand) -> str:
 def test_golden(situation: str) -> None:
     file = GOLDEN / f"{situation}.txt"
     text = as_text(SITUATIONS[situation])
-    if os.environ.get("VLLAMA_WRITE_GOLDEN"):
+    if WRITE:
         file.write_text(text)
     assert file.read_text() == text
 

@@ -18,6 +18,10 @@ from vllama.engine.flags import (
 )
 from vllama.engine.platform import Platform
 
+# vLLM fetches what any client names, from wherever this machine reaches (CVE-2025-6242), and takes an empty list for
+# no limit. The name that cannot be anybody's host (RFC 6761) is what a client reads when it tries.
+NO_MEDIA_DOMAIN = "media-urls-are-off.invalid"
+_MEDIA_DOMAINS = "allowed-media-domains"
 _PARALLEL = frozenset({"tensor-parallel-size", "pipeline-parallel-size"})
 
 # Of the manager's own environment, what an engine must not take for its own: keys that would lock the manager out,
@@ -84,10 +88,14 @@ def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str
         yield from ("--tensor-parallel-size", str(len(action.devices)))
     if "disable-uvicorn-access-log" not in said:
         yield "--disable-uvicorn-access-log"
+    if _MEDIA_DOMAINS not in said or launch.setting("allowed_media_domains") == "none":
+        yield from (f"--{_MEDIA_DOMAINS}", NO_MEDIA_DOMAIN)
 
 
 def _settings(launch: LaunchSpec) -> Iterator[str]:
     for name, value in launch.settings:
+        if flag_name(name) == _MEDIA_DOMAINS and value in {"any", "none"}:
+            continue
         if flag_name(name) not in OWNED_FLAGS - _PARALLEL:
             yield from _flag(flag_name(name), value)
 

@@ -98,6 +98,16 @@ VALUES = {
     "max_num_seqs: 1, extra_args: {max-num-seqs: 2}": ("extra_args.max-num-seqs: is given twice: also as max_num_seqs"),
     "extra_args: {max-num-seqs: many}": "extra_args.max-num-seqs: 'many' is not a whole number",
     "extra_args: {lora-modules: a=b}": "extra_args: lora-modules is not taken here: write `lora: {name: /path}`",
+    "allowed_media_domains: []": (
+        "allowed_media_domains: [] is not a list of hosts; write for example [images.example.org], any or none"
+    ),
+    "allowed_media_domains: [http://x.org]": (
+        "allowed_media_domains: 'http://x.org' is not the whole name of a host; write for example images.example.org"
+    ),
+    "extra_args: {allowed-media-domains: ['*.org']}": (
+        "extra_args.allowed-media-domains: '*.org' is not the whole name of a host; "
+        "write for example images.example.org"
+    ),
     "lora: {a=b: /x}": "lora: 'a=b': the name of an adapter has no '='",
     "tensor_parallel_size: 2, pipeline_parallel_size: 2, devices: [0, 1]": (
         "devices: lists 2, but tensor_parallel_size 2 x pipeline_parallel_size 2 needs 4 GPUs; "
@@ -116,6 +126,8 @@ TOGETHER = {
         "5: b: aliases: 'x' is already the name of an alias (line 1)"
     ],
     "a: {aliases: [a]}": ["1: a: aliases: 'a' is already the name of a model (line 1)"],
+    "a: {lora: {x: /x}}\nb: {lora: {x: /y}}": ["2: b: lora: 'x' is already the name of an adapter (line 1)"],
+    "a: {lora: {b: /x}}\nb: {}": ["1: a: lora: 'b' is already the name of a model (line 2)"],
     "a: {lora: {x: /x}}\nb: {aliases: [x]}": ["2: b: aliases: 'x' is already the name of an adapter (line 1)"],
     "a: {port: 9000}\nb: {port: 9000}": ["2: b: port: 9000 is already the port of 'a'"],
     "defaults: {tensor_parallel_size: 2, devices: [1]}\nmodels:\n  a: {}\n  b: {devices: [0]}": [

@@ -97,7 +97,7 @@ class VllmSettings(BaseModel):
     mm_processor_cache_gb: Gigabytes = None
     media_io_kwargs: AnySetting = None
     allowed_local_media_path: Text = None
-    allowed_media_domains: AnySetting = None
+    allowed_media_domains: Annotated[Setting | None, unless_null(values.media_domains)] = None  # unset: none at all
 
     # adapters
     enable_lora: Switch = None

@@ -137,6 +137,22 @@ def variable(value: Any) -> str:
     raise ValueError(f"{shown(value)} could be written in several ways; put it in quotes")
 
 
+def media_domains(value: Any) -> Setting:
+    """Hosts that an engine may fetch images and sounds from, as vLLM compares them: whole names in lower case."""
+    if isinstance(value, str) and value in {"any", "none"}:
+        return value
+    hosts = [value] if isinstance(value, str) else value
+    if not isinstance(hosts, list) or not hosts:
+        raise ValueError(f"{shown(value)} is not a list of hosts; write for example [images.example.org], any or none")
+    return tuple(_host(host) for host in hosts)
+
+
+def _host(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+        raise ValueError(f"{shown(value)} is not the whole name of a host; write for example images.example.org")
+    return value.lower()
+
+
 def endpoint(value: Any) -> str:
     """`http://host:port`, without a slash at the end."""
     address = text(value).strip()
