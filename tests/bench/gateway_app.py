@@ -31,6 +31,9 @@ class OneModel:
         self.board.open("bench", ENGINE)
         self._names = Names([ModelSpec(model="bench")])
 
+    def tasks(self, model: str) -> frozenset[str] | None:
+        return None
+
     def resolve(self, name: str) -> ModelSpec | Unresolved:
         return self._names.resolve(name)
 

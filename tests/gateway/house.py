@@ -42,10 +42,14 @@ class ListedControl:
     wrong: list[Condition] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def tasks(self, model: str) -> frozenset[str] | None:
+        return self.known_tasks.get(model)
 
     def resolve(self, name: str) -> ModelSpec | Unresolved:
         for spec in self.specs:
-            if name == spec.model or name in spec.aliases:
+            if name == spec.model or name in spec.aliases or spec.has_adapter(name):
                 return spec
         return Unresolved(name=name, ambiguous=False, candidates=(MODEL,))
 
@@ -58,6 +62,7 @@ class ListedControl:
                 message="as the list says",
                 declared=True,
                 aliases=spec.aliases,
+                adapters=tuple(adapter for adapter, _ in spec.lora),
             )
             for spec in self.specs
         ]

@@ -29,7 +29,7 @@ OUTSIDE = [
     "//v1/chat/completions",
     "/V1/CHAT/COMPLETIONS",
     "/v1/chat/completions%2f..%2f..%2fsleep",
-    "/v1/audio/transcriptions",
+    "/v1/audio/speech",
     "/v1/models/../../sleep",
     "/docs",
     "/openapi.json",

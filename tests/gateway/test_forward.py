@@ -9,6 +9,7 @@ import pytest
 
 from tests.gateway.house import CHAT, MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange, echo
+from vllama.domain.spec import ModelSpec
 from vllama.gateway.wire.limits import Limits
 
 EVENTS = (
@@ -62,6 +63,16 @@ def test_an_alias_is_replaced_and_nothing_else_is(name: str) -> None:
         assert here.upstream.exchanges[0].body == ODD_BODY % MODEL.encode()
 
     live(test)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/tokenize"])
+def test_an_adapter_keeps_its_name(path: str) -> None:
+    async def test(here: House) -> None:
+        here.open(served="org/Tiny-1B")
+        await here.http.post(path, content=ODD_BODY % b"sql")
+        assert here.upstream.exchanges[0].body == ODD_BODY % b"sql"
+
+    live(test, ModelSpec(model=MODEL, aliases=("tiny",), lora=(("chat", "/c"), ("sql", "/s"))))
 
 
 def test_a_long_body_is_renamed_beside_the_loop() -> None:

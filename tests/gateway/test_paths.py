@@ -1,6 +1,6 @@
 import pytest
 
-from vllama.gateway.paths import INFERENCE_PATHS, Way, is_management, way
+from vllama.gateway.paths import INFERENCE_PATHS, Way, is_management, method_of, response_id, way
 
 TRICKS = [
     b"//v1/chat/completions",
@@ -16,6 +16,15 @@ TRICKS = [
     b"/v1/chat/completions%00",
     b"v1/chat/completions",
     b"http://localhost/v1/chat/completions",
+    b"/v1/responses/",
+    b"/v1/responses/..",
+    b"/v1/responses/../../sleep",
+    b"/v1/responses/%2e%2e",
+    b"/v1/responses/a/cancel/",
+    b"/v1/responses/a/input_items",
+    b"/v1/responses//cancel",
+    b"/v1/responses/" + b"a" * 201,
+    b"/v1/realtime/",
     b"",
 ]
 MANAGEMENT = [
@@ -33,6 +42,18 @@ MANAGEMENT = [
 def test_inference_paths_go_to_an_engine_by_post_only(path: bytes) -> None:
     assert way("POST", path) is Way.ENGINE
     assert {way(method, path) for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD", "post")} == {Way.WRONG_METHOD}
+
+
+@pytest.mark.parametrize("path", [b"/v1/responses/resp_0af", b"/v1/responses/cancel", b"/v1/responses/My-own.1"])
+def test_a_response_is_asked_for_and_cancelled(path: bytes) -> None:
+    assert (way("GET", path), way("POST", path)) == (Way.RESPONSE, Way.WRONG_METHOD)
+    assert (way("POST", path + b"/cancel"), way("GET", path + b"/cancel")) == (Way.RESPONSE, Way.WRONG_METHOD)
+    assert response_id(path) == response_id(path + b"/cancel") == path.removeprefix(b"/v1/responses/").decode()
+    assert (method_of(path), method_of(path + b"/cancel")) == ("GET", "POST")
+
+
+def test_realtime_is_a_get() -> None:
+    assert (way("GET", b"/v1/realtime"), way("POST", b"/v1/realtime")) == (Way.REALTIME, Way.WRONG_METHOD)
 
 
 @pytest.mark.parametrize("path", TRICKS + MANAGEMENT + [b"/v1/models", b"/", b"/health", b"/admin/status"])

@@ -19,6 +19,7 @@ class Catalog:
         self._watch, self._runtime, self._profiles, self._events = watch, runtime, profiles, events
         self._estimates: Mapping[str, Footprint] = {}
         self._merged: Mapping[str, Footprint] = {}
+        self._tasks: Mapping[str, frozenset[str]] = {}
         self._merged_at = 0
         self.models: Mapping[str, ModelSpec] = {}
         self.names = Names([])
@@ -42,15 +43,25 @@ class Catalog:
     @property
     def footprints(self) -> Mapping[str, Footprint]:
         """Estimates, with what was measured in their place."""
+        self._keep_merged()
+        return self._merged
+
+    @property
+    def tasks(self) -> Mapping[str, frozenset[str]]:
+        """Of the models that ever said so, with these settings."""
+        self._keep_merged()
+        return self._tasks
+
+    def _keep_merged(self) -> None:
         if self._merged_at != self._profiles.revision:
             self._merge()
-        return self._merged
 
     def _merge(self) -> None:
         self._merged_at = self._profiles.revision
-        self._merged = {
-            model: self._profiles.of(self.models[model]).over(found) for model, found in self._estimates.items()
-        }
+        profiles = {model: self._profiles.of(spec) for model, spec in self.models.items()}
+        self._merged = {model: profiles[model].over(found) for model, found in self._estimates.items()}
+        known = {model: frozenset(profile.supported_tasks) for model, profile in profiles.items()}
+        self._tasks = {model: tasks for model, tasks in known.items() if tasks}
 
     async def _estimate(self, spec: ModelSpec) -> Footprint | None:
         """Estimated anew only where the model's settings changed."""

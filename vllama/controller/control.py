@@ -42,7 +42,11 @@ class Control(Protocol):
     board: Board
 
     def resolve(self, name: str) -> ModelSpec | Unresolved:
-        """Id, alias, or a short name (the last part of the id) that only one model has."""
+        """Id, alias, adapter, or a short name (the last part of the id) that only one model has."""
+        ...
+
+    def tasks(self, model: str) -> frozenset[str] | None:
+        """What vLLM said that this model can do (`generate`, `embed`, ...); None: it was never asked."""
         ...
 
     def statuses(self) -> Sequence[ModelStatus]:

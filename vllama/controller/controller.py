@@ -129,6 +129,9 @@ class Controller:
     def resolve(self, name: str) -> ModelSpec | Unresolved:
         return self._catalog.names.resolve(name)
 
+    def tasks(self, model: str) -> frozenset[str] | None:
+        return self._catalog.tasks.get(model)
+
     def statuses(self) -> Sequence[ModelStatus]:
         wall_minus_clock = time.time() - self._clock()
         snapshot = self._loop.snapshot(self._clock())

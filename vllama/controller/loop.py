@@ -160,6 +160,8 @@ class Loop:
             self._profiles.note(spec, weights_bytes=learned.weights_bytes * spec.device_count)
         if learned.fixed_bytes is not None:
             self._profiles.note(spec, fixed_bytes=learned.fixed_bytes)
+        if learned.supported_tasks:
+            self._profiles.note(spec, supported_tasks=learned.supported_tasks)
 
     def _is_settled(self, engine: EngineObservation) -> bool:
         """No operation under way on it; a wake has happened by the time its engine is seen awake."""

@@ -1,4 +1,4 @@
-"""Names that people use for models: id, alias, or a short name that only one model has."""
+"""Names that people use for models: id, alias, adapter, or a short name that only one model has."""
 
 import difflib
 from collections.abc import Collection
@@ -8,14 +8,14 @@ from vllama.domain.spec import ModelSpec
 
 
 class Names:
-    """Built once per generation, looked up per request. Aliases and ids are unique: the manifest saw to that."""
+    """Built once per generation, looked up per request. Ids, aliases and adapters are unique: the file is checked."""
 
     def __init__(self, models: Collection[ModelSpec]) -> None:
         self._exact: dict[str, ModelSpec] = {}
         self._short: dict[str, list[ModelSpec]] = {}
         for spec in models:
-            for alias in spec.aliases:
-                self._exact[alias] = spec
+            for further in (*spec.aliases, *(adapter for adapter, _ in spec.lora)):
+                self._exact[further] = spec
             self._short.setdefault(spec.model.rsplit("/", 1)[-1], []).append(spec)
         self._exact |= {spec.model: spec for spec in models}
 

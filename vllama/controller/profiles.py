@@ -30,7 +30,9 @@ class Key:
 
 
 class Profile(BaseModel):
-    """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say."""
+    """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say.
+    `supported_tasks` in vLLM's words; empty: not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,6 +43,7 @@ class Profile(BaseModel):
     sleep_s: float | None = None
     wake_s: float | None = None
     refused_levels: tuple[int, ...] = ()
+    supported_tasks: tuple[str, ...] = ()
 
     def over(self, estimate: Footprint) -> Footprint:
         """The estimate, with what was measured in its place: beside that, the KV cache that was wished for."""

@@ -42,6 +42,7 @@ def _status(  # noqa: PLR0917  # one call, just above
         message=message,
         declared=spec is not None and spec.declared,
         aliases=spec.aliases if spec else (),
+        adapters=tuple(adapter for adapter, _ in spec.lora) if spec else (),
         node=engine.node if engine else None,
         devices=engine.devices if engine else (),
         pid=engine.pid if engine else None,

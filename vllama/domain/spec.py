@@ -59,6 +59,7 @@ class ModelSpec:
     model: str
     launch: LaunchSpec = field(default_factory=LaunchSpec)
     aliases: tuple[str, ...] = ()
+    lora: tuple[tuple[str, str], ...] = ()  # adapters: (name, path); their flags are among the settings
     device_count: int = 1  # tensor_parallel_size x pipeline_parallel_size
     devices: tuple[int, ...] | None = None  # None: auto
     memory_bytes: int | None = None  # per device when awake; None: auto
@@ -74,6 +75,9 @@ class ModelSpec:
     load_timeout_s: float = 600.0  # without a sign of progress, not in all
     on_conflict: OnConflict = OnConflict.QUEUE
     declared: bool = True  # False: found in the model cache, runs with the defaults
+
+    def has_adapter(self, name: str) -> bool:
+        return any(name == adapter for adapter, _ in self.lora)
 
     @property
     def spec_hash(self) -> str:

@@ -59,6 +59,7 @@ class ModelStatus:
     message: str
     declared: bool
     aliases: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     node: str | None = None
     devices: tuple[int, ...] = ()
     pid: int | None = None

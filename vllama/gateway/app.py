@@ -13,7 +13,7 @@ from vllama.gateway.dialects import dialect_of
 from vllama.gateway.guard import admin_refusal
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
-from vllama.gateway.paths import Way, way
+from vllama.gateway.paths import Way, method_of, way
 from vllama.gateway.replies import answer_errors
 
 
@@ -51,10 +51,10 @@ class Door:
             return
         path = raw_path(scope)
         match way(scope["method"], path):
-            case Way.ENGINE:
+            case Way.ENGINE | Way.RESPONSE | Way.REALTIME:
                 raise AssertionError("an inference request: served without the data path in front")
             case Way.WRONG_METHOD:
-                refused = errors.wrong_method(scope["method"], path, allow="POST")
+                refused = errors.wrong_method(scope["method"], path, allow=method_of(path))
                 await send_error(send, refused, dialect_of(path))
             case Way.OURS:
                 refusal = _admin_refusal(scope)

@@ -1,5 +1,6 @@
 """Every refusal: what happened and what to do, with the right HTTP status. `dialects` gives it its shape."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vllama.controller.control import Unresolved
@@ -36,6 +37,19 @@ def unresolved(name: Unresolved) -> ErrorAnswer:
 def not_json(why: str) -> ErrorAnswer:
     message = f"The body is not a JSON object that vllama can read: {why}."
     return ErrorAnswer(status=400, code="invalid_json", message=message)
+
+
+def not_a_form(why: str) -> ErrorAnswer:
+    message = f"The body is not multipart/form-data that vllama can read: {why}."
+    return ErrorAnswer(status=400, code="invalid_form", message=message)
+
+
+def lacks_task(model: str, raw_path: bytes, *, needs: Iterable[str], tasks: Iterable[str]) -> ErrorAnswer:
+    path, one_of, has = _echo(raw_path), " or ".join(sorted(needs)), ", ".join(sorted(tasks))
+    message = (
+        f"{model!r} has no {path}: that takes a model with the task {one_of}, and the tasks of this one are: {has}."
+    )
+    return ErrorAnswer(status=400, code="task_not_supported", message=message, param="model")
 
 
 def no_model() -> ErrorAnswer:

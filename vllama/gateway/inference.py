@@ -8,7 +8,9 @@ from vllama.controller.demand import Grant, WaitFailed
 from vllama.domain.spec import ModelSpec
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.names import NoModel, NotJson, model_of
+from vllama.gateway.forms import NotAForm, model_in_form, rename_in_form
+from vllama.gateway.names import NoModel, NotJson, model_of, rewrite_model
+from vllama.gateway.paths import ROUTES
 
 _HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0"
 
@@ -22,10 +24,16 @@ class Refused(Exception):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: three times as fast as a dataclass
-    """`name` is what the client wrote: an id, an alias or a short name."""
+    """`name` is what the client wrote: an id, an alias, a short name or an adapter. `at`: where, in a form."""
 
     name: str
     spec: ModelSpec
+    is_adapter: bool = False  # the engine knows it by this very name
+    at: tuple[int, int] | None = None
+
+    def is_served_as(self, served: str) -> bool:
+        """Nothing is to be renamed for an engine that serves its model as `served`."""
+        return self.name == served or self.is_adapter
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,18 +50,42 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         return b"x-vllama-state: waited\r\nx-vllama-wait-ms: %d" % (self.grant.waited_s * 1000)
 
 
-def find(control: Control, body: bytes | bytearray) -> Wanted:
-    """Raises Refused: no JSON, no `model` in it, or no such model."""
+def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
+    """For an inference request to `path`. Raises Refused: no `model`, no such model, or it does not do such things."""
+    route = ROUTES[path]
+    at = None
     try:
-        name = model_of(body)
+        if route.form:
+            name, at = model_in_form(head, body)
+        else:
+            name = model_of(body)
     except NotJson as error:
         raise Refused(errors.not_json(str(error))) from None
+    except NotAForm as error:
+        raise Refused(errors.not_a_form(str(error))) from None
     except NoModel:
         raise Refused(errors.no_model()) from None
+    return resolved(control, name, path, route.needs, at=at)
+
+
+def resolved(
+    control: Control, name: str, path: bytes, needs: frozenset[str] | None, *, at: tuple[int, int] | None = None
+) -> Wanted:
+    """Raises Refused: no such model, or it is known to have none of the tasks of which `needs` names one."""
     found = control.resolve(name)
     if isinstance(found, Unresolved):
         raise Refused(errors.unresolved(found))
-    return Wanted(name=name, spec=found)
+    tasks = control.tasks(found.model)
+    if tasks is not None and needs is not None and needs.isdisjoint(tasks):
+        raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
+    return Wanted(name=name, spec=found, is_adapter=bool(found.lora) and found.has_adapter(name), at=at)
+
+
+def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:
+    """The body, which is not used any more, with the name that the engine knows; all else as it was."""
+    if wanted.at is None:
+        return rewrite_model(body, served)
+    return rename_in_form(body, wanted.at, served)
 
 
 async def admit(board: Board, spec: ModelSpec) -> Admission:

@@ -13,8 +13,15 @@ from vllama.gateway.replies import reply
 
 
 def model_list(statuses: Sequence[ModelStatus], *, created: int) -> dict[str, Any]:
-    """OpenAI's list. An alias is an entry of its own whose `root` is the model. `created`: Unix seconds."""
-    entries = [_entry(name, status, created) for status in statuses for name in (status.model, *status.aliases)]
+    """OpenAI's list. An alias is an entry of its own whose `root` is the model, an adapter one whose `parent` it is.
+
+    `created`: Unix seconds.
+    """
+    entries = [
+        _entry(name, status, created)
+        for status in statuses
+        for name in (status.model, *status.aliases, *status.adapters)
+    ]
     return {"object": "list", "data": entries}
 
 
@@ -39,12 +46,13 @@ def models_router(control: Control, *, created: int) -> APIRouter:
 
 
 def _entry(name: str, status: ModelStatus, created: int) -> dict[str, Any]:
+    is_adapter = name in status.adapters
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "vllama",
-        "root": status.model,
-        "parent": None,
+        "root": name if is_adapter else status.model,
+        "parent": status.model if is_adapter else None,
         "status": status.phase.value,
     }

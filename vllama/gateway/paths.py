@@ -6,26 +6,51 @@ doubled slash, a `%2e%2e`, an encoded slash or an upper-case letter cannot make 
 
 import enum
 import posixpath
+import re
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from vllama.engine.tasks import CLASSIFIES, COMPARES, EMBEDS, GENERATES, POOLS, TRANSCRIBES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """`needs`: any one of these tasks; None: every model has it. `form`: the body is multipart/form-data, not JSON."""
+
+    needs: frozenset[str] | None = None
+    form: bool = False
+
+
 # Sorted as people look for them, because error messages print it.
-INFERENCE_PATHS = (
-    b"/v1/chat/completions",
-    b"/v1/completions",
-    b"/v1/responses",
-    b"/v1/messages",
-    b"/v1/messages/count_tokens",
-    b"/v1/embeddings",
-    b"/rerank",
-    b"/v1/rerank",
-    b"/v2/rerank",
-    b"/score",
-    b"/v1/score",
-    b"/classify",
-    b"/pooling",
-    b"/tokenize",
-    b"/detokenize",
-)
+ROUTES = {
+    b"/v1/chat/completions": Route(needs=GENERATES),
+    b"/v1/chat/completions/batch": Route(needs=GENERATES),
+    b"/v1/completions": Route(needs=GENERATES),
+    b"/v1/responses": Route(needs=GENERATES),
+    b"/v1/messages": Route(needs=GENERATES),
+    b"/v1/messages/count_tokens": Route(needs=GENERATES),
+    b"/v1/embeddings": Route(needs=EMBEDS),
+    b"/v2/embed": Route(needs=EMBEDS),
+    b"/v1/audio/transcriptions": Route(needs=TRANSCRIBES, form=True),
+    b"/v1/audio/translations": Route(needs=TRANSCRIBES, form=True),
+    b"/rerank": Route(needs=COMPARES),
+    b"/v1/rerank": Route(needs=COMPARES),
+    b"/v2/rerank": Route(needs=COMPARES),
+    b"/score": Route(needs=COMPARES),
+    b"/v1/score": Route(needs=COMPARES),
+    b"/classify": Route(needs=CLASSIFIES),
+    b"/pooling": Route(needs=POOLS),
+    b"/generative_scoring": Route(needs=GENERATES),
+    b"/v1/systemone": Route(),
+    b"/tokenize": Route(),
+    b"/detokenize": Route(),
+    b"/invocations": Route(),
+}
+INFERENCE_PATHS = tuple(ROUTES)
+CREATE_RESPONSE = b"/v1/responses"
+REALTIME = b"/v1/realtime"
+# What is called on a response that was made before. Its name may be the client's own choice.
+_RESPONSE = re.compile(rb"/v1/responses/([0-9A-Za-z_][0-9A-Za-z_.-]{0,199})(/cancel)?")
 
 # vLLM's pages about the engine itself. The list only chooses the sentence of the 404.
 _MANAGEMENT_PATHS = frozenset(
@@ -35,25 +60,47 @@ _MANAGEMENT_PATHS = frozenset(
         b"reset_prefix_cache reset_mm_cache reset_encoder_cache server_info weight_info get_world_size "
         b"init_weight_transfer_engine shutdown_weight_transfer_engine start_weight_update start_draft_weight_update "
         b"update_weights finish_weight_update update_weight_version weight_checker scale_elastic_ep "
-        b"is_scaling_elastic_ep start_profile stop_profile kv_event_sources metrics load version ping invocations "
+        b"is_scaling_elastic_ep start_profile stop_profile kv_event_sources metrics load version ping "
         b"v1/load_lora_adapter v1/unload_lora_adapter"
     ).split()
 )
 
-_INFERENCE = frozenset(INFERENCE_PATHS)
-
 
 class Way(enum.Enum):
     ENGINE = "an inference request: to an engine"
-    WRONG_METHOD = "an inference path, but not POST"
+    RESPONSE = "about a response: to the engine that made it"
+    REALTIME = "a websocket: to an engine"
+    WRONG_METHOD = "an inference path, but not by its method"
     OURS = "vllama's own to answer, if only with a 404"
 
 
 def way(method: str, raw_path: bytes) -> Way:
     """`raw_path` as it came over the wire, without the query string."""
-    if raw_path not in _INFERENCE:
+    if raw_path in ROUTES:
+        found = Way.ENGINE
+    elif raw_path == REALTIME:
+        found = Way.REALTIME
+    elif _RESPONSE.fullmatch(raw_path):
+        found = Way.RESPONSE
+    else:
         return Way.OURS
-    return Way.ENGINE if method == "POST" else Way.WRONG_METHOD
+    return found if method == method_of(raw_path) else Way.WRONG_METHOD
+
+
+def method_of(raw_path: bytes) -> str:
+    """The one method that an inference path takes."""
+    if raw_path in ROUTES:
+        return "POST"
+    found = _RESPONSE.fullmatch(raw_path)
+    return "POST" if found is not None and found[2] else "GET"
+
+
+def response_id(raw_path: bytes) -> str:
+    """Of a path that is Way.RESPONSE."""
+    found = _RESPONSE.fullmatch(raw_path)
+    if found is None:
+        raise AssertionError("not a path about a response")
+    return found[1].decode()
 
 
 def is_management(raw_path: bytes) -> bool:

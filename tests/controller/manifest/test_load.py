@@ -71,6 +71,7 @@ def test_every_key():
             port=9000,
         ),
         aliases=("b", "c"),
+        lora=(("d", "/home/me/d"), ("e", "/e")),
         device_count=2,
         devices=(1, 0, 3),
         memory_bytes=4 * GIB,

@@ -51,6 +51,7 @@ def model_spec(model: str, entry: Entry, environment: Environment, *, declared: 
         model=model,
         launch=_launch(entry, environment),
         aliases=keys.aliases or (),
+        lora=tuple(_adapters(entry, environment).items()),
         device_count=count,
         devices=devices,
         memory_bytes=keys.memory,
@@ -83,10 +84,9 @@ def policy_of(keys: PolicyKeys) -> Policy:
 def _launch(entry: Entry, environment: Environment) -> LaunchSpec:
     keys = entry.keys
     settings: dict[str, Setting | None] = entry.settings.model_dump()
-    adapters = _without_none(keys.lora or {})
-    if adapters:
+    if adapters := _adapters(entry, environment):
         settings["enable_lora"] = True
-        settings["lora_modules"] = tuple(f"{name}={_at_home(path, environment)}" for name, path in adapters.items())
+        settings["lora_modules"] = tuple(f"{name}={path}" for name, path in adapters.items())
     return LaunchSpec(
         settings=tuple(sorted(_without_none(settings).items())),
         extra_args=tuple(sorted(_without_none(keys.extra_args or {}).items())),
@@ -95,6 +95,15 @@ def _launch(entry: Entry, environment: Environment) -> LaunchSpec:
         path=_anchored(_at_home(keys.path, environment), environment),
         port=keys.port,
     )
+
+
+def _adapters(entry: Entry, environment: Environment) -> dict[str, str]:
+    """Name -> path, or the id of a repository."""
+    return {
+        name: where
+        for name, path in (entry.keys.lora or {}).items()
+        if (where := _at_home(path, environment)) is not None
+    }
 
 
 def _declines_sleep_mode(extra_args: Mapping[str, Setting | None]) -> bool:

@@ -19,8 +19,7 @@ from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Admission, Refused, Wanted, admit, find
-from vllama.gateway.names import rewrite_model
+from vllama.gateway.inference import Admission, Refused, Wanted, admit, find, renamed
 from vllama.gateway.wire.answer import Answer, Body
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.pool import Pool
@@ -85,7 +84,8 @@ class Exchange:
 
     def begin(self) -> None:
         try:
-            self._wanted = wanted = find(self._control, self._body)
+            request = self._request
+            self._wanted = wanted = find(self._control, request.to.path, request.forward, self._body)
             grant = self._control.board.admit(wanted.spec.model)
             if grant is None:
                 self._later(self._wait(wanted))
@@ -134,16 +134,16 @@ class Exchange:
         self._admission, self._grant = admission, admission.grant
         self._endpoint = admission.grant.endpoint
         served = self._endpoint.served_name
-        if self._wanted.name == served:
+        if self._wanted.is_served_as(served):
             self._ask()
         elif len(self._body) <= _LONG_BODY_BYTES:
-            self._body = rewrite_model(self._body, served)
+            self._body = renamed(self._wanted, self._body, served)
             self._ask()
         else:
             self._later(self._rename(served))
 
     async def _rename(self, served: str) -> None:
-        self._body = await asyncio.to_thread(rewrite_model, self._body, served)
+        self._body = await asyncio.to_thread(renamed, self._wanted, self._body, served)
         self._ask()
 
     def _ask(self) -> None:
