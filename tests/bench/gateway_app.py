@@ -37,6 +37,9 @@ class OneModel:
     def resolve(self, name: str) -> ModelSpec | Unresolved:
         return self._names.resolve(name)
 
+    def has_engine(self, engine_id: str) -> bool:
+        return True
+
     def statuses(self) -> list[ModelStatus]:
         return []
 

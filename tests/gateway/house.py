@@ -43,6 +43,7 @@ class ListedControl:
     plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)  # engines
 
     def tasks(self, model: str) -> frozenset[str] | None:
         return self.known_tasks.get(model)
@@ -52,6 +53,9 @@ class ListedControl:
             if name == spec.model or name in spec.aliases or spec.has_adapter(name):
                 return spec
         return Unresolved(name=name, ambiguous=False, candidates=(MODEL,))
+
+    def has_engine(self, engine_id: str) -> bool:
+        return engine_id not in self.gone
 
     def statuses(self) -> Sequence[ModelStatus]:
         return [
@@ -96,8 +100,8 @@ class House:
         for connection in list(self.server.server_state.connections):
             connection.shutdown()
 
-    def open(self, *, served: str = MODEL, max_concurrency: int | None = None) -> None:
-        endpoint = Endpoint(engine_id="e1", host="127.0.0.1", port=self.upstream.port, served_name=served)
+    def open(self, *, served: str = MODEL, max_concurrency: int | None = None, engine_id: str = "e1") -> None:
+        endpoint = Endpoint(engine_id=engine_id, host="127.0.0.1", port=self.upstream.port, served_name=served)
         self.control.board.open(MODEL, endpoint, max_concurrency=max_concurrency)
 
     @property

@@ -49,6 +49,10 @@ class Control(Protocol):
         """What vLLM said that this model can do (`generate`, `embed`, ...); None: it was never asked."""
         ...
 
+    def has_engine(self, engine_id: str) -> bool:
+        """Whether this very engine is still there, whatever it does."""
+        ...
+
     def statuses(self) -> Sequence[ModelStatus]:
         """One per model that can be called, sorted by id."""
         ...

@@ -132,6 +132,9 @@ class Controller:
     def tasks(self, model: str) -> frozenset[str] | None:
         return self._catalog.tasks.get(model)
 
+    def has_engine(self, engine_id: str) -> bool:
+        return engine_id in self._observer.probes
+
     def statuses(self) -> Sequence[ModelStatus]:
         wall_minus_clock = time.time() - self._clock()
         snapshot = self._loop.snapshot(self._clock())

@@ -108,6 +108,11 @@ def not_found(raw_path: bytes) -> ErrorAnswer:
     return ErrorAnswer(status=404, code="not_found", message=f"There is no {path} here. Models take POST to {passed}.")
 
 
+def unknown_response(response_id: str) -> ErrorAnswer:
+    message = f"Response with id '{response_id}' not found. The engine that makes a response keeps it while it runs."
+    return ErrorAnswer(status=404, code="response_not_found", message=message, param="response_id")
+
+
 def forbidden(message: str) -> ErrorAnswer:
     return ErrorAnswer(status=403, code="forbidden", message=message)
 

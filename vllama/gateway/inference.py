@@ -9,8 +9,9 @@ from vllama.domain.spec import ModelSpec
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.forms import NotAForm, model_in_form, rename_in_form
+from vllama.gateway.makers import Makers
 from vllama.gateway.names import NoModel, NotJson, model_of, rewrite_model
-from vllama.gateway.paths import ROUTES
+from vllama.gateway.paths import ROUTES, response_id
 
 _HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0"
 
@@ -30,10 +31,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
     spec: ModelSpec
     is_adapter: bool = False  # the engine knows it by this very name
     at: tuple[int, int] | None = None
+    engine_id: str | None = None  # no other engine has the answer, and its model is named nowhere
 
     def is_served_as(self, served: str) -> bool:
         """Nothing is to be renamed for an engine that serves its model as `served`."""
-        return self.name == served or self.is_adapter
+        return self.name == served or self.is_adapter or self.engine_id is not None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,18 @@ def resolved(
     if tasks is not None and needs is not None and needs.isdisjoint(tasks):
         raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
     return Wanted(name=name, spec=found, is_adapter=bool(found.lora) and found.has_adapter(name), at=at)
+
+
+def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
+    """For a request about a response that was made before. Raises Refused: nobody who is still there made it."""
+    name = response_id(path)
+    maker = makers.of(name)
+    if maker is None or not control.has_engine(maker.engine_id):
+        raise Refused(errors.unknown_response(name))
+    found = control.resolve(maker.model)
+    if isinstance(found, Unresolved):
+        raise Refused(errors.unresolved(found))
+    return Wanted(name=maker.model, spec=found, engine_id=maker.engine_id)
 
 
 def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:

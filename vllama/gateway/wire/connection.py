@@ -256,8 +256,8 @@ class Connection(asyncio.Protocol):
     def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
         self.deadline = None
         self._state = State.EXCHANGE
-        if request.to.way is Way.ENGINE:
-            self._exchange = Exchange(self, self._shared.control, self._shared.pool, request, body)
+        if request.to.way is Way.ENGINE or request.to.way is Way.RESPONSE:
+            self._exchange = Exchange(self, self._shared, request, body)
             self._exchange.begin()
         elif request.to.path == b"/v1/realtime":
             self.refuse(errors.no_realtime())

@@ -13,17 +13,18 @@ from typing import Protocol
 
 import structlog
 
-from vllama.controller.control import Control
 from vllama.controller.demand import Grant
 from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Admission, Refused, Wanted, admit, find, renamed
+from vllama.gateway.inference import Admission, Refused, Wanted, admit, find, find_maker, renamed
+from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
-from vllama.gateway.wire.engine import EngineConnection
-from vllama.gateway.wire.pool import Pool
+from vllama.gateway.wire.engine import Asker, EngineConnection
+from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
+from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import date_line
 
 log = structlog.get_logger("vllama")
@@ -61,15 +62,16 @@ class Stage(enum.Enum):
 class Exchange:
     __slots__ = (
         "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant",
-        "_pool", "_request", "_stage", "_tail", "_task", "_transport", "_wanted", "unchunked",
+        "_making", "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "unchunked",
     )  # fmt: skip
 
-    def __init__(self, client: Client, control: Control, pool: Pool, request: Request, body: bytes | bytearray) -> None:
+    def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
         self.unchunked = request.to.old
         self._client = client
         self._transport = client.transport
-        self._control = control
-        self._pool = pool
+        self._control = shared.control
+        self._pool = shared.pool
+        self._shared = shared
         self._request = request
         self._body = body
         self._stage = Stage.WAITING
@@ -77,6 +79,7 @@ class Exchange:
         self._engine: EngineConnection | None = None
         self._answer: Answer | None = None
         self._grant: Grant | None = None
+        self._making: Making | None = None
         self._tail = b""
         self._closes = False
 
@@ -84,8 +87,7 @@ class Exchange:
 
     def begin(self) -> None:
         try:
-            request = self._request
-            self._wanted = wanted = find(self._control, request.to.path, request.forward, self._body)
+            self._wanted = wanted = self._find()
             grant = self._control.board.admit(wanted.spec.model)
             if grant is None:
                 self._later(self._wait(wanted))
@@ -116,6 +118,12 @@ class Exchange:
 
     # on the way to the engine
 
+    def _find(self) -> Wanted:
+        request = self._request
+        if request.to.way is Way.RESPONSE:
+            return find_maker(self._control, self._shared.makers, request.to.path)
+        return find(self._control, request.to.path, request.forward, self._body)
+
     def _later(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._guarded(work))
 
@@ -133,6 +141,8 @@ class Exchange:
     def _admitted(self, admission: Admission) -> None:
         self._admission, self._grant = admission, admission.grant
         self._endpoint = admission.grant.endpoint
+        if self._wanted.engine_id not in {None, self._endpoint.engine_id}:
+            raise Refused(errors.unknown_response(response_id(self._request.to.path)))
         served = self._endpoint.served_name
         if self._wanted.is_served_as(served):
             self._ask()
@@ -165,7 +175,14 @@ class Exchange:
     def _send(self, engine: EngineConnection) -> None:
         head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (self._request.forward, engine.host, len(self._body))
         self._engine, self._stage = engine, Stage.ASKED
-        engine.ask(self, head, self._body)
+        engine.ask(self._asker(), head, self._body)
+
+    def _asker(self) -> Asker:
+        if self._request.to.path != CREATE_RESPONSE:
+            return self
+        model = self._wanted.spec.model
+        self._making = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
+        return self._making
 
     # what the engine does
 
@@ -225,7 +242,12 @@ class Exchange:
 
     def _over(self) -> None:
         self._stage = Stage.OVER
-        if self._grant is not None:
+        if self._grant is None:
+            return
+        goes_on = self._making.goes_on if self._making is not None else None
+        if goes_on is not None:
+            self._shared.background.hold(self._grant, goes_on)
+        else:
             self._grant.release()
 
     def _refuse(self, answer: ErrorAnswer) -> None:

@@ -21,6 +21,8 @@ class Limits:
     connect_s: float = 5.0
     first_byte_s: float | None = None  # an answer without a stream may take an hour
     engine_idle_s: float | None = 1800.0
+    background_s: float = 3600.0  # a response in the background keeps its model awake for so long at most
+    background_poll_s: float = 2.0
     pooled_s: float = 4.0  # vLLM closes a connection that was idle for 5 s
     pooled: int = 512
 

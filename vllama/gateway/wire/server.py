@@ -7,6 +7,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vllama.controller.control import Control
+from vllama.gateway.makers import Makers
+from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.connection import Connection
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
@@ -20,9 +22,11 @@ class DataPath:
     def __init__(self, control: Control, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
         watch = Watch(tick_s=limits.tick_s)
+        pool = Pool(limits=limits, watch=watch)
+        loop = asyncio.get_running_loop()
         self._shared = Shared(
-            control=control, limits=limits, pool=Pool(limits=limits, watch=watch), watch=watch,
-            loop=asyncio.get_running_loop(),
+            control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
+            background=Background(pool=pool, limits=limits), watch=watch, loop=loop,
         )  # fmt: skip
 
     @property
@@ -38,5 +42,6 @@ class DataPath:
         return cast("type[asyncio.Protocol]", connection)
 
     def close(self) -> None:
+        self._shared.background.close()
         self._shared.pool.close()
         self._shared.watch.close()

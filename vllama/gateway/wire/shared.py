@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from vllama.controller.control import Control
+from vllama.gateway.makers import Makers
+from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.watch import Watch
@@ -14,5 +16,7 @@ class Shared:
     control: Control
     limits: Limits
     pool: Pool
+    makers: Makers
+    background: Background
     watch: Watch
     loop: asyncio.AbstractEventLoop
