@@ -154,17 +154,20 @@ class Observer:
 
     def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
+        copy = host_copy_bytes(footprints.get(engine.model))
         if probe.state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) and not probe.host_copy_bytes:
             # adopted: an earlier manager put it to sleep, and its copy is there all the same
-            probe.host_copy_bytes = host_copy_bytes(footprints.get(engine.model))
+            probe.host_copy_bytes = copy
+        # adopted and not proven yet: it may be asleep, or on its way there
+        unproven = engine.adopted and isinstance(probe.state, Loading)
         measured = self._reading.measured_bytes.get(engine.engine_id)
         if measured is None and engine.started_at > self._read_at:
             measured = 0  # the reading is older than the engine, and counts nothing of it as anybody's
         return EngineObservation(
             engine_id=engine.engine_id, model=engine.model, spec_hash=engine.spec_hash, node=engine.node,
             devices=engine.devices, memory_bytes=engine.memory_bytes, state=probe.state,
-            started_at=engine.started_at, measured_bytes=measured, host_copy_bytes=probe.host_copy_bytes,
-            first_residue_bytes=probe.first_residue_bytes,
+            started_at=engine.started_at, measured_bytes=measured, first_residue_bytes=probe.first_residue_bytes,
+            host_copy_bytes=copy if unproven else probe.host_copy_bytes,
             pid=engine.pid, port=engine.port,
         )  # fmt: skip
 

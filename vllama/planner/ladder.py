@@ -109,8 +109,9 @@ def relieve_hosts(draft: Draft) -> None:
     view, ledger = draft.view, draft.ledger
     for node, room in ledger.host_room.items():
         holding = [engine for engine in view.snapshot.engines if engine.node == node and engine.host_copy_bytes]
-        ending = (engine for engine in holding if _ends(draft, engine))
-        short = -room - sum(engine.host_copy_bytes for engine in ending)
+        # what ends gives its copy back; of who loads, adopted, it is not known yet whether it has one
+        soon = (engine for engine in holding if _ends(draft, engine) or isinstance(engine.state, Loading))
+        short = -room - sum(engine.host_copy_bytes for engine in soon)
         sleepers = [
             engine
             for engine in holding
