@@ -112,10 +112,11 @@ def demands(draw: st.DrawFn, *, busy: bool = True) -> Demand:
 @st.composite
 def nodes(draw: st.DrawFn, name: str = "here", *, plain: bool = False) -> Node:
     """`plain`: nothing unknown, and sleeping frees memory."""
+    unified = not plain and draw(rarely(st.just(True), False))
     devices = tuple(
         Device(
             index=i, name=f"GPU {i}", total_bytes=draw(halves(8, 24)), reserve_bytes=draw(st.sampled_from([0, HALF])),
-            used_bytes=0 if plain else draw(rarely(st.none(), 0)),
+            used_bytes=0 if plain else draw(rarely(st.none(), 0)), unified=unified,
         )
         for i in range(draw(st.integers(1, 4)))
     )  # fmt: skip

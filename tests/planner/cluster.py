@@ -39,6 +39,7 @@ class Cluster:
     reserve: float = 0.0
     host: float = 64.0
     sleep_frees_memory: bool = True
+    unified: bool = False
     now: float = NOW
     foreign: dict[int, float] = field(default_factory=dict)
     unknown: set[int] = field(default_factory=set)
@@ -123,7 +124,7 @@ class Cluster:
         devices = tuple(
             Device(
                 index=i, name=f"GPU {i}", total_bytes=int(gib * GIB), reserve_bytes=int(self.reserve * GIB),
-                used_bytes=None if i in self.unknown else used[i],
+                used_bytes=None if i in self.unknown else used[i], unified=self.unified,
             )
             for i, gib in enumerate(self.gpus)
         )  # fmt: skip

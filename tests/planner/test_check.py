@@ -77,6 +77,7 @@ def two_on_one_gpu() -> Cluster:
             (sleep("a-0"),),
             FindingKind.WRONG_STATE,
         ),
+        (Cluster(unified=True).model("a").engine("a"), (sleep("a-0"),), FindingKind.WRONG_STATE),
         (Cluster().model("a").busy("a"), (sleep("a-0"),), FindingKind.CUTS_REQUESTS),
         (Cluster().model("a").busy("a"), (stop("a-0", cut=True),), FindingKind.CUTS_REQUESTS),
         (Cluster().model("a").engine("a"), (stop("a-0", cut=True),), FindingKind.CUTS_REQUESTS),

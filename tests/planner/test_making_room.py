@@ -1,7 +1,7 @@
 """Who makes room, how, and how many."""
 
 from tests.planner.cluster import Cluster, does
-from vllama.domain.action import Stop
+from vllama.domain.action import Sleep, Stop
 from vllama.domain.demand import WantAsleep, WantReady
 from vllama.domain.observed import Loading, Verb
 from vllama.domain.reason import Reason
@@ -110,6 +110,21 @@ def test_where_sleeping_frees_nothing_the_victim_stops():
     answers = cluster.settle()
     assert does(answers) == [{"a": "Stop"}, {"c": "Start"}, {}]
     assert "sleeping frees nothing here" in answers[0]["a"].message
+
+
+def test_on_memory_that_is_the_hosts_own_the_victim_stops():
+    cluster = Cluster(unified=True).model("a", 5.0, eviction_level=SleepLevel.WEIGHTS_OFFLOADED).model("c", 5.0)
+    answers = cluster.engine("a").waits("c").settle()
+    assert does(answers) == [{"a": "Stop"}, {"c": "Start"}, {}]
+    assert "its memory is the host's own: level 1 would free nothing" in answers[0]["a"].message
+
+
+def test_on_memory_that_is_the_hosts_own_level_2_frees_what_it_frees_elsewhere():
+    cluster = Cluster(unified=True).model("a", 5.0, eviction_level=SleepLevel.DISCARDED).model("c", 5.0)
+    answer = cluster.engine("a").waits("c").plan()
+    assert answer["a"].action == Sleep(
+        model="a", engine_id="a-0", node="here", devices=(0,), level=SleepLevel.DISCARDED
+    )  # fmt: skip
 
 
 def test_without_host_memory_for_its_copy_the_victim_stops():

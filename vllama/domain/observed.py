@@ -8,11 +8,24 @@ from vllama.domain.spec import SleepLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignProcess:
+    """Somebody else's process that holds device memory. `memory_bytes` None: the driver does not tell.
+
+    `name` is the kernel's short one, never a command line, which may hold secrets; "?": not to be seen.
+    """
+
+    pid: int
+    name: str
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One GPU, or the host's memory when vLLM runs on the CPU.
 
     `used_bytes` is what everybody holds, ours included, as the driver tells it; None: not known, and then
-    nothing may be started there. `reserve_bytes` stays free.
+    nothing may be started there. `reserve_bytes` stays free. `foreign` is for people: it names who holds what of
+    it where that can be seen, and need not add up. `unified`: the GPU's memory is the host's own.
     """
 
     index: int
@@ -20,6 +33,8 @@ class Device:
     total_bytes: int
     used_bytes: int | None = 0
     reserve_bytes: int = 0
+    foreign: tuple[ForeignProcess, ...] = ()
+    unified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +42,8 @@ class Node:
     """One machine. `host_budget_bytes` bounds the copies that level-1 sleepers keep in host memory.
 
     `host_available_bytes`: what of the host's memory is free now, or would be if it were asked for; None: not known.
-    `linked`: groups of devices that talk to each other directly (NVLink), ascending; (): not known, or none.
+    `linked`: the largest groups of devices of which every two talk to each other directly (NVLink), ascending; a set
+    is linked where one group holds all of it. (): not known, or none.
     """
 
     name: str

@@ -99,6 +99,8 @@ def _right_state(case: Case) -> Iterator[tuple[FindingKind, str]]:
         elif isinstance(action, Sleep):
             node = case.node(action.node)
             frees = node is not None and node.sleep_frees_memory and action.level in (1, 2)
+            unified = [device.index for device in node.devices if device.unified] if node is not None else []
+            frees &= action.level == 2 or not set(unified) & set(action.devices)
             if not isinstance(engine.state, Awake) or not frees:
                 yield FindingKind.WRONG_STATE, f"{action} in {engine.state}"
         elif isinstance(action, Wake) and engine.state != Asleep(level=action.level):

@@ -196,6 +196,8 @@ class Ledger:
         if self.sleep_level(spec, engine, asked) is not SleepLevel.STOP:
             return None
         level = asked or SleepLevel.WEIGHTS_OFFLOADED
+        if level is SleepLevel.WEIGHTS_OFFLOADED and self._on_host_memory(engine):
+            return "its memory is the host's own: level 1 would free nothing"
         if not self.sleep_levels(spec, engine, asked):
             return f"level {level} did not work when it was tried"
         copy, room = self.copy_bytes(engine, level), self.host_room[engine.node]
@@ -213,11 +215,17 @@ class Ledger:
 
     def _may_sleep_at(self, engine: EngineObservation, level: SleepLevel, *, chosen: bool) -> bool:
         """`chosen`: by a person, who may know that level 2 is all right where we do not."""
+        if level is SleepLevel.WEIGHTS_OFFLOADED and self._on_host_memory(engine):
+            return False
         footprint = self.footprint(engine.model)
         if footprint is None:
             return chosen or level is SleepLevel.WEIGHTS_OFFLOADED
         may = chosen or level is SleepLevel.WEIGHTS_OFFLOADED or footprint.discardable
         return may and level not in footprint.refused_levels
+
+    def _on_host_memory(self, engine: EngineObservation) -> bool:
+        devices = (self.devices.get((engine.node, index)) for index in engine.devices)
+        return any(device is not None and device.unified for device in devices)
 
     def copy_bytes(self, engine: EngineObservation, level: SleepLevel) -> int:
         """Host memory that sleeping at this level takes on top of what the engine pins already."""
