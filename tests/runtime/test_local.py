@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.runtime.fake_nvml import FakeGpu, FakeNvml
 from tests.waiting import async_wait_until, wait_until
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
@@ -16,6 +18,7 @@ from vllama.domain.units import GIB
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
+from vllama.runtime.local.nvml import NvmlDevices
 from vllama.runtime.local.ports import claim, free_port
 from vllama.runtime.local.runtime import NODE, LocalRuntime, log_name
 from vllama.runtime.simulated.devices import SimulatedDeviceSource
@@ -183,6 +186,45 @@ def test_a_port_given_in_models_yaml_that_is_in_use_is_an_error_with_advice(buil
         await runtime.stop("e1", deadline_s=10)
 
     asyncio.run(run())
+
+
+def test_memory_of_simulated_devices_settles(build):
+    async def run():
+        runtime = build()
+        await runtime.start("e1", SPEC, START)
+        await ready(runtime, "e1")
+        assert await runtime.settled(NODE, (0,))
+        await runtime.stop("e1", deadline_s=10)
+
+    asyncio.run(run())
+
+
+def test_a_driver_that_hangs_stops_whoever_asks_it_and_nobody_else(tmp_path):
+    async def run():
+        nvml = FakeNvml(FakeGpu(used=2 * GIB))
+        devices = NvmlDevices(node=NODE, nvml=nvml, environ={}, clock=lambda: 0.0, sees_every_process=True)
+        runtime = LocalRuntime(
+            owner=owner_of(tmp_path), logs=tmp_path, ports=range(42300, 42400), devices=devices,
+            launcher=SimulatorLauncher(directory=tmp_path, parent_env={}), read_within_s=0.05,
+        )  # fmt: skip
+        nvml.hangs = threading.Event()
+        for _ in range(40):  # more than a pool has threads: none of them is used up by it
+            with pytest.raises(RuntimeFailed, match="do not tell their memory"):
+                await runtime.read()
+        assert not await runtime.settled(NODE, (0,))
+        assert await asyncio.to_thread(lambda: "free") == "free"
+        nvml.hangs.set()
+        await async_wait_until(lambda: _reads(runtime, 2 * GIB), what="memory to be read again")
+        await runtime.close()
+
+    asyncio.run(run())
+
+
+async def _reads(runtime: LocalRuntime, used_bytes: int) -> bool:
+    try:
+        return (await runtime.read()).nodes[0].devices[0].used_bytes == used_bytes
+    except RuntimeFailed:
+        return False
 
 
 def test_logs_of_any_model_name_stay_inside_their_directory():

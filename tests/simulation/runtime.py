@@ -23,6 +23,7 @@ from vllama.engine.client import (
 )
 from vllama.engine.metrics import NoLevel
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
+from vllama.runtime.local.settling import memory_settles
 
 NODE = "here"
 SIGTERM_LOST = 0.3  # while loading
@@ -60,6 +61,13 @@ class VirtualRuntime:
             name=NODE, devices=devices, host_budget_bytes=self._host_budget, sleep_frees_memory=machine.sleep_frees
         )
         return Reading(nodes=(node,), measured_bytes=measured)
+
+    async def settled(self, node: str, devices: Collection[int]) -> bool:
+        return await memory_settles(self._used, devices, clock=lambda: self._machine.loop.now)
+
+    async def _used(self) -> dict[int, int | None]:
+        await asyncio.sleep(0.001)
+        return {gpu.index: self._machine.used(gpu.index) if gpu.readable else None for gpu in self._machine.gpus}
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
         machine, known, expected = self._machine, self._machine.known_foreign, self._footprints.get(spec.model)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pynvml
 
 from vllama.controller.controller import Controller
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
 from vllama.runtime import clock
 from vllama.runtime.base import RuntimeFailed
+from vllama.runtime.local import proc
 from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.host import HostMemory
 from vllama.runtime.local.identity import owner_of
@@ -103,11 +105,12 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
         source, describe = HostMemory(node=NODE), "the host's memory (vLLM's CPU build)"
     else:
         try:
-            source = NvmlDevices(node=NODE, listed=environ.get("CUDA_VISIBLE_DEVICES"))
+            source = NvmlDevices(
+                node=NODE, nvml=pynvml, environ=environ, clock=clock.now, sees_every_process=proc.sees_every_process()
+            )  # fmt: skip
         except RuntimeFailed as error:
             raise CannotServe(
-                f"{error}\nvLLM {version or ''} is built for GPUs. Check `nvidia-smi`; in a container, that it was "
-                "started with its GPUs (docker run --gpus all).\n"
+                f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
                 "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
             ) from error
         describe = "GPUs " + ", ".join(map(str, source.indices()))

@@ -152,6 +152,9 @@ class Controller:
         seen = Condition(type="DevicesSeen", ok=True, reason="Read", message="Devices and engines are observed.")
         if blind is not None or not self._observer.sees_devices:
             seen = Condition(type="DevicesSeen", ok=False, reason="Unreadable", message=blind or "No device yet.")
+        devices = Condition(type="DevicesSound", ok=True, reason="Used", message="All devices can be used.")
+        if troubles := self._observer.device_troubles:
+            devices = Condition(type="DevicesSound", ok=False, reason="Trouble", message="\n".join(troubles))
         sound = Condition(type="PlanSound", ok=True, reason="Checked", message="The second opinion agrees.")
         if self._loop.findings:
             text = "; ".join(finding.message for finding in self._loop.findings[:3])
@@ -160,7 +163,7 @@ class Controller:
         if self._loop.error is not None:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
-        return manifest, seen, sound, passes
+        return manifest, seen, devices, sound, passes
 
     def plans(self, *, settle: bool) -> Sequence[Plan]:
         now = self._clock()

@@ -59,6 +59,11 @@ class Observer:
         return self._reading.measured_bytes.get(engine_id)
 
     @property
+    def device_troubles(self) -> tuple[str, ...]:
+        """What somebody should see to, when memory was last read: one sentence each that names the device."""
+        return self._reading.troubles
+
+    @property
     def sees_devices(self) -> bool:
         """Whether memory was ever read: before that nothing can be planned."""
         return bool(self._reading.nodes)
@@ -119,7 +124,16 @@ class Observer:
         started = self._clock()
         reading = await self._runtime.read()
         if started >= self._read_at:  # a slow one may end after one that began later, and tells of an older time
+            self._note_troubles(reading.troubles)
             self._reading, self._read_at = reading, started
+
+    def _note_troubles(self, troubles: Sequence[str]) -> None:
+        """An event for each when it comes, and one when all are over."""
+        for trouble in troubles:
+            if trouble not in self._reading.troubles:
+                self._events.record("DeviceTrouble", trouble, warning=True)
+        if self._reading.troubles and not troubles:
+            self._events.record("DevicesSound", "All devices can be used again.")
 
     def snapshot(
         self,

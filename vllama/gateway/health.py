@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse
 from vllama.controller.control import Control
 from vllama.gateway.admin import condition_json
 
-# A models.yaml that cannot be read leaves the last good one in force: worth a look, no reason to send traffic away.
-_SERVES_ALL_THE_SAME = frozenset({"ManifestValid"})
+# A models.yaml that cannot be read leaves the last good one in force, and a GPU that is lost leaves the others: worth a
+# look, no reason to send traffic away.
+_SERVES_ALL_THE_SAME = frozenset({"ManifestValid", "DevicesSound"})
 
 
 def health_router(control: Control, *, version: str) -> APIRouter:

@@ -1,6 +1,6 @@
 """What every place that runs engines can do. The controller knows nothing else of processes and devices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -50,10 +50,16 @@ class EngineProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Memory at one moment. `measured_bytes`: engine id -> most bytes it holds on any of its devices, where visible."""
+    """Memory at one moment. `measured_bytes`: engine id -> most bytes it holds on any of its devices, where visible.
+
+    `host_bytes`: engine id -> host memory of all its processes, pinned copies included, where it is not the device
+    itself. `troubles`: what somebody should see to, one sentence each that names the device.
+    """
 
     nodes: tuple[Node, ...]
     measured_bytes: Mapping[str, int] = field(default_factory=dict)
+    host_bytes: Mapping[str, int] = field(default_factory=dict)
+    troubles: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
@@ -64,7 +70,17 @@ class Runtime(Protocol):
         ...
 
     async def read(self) -> Reading:
-        """Devices and host memory now. A device that cannot be read has `used_bytes` None."""
+        """Devices and host memory now. A device that cannot be read has `used_bytes` None.
+
+        RuntimeFailed when there is no answer at all.
+        """
+        ...
+
+    async def settled(self, node: str, devices: Collection[int]) -> bool:
+        """Wait until what these devices have in use stands still: two looks in a row agree. Unknown agrees with itself.
+
+        False: it moved for 5 s, or there was no answer. To be awaited after whatever changes memory.
+        """
         ...
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:

@@ -7,52 +7,64 @@ from pathlib import Path
 
 from vllama.domain.observed import Device, Node
 from vllama.runtime.base import Reading
-from vllama.runtime.local.proc import private_bytes, processes
+from vllama.runtime.local.cgroup import groups
+from vllama.runtime.local.proc import members, private_bytes
 
-_CGROUP = Path("/sys/fs/cgroup")
+ROOT = Path("/")
 HOST_BUDGET_SHARE = 0.5
 
 
-def meminfo() -> dict[str, int]:
+def meminfo(root: Path = ROOT) -> dict[str, int]:
     """/proc/meminfo in bytes."""
     found = {}
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in (root / "proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
         found[name] = int(rest.split()[0]) * 1024
     return found
 
 
-def _cgroup_bytes(name: str) -> int | None:
+def total_bytes(root: Path = ROOT) -> int:
+    """What this machine, or the control groups we are in, let us use."""
+    return min([meminfo(root)["MemTotal"], *(group.limit_bytes for group in groups(root))])
+
+
+def available_bytes(root: Path = ROOT) -> int:
+    """What could be taken now: neither the machine nor any of our groups has less left."""
+    return min([meminfo(root)["MemAvailable"], *(group.available_bytes for group in groups(root))])
+
+
+def used_bytes(root: Path = ROOT) -> int:
+    """What is taken of `total_bytes` and would not come back by itself (page cache does)."""
+    return max(0, total_bytes(root) - available_bytes(root))
+
+
+def engine_bytes(sessions: Mapping[int, str]) -> dict[str, int]:
+    """Engine id -> host memory of all its processes. `sessions`: session id -> engine id."""
+    held = dict.fromkeys(sessions.values(), 0)
+    for pid, engine_id in members(sessions):
+        held[engine_id] += _host_bytes(pid)
+    return held
+
+
+def _host_bytes(pid: int) -> int:
     try:
-        text = (_CGROUP / name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def total_bytes() -> int:
-    """What this machine, or the container we are in, may use."""
-    total = meminfo()["MemTotal"]
-    limit = _cgroup_bytes("memory.max")
-    return total if limit is None else min(total, limit)
-
-
-def used_bytes() -> int:
-    """What is taken and would not come back by itself (page cache does)."""
-    info = meminfo()
-    used = info["MemTotal"] - info["MemAvailable"]
-    current = _cgroup_bytes("memory.current")
-    if _cgroup_bytes("memory.max") is None or current is None:
-        return used
-    return current - _inactive_file_bytes()
-
-
-def _inactive_file_bytes() -> int:
-    try:
-        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return own_bytes((ROOT / "proc" / str(pid) / "status").read_text(errors="replace"))
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+
+
+def own_bytes(status: str) -> int:
+    """What a process takes of the host, from its /proc/PID/status: anonymous and shared memory, not mapped files.
+
+    Pinned host memory (the copies of level-1 sleepers) is shared memory to the kernel. Locked and pinned pages are
+    resident ones, so they are not added, but are the least that is taken.
+    """
+    size: dict[str, int] = defaultdict(int)
+    for line in status.splitlines():
+        name, _, rest = line.partition(":")
+        if name.startswith(("Vm", "Rss")):
+            size[name] = int(rest.split()[0]) * 1024
+    return max(size["RssAnon"] + size["RssShmem"], size["VmLck"], size["VmPin"])
 
 
 class HostMemory:
@@ -64,16 +76,22 @@ class HostMemory:
     def indices(self) -> tuple[int, ...]:
         return (0,)
 
-    def read(self, sessions: Mapping[int, str]) -> Reading:
+    def used(self) -> dict[int, int | None]:
         try:
-            used: int | None = used_bytes()
+            return {0: used_bytes()}
         except (OSError, ValueError, KeyError):
-            used = None
-        device = Device(index=0, name=platform.machine(), total_bytes=total_bytes(), used_bytes=used)
-        # the copies of sleepers would be charged to the device itself, so they get no budget of their own
-        node = Node(name=self._node, devices=(device,), host_budget_bytes=0, sleep_frees_memory=False)
+            return {0: None}
+
+    def read(self, sessions: Mapping[int, str]) -> Reading:
+        total, used = total_bytes(), self.used()[0]
+        device = Device(index=0, name=platform.machine(), total_bytes=total, used_bytes=used)
+        # Copies of sleepers would be charged to the device itself, so they get no budget of their own; for the same
+        # reason what engines take of the host is told once, as what they hold of the device.
+        node = Node(
+            name=self._node, devices=(device,), host_budget_bytes=0, sleep_frees_memory=False,
+            host_available_bytes=None if used is None else total - used,
+        )  # fmt: skip
         held: dict[str, int] = defaultdict(int)
-        for each in processes():
-            if each.sid in sessions:
-                held[sessions[each.sid]] += private_bytes(each.pid)
+        for pid, engine_id in members(sessions):
+            held[engine_id] += private_bytes(pid)
         return Reading(nodes=(node,), measured_bytes=dict(held))

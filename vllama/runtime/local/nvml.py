@@ -1,89 +1,78 @@
 """NVIDIA devices through NVML. A device that cannot be read is a device whose memory is not known."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pynvml
-
 from vllama.domain.observed import Device, Node
-from vllama.runtime.base import Reading, RuntimeFailed
+from vllama.runtime.base import Reading
 from vllama.runtime.local import host
-from vllama.runtime.local.proc import process
-
-
-def visible(listed: str | None, uuids: list[str]) -> tuple[int, ...]:
-    """The devices that CUDA_VISIBLE_DEVICES (None: unset) leaves us, as NVML indices. RuntimeFailed on MIG or nonsense.
-
-    NVML counts in PCI order, so the numbers are taken as CUDA_DEVICE_ORDER=PCI_BUS_ID means them, which is also what
-    engines are started with.
-    """
-    if listed is None:
-        return tuple(range(len(uuids)))
-    found: list[int] = []
-    for entry in (part.strip() for part in listed.split(",")):
-        if entry in {"", "-1"}:
-            break
-        if entry.startswith("MIG"):
-            raise RuntimeFailed(f"CUDA_VISIBLE_DEVICES names {entry}: vLLM cannot be given MIG slices. Use whole GPUs.")
-        matches = [i for i, uuid in enumerate(uuids) if uuid.startswith(entry)] if entry.startswith("GPU-") else []
-        if entry.isdigit() and int(entry) < len(uuids):
-            matches = [int(entry)]
-        if len(matches) != 1:
-            raise RuntimeFailed(
-                f"CUDA_VISIBLE_DEVICES names {entry!r}, and this machine has GPUs 0 to {len(uuids) - 1}."
-            )
-        found += matches
-    return tuple(found)
+from vllama.runtime.local.driver import Driver, Gpu
+from vllama.runtime.local.holders import NOBODY_SEEN, holders
+from vllama.runtime.local.links import linked
+from vllama.runtime.local.visible import read_otherwise
 
 
 class NvmlDevices:
-    """All that NVML tells. Construct it in a thread; it raises RuntimeFailed where there is no driver or no GPU."""
+    """Construct it in a thread; it raises RuntimeFailed where there is no driver or no GPU, with what to do."""
 
-    def __init__(self, *, node: str, listed: str | None) -> None:
-        self._node = node
-        try:
-            pynvml.nvmlInit()
-            count = pynvml.nvmlDeviceGetCount()
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
-            uuids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-        except pynvml.NVMLError as error:
-            raise RuntimeFailed(f"No NVIDIA GPU can be used: {error}.") from error
-        self._handles = {index: handles[index] for index in visible(listed, uuids)}
-        if not self._handles:
-            raise RuntimeFailed("CUDA_VISIBLE_DEVICES leaves no GPU to use.")
+    def __init__(
+        self, *, node: str, nvml: Any, environ: Mapping[str, str], clock: Callable[[], float], sees_every_process: bool
+    ) -> None:
+        """`nvml`: the module pynvml. CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER are read from `environ`."""
+        self._node, self._nvml, self._sees_every_process = node, nvml, sees_every_process
+        listed, order = environ.get("CUDA_VISIBLE_DEVICES"), environ.get("CUDA_DEVICE_ORDER")
+        self._driver = Driver(nvml, listed=listed, clock=clock)
+        self._linked = linked(nvml, {gpu.index: gpu.handle for gpu in self._driver.gpus})
+        misread = read_otherwise(listed, order, self._driver.names)
+        self._notes = (*self._driver.refused, *([misread] if misread else []))
 
     def indices(self) -> tuple[int, ...]:
-        return tuple(self._handles)
+        return tuple(gpu.index for gpu in self._driver.gpus)
+
+    def used(self) -> dict[int, int | None]:
+        self._driver.renew()
+        return {gpu.index: self._driver.used_bytes(gpu) for gpu in self._driver.gpus}
 
     def read(self, sessions: Mapping[int, str]) -> Reading:
-        measured: dict[str, int] = {}
-        devices = tuple(self._device(index, handle, sessions, measured) for index, handle in self._handles.items())
-        budget = int(host.total_bytes() * host.HOST_BUDGET_SHARE)
-        node = Node(name=self._node, devices=devices, host_budget_bytes=budget, sleep_frees_memory=True)
-        return Reading(nodes=(node,), measured_bytes=measured)
+        self._driver.renew()
+        on_host = host.engine_bytes(sessions)
+        held: dict[str, list[int | None]] = {}
+        devices = tuple(self._device(gpu, sessions, on_host, held) for gpu in self._driver.gpus)
+        troubles = (gpu.trouble for gpu in self._driver.gpus if gpu.trouble is not None)
+        return Reading(
+            nodes=(self._node_with(devices),),
+            measured_bytes={name: max(known) for name, sizes in held.items() if (known := _all_known(sizes))},
+            host_bytes=on_host,
+            troubles=tuple(dict.fromkeys((*self._notes, *troubles))),
+        )
 
-    def _device(self, index: int, handle: Any, sessions: Mapping[int, str], measured: dict[str, int]) -> Device:
-        name, total, used = f"gpu{index}", 0, None
-        try:
-            name = _text(pynvml.nvmlDeviceGetName(handle))
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            total, used = int(memory.total), int(memory.used)
-            for engine_id, held in self._held(handle, sessions).items():
-                measured[engine_id] = max(held, measured.get(engine_id, 0))
-        except pynvml.NVMLError:
-            pass  # used stays unknown: nothing is started there until the driver answers again
-        return Device(index=index, name=name, total_bytes=total, used_bytes=used)
+    def _node_with(self, devices: tuple[Device, ...]) -> Node:
+        # a copy in host memory is for memory of the GPU's own only
+        apart = any(not device.unified for device in devices)
+        return Node(
+            name=self._node, devices=devices, sleep_frees_memory=True, linked=self._linked,
+            host_budget_bytes=int(host.total_bytes() * host.HOST_BUDGET_SHARE) if apart else 0,
+            host_available_bytes=host.available_bytes(),
+        )  # fmt: skip
 
-    def _held(self, handle: Any, sessions: Mapping[int, str]) -> dict[str, int]:
-        """Engine id -> bytes on this device, where the driver's pids are ours (in containers they are not)."""
-        held: dict[str, int] = {}
-        for user in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-            seen = process(user.pid)
-            engine_id = sessions.get(seen.sid) if seen else None
-            if engine_id is not None and user.usedGpuMemory is not None:
-                held[engine_id] = held.get(engine_id, 0) + int(user.usedGpuMemory)
-        return held
+    def _device(
+        self, gpu: Gpu, sessions: Mapping[int, str], on_host: Mapping[str, int], held: dict[str, list[int | None]]
+    ) -> Device:
+        used = self._driver.used_bytes(gpu)
+        here = NOBODY_SEEN
+        if used is not None:
+            here = holders(self._nvml, gpu.handle, sessions, sees_every_process=self._sees_every_process)
+        for engine_id, size in here.engines.items():
+            # of memory that is both, an engine holds what its GPU part and its processes take
+            whole = size + on_host.get(engine_id, 0) if gpu.unified and size is not None else size
+            held.setdefault(engine_id, []).append(whole)
+        return Device(
+            index=gpu.index, name=gpu.name, total_bytes=gpu.total_bytes, used_bytes=used, foreign=here.foreign,
+            unified=gpu.unified,
+        )  # fmt: skip
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _all_known(sizes: list[int | None]) -> list[int]:
+    """Nothing, where one of them is not told: it may be the largest."""
+    known = [size for size in sizes if size is not None]
+    return known if len(known) == len(sizes) else []

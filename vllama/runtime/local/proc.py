@@ -1,7 +1,7 @@
 """What /proc says of processes. Everything here blocks on the kernel: call it in a thread."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 _ZOMBIE = ("Z", "X")
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode, the same in every kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,35 @@ def processes() -> Iterator[Process]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and (found := process(int(entry.name))) is not None:
             yield found
+
+
+def members(sessions: Mapping[int, str]) -> Iterator[tuple[int, str]]:
+    """Every process in one of `sessions` (session id -> engine id), as pid and engine id. Cheap: reads no file."""
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            sid = os.getsid(int(entry.name))
+        except OSError:
+            continue
+        if sid in sessions:
+            yield int(entry.name), sessions[sid]
+
+
+def name_of(pid: int) -> str | None:
+    """The kernel's short name of a process; None: there is none of that number to be seen."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def sees_every_process() -> bool:
+    """Whether our process numbers are the machine's own: not in a container with process numbers of its own."""
+    try:
+        return (_PROC / "self" / "ns" / "pid").stat().st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def tag_of(pid: int) -> Identity | None:

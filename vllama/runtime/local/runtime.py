@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
@@ -24,6 +26,9 @@ from vllama.runtime.local.spawn import Leader, spawn
 from vllama.runtime.local.stopping import stop_tree
 
 NODE = "local"
+READ_WITHIN_S = 10.0  # a driver that lost a GPU may hang for ever
+
+T = TypeVar("T")
 
 
 class Launcher(Protocol):
@@ -45,9 +50,13 @@ class Launcher(Protocol):
 class LocalRuntime:
     """Use `await recover()` once before anything else: it finds the engines that an earlier manager left."""
 
-    def __init__(self, *, owner: str, logs: Path, ports: range, devices: DeviceSource, launcher: Launcher) -> None:
+    def __init__(
+        self, *, owner: str, logs: Path, ports: range, devices: DeviceSource, launcher: Launcher,
+        read_within_s: float = READ_WITHIN_S,
+    ) -> None:  # fmt: skip
         self._owner, self._logs, self._ports = owner, logs, ports
-        self._devices, self._launcher = devices, launcher
+        self._devices, self._launcher, self._read_within_s = devices, launcher, read_within_s
+        self._devices_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devices")
         self._leaders: dict[str, Leader] = {}
         self._adopted: set[str] = set()
         self._last_port = ports.stop
@@ -75,7 +84,28 @@ class LocalRuntime:
 
     async def read(self) -> Reading:
         sessions = {leader.sid: engine_id for engine_id, leader in self._leaders.items()}
-        return await asyncio.to_thread(self._devices.read, sessions)
+        return await self._ask_devices(partial(self._devices.read, sessions))
+
+    async def settled(self, node: str, devices: Collection[int]) -> bool:  # noqa: ARG002  # there is one node here
+        try:
+            return await memory_settles(self._used, devices, clock=clock.now)
+        except RuntimeFailed:
+            return False
+
+    async def _used(self) -> Mapping[int, int | None]:
+        return await self._ask_devices(self._devices.used)
+
+    async def _ask_devices(self, question: Callable[[], T]) -> T:
+        """One at a time, in their own thread: when the driver hangs, only who asks it waits, and not for ever."""
+        answer = asyncio.get_running_loop().run_in_executor(self._devices_thread, question)
+        try:
+            async with asyncio.timeout(self._read_within_s):
+                return await answer
+        except TimeoutError:
+            raise RuntimeFailed(
+                f"The devices do not tell their memory: no answer within {self._read_within_s:g} s. Where `nvidia-smi` "
+                "hangs as well, the driver hangs: see `dmesg`; a reboot may be all that helps."
+            ) from None
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
         async with self._starting:  # a port is chosen and taken in one step
@@ -135,7 +165,7 @@ class LocalRuntime:
         if leader is None:
             return
         await stop_tree(leader, deadline_s=deadline_s, clock=clock.now)
-        await memory_settles(self.read, set(leader.identity.devices), clock=clock.now)
+        await self.settled(leader.identity.node, leader.identity.devices)
         leader.unwatch()
         if leader.port is not None:
             leader.port.release()
@@ -165,6 +195,7 @@ class LocalRuntime:
         for leader in self._leaders.values():
             with contextlib.suppress(OSError):
                 leader.unwatch()
+        self._devices_thread.shutdown(wait=False, cancel_futures=True)
 
     def _process(self, leader: Leader) -> EngineProcess:
         identity = leader.identity

@@ -1,10 +1,9 @@
-"""Memory of a dead process comes back when the driver gets to it: wait for that, but not for ever."""
+"""Memory moves a little later than who moved it says: wait for it to stand still, but not for ever."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from vllama.domain.units import MIB
-from vllama.runtime.base import Reading
 
 LOOK_S = 0.05
 LONGEST_S = 5.0
@@ -13,22 +12,18 @@ TOLERANCE_SHARE = 0.02
 
 
 async def memory_settles(
-    read: Callable[[], Awaitable[Reading]], devices: Collection[int], *, clock: Callable[[], float]
+    used: Callable[[], Awaitable[Mapping[int, int | None]]], devices: Collection[int], *, clock: Callable[[], float]
 ) -> bool:
-    """Whether two readings in a row agreed on what `devices` have in use, within 5 s. Unreadable agrees with itself."""
+    """Whether two looks in a row agreed on what `devices` have in use, within 5 s. Unreadable agrees with itself."""
     end = clock() + LONGEST_S
-    before = _used(await read(), devices)
+    before = await used()
     while clock() < end:
         await asyncio.sleep(LOOK_S)
-        after = _used(await read(), devices)
+        after = await used()
         if all(_agree(before.get(index), after.get(index)) for index in devices):
             return True
         before = after
     return False
-
-
-def _used(reading: Reading, devices: Collection[int]) -> dict[int, int | None]:
-    return {d.index: d.used_bytes for node in reading.nodes for d in node.devices if d.index in devices}
 
 
 def _agree(before: int | None, after: int | None) -> bool:

@@ -23,6 +23,9 @@ class SimulatedDeviceSource:
     def indices(self) -> tuple[int, ...]:
         return tuple(range(self._count))
 
+    def used(self) -> dict[int, int | None]:
+        return {each.index: each.total_bytes - each.free_bytes for each in self._devices.read()}
+
     def read(self, sessions: Mapping[int, str]) -> Reading:
         measured = dict.fromkeys(sessions.values(), 0)
         devices = []
