@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check test-real bench mutants simulate-long clean
+.PHONY: demo test check test-real test-gpu bench mutants simulate-long clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -20,6 +20,10 @@ check: $(STAMP)
 test-real: $(STAMP)
 	bash tests/real/install.sh
 	$(PY) -m pytest -q -m real tests/real tests/contract
+
+# Runs where a GPU and vLLM are (VLLAMA_VLLM, or `vllm` on PATH); elsewhere every test is skipped and says why.
+test-gpu: $(STAMP)
+	$(PY) -m pytest -q -s -m gpu tests/gpu
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
