@@ -10,6 +10,7 @@ from tests.simulation.machine import Machine, Refusal
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
 from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.units import GIB
 from vllama.engine.canary import Answer
 from vllama.engine.client import (
     EngineRefused,
@@ -60,7 +61,8 @@ class VirtualRuntime:
         node = Node(
             name=NODE, devices=devices, host_budget_bytes=self._host_budget, sleep_frees_memory=machine.sleep_frees
         )
-        return Reading(nodes=(node,), measured_bytes=measured)
+        resident = {engine.engine_id: engine.pinned_host + GIB for engine in machine.engines.values()}
+        return Reading(nodes=(node,), measured_bytes=measured, host_bytes=resident)
 
     async def settled(self, node: str, devices: Collection[int]) -> bool:
         return await memory_settles(self._used, devices, clock=lambda: self._machine.loop.now)

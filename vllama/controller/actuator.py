@@ -94,6 +94,8 @@ class Actuator:
         began = self._clock()
         try:
             await work
+            if operation.verb in {Verb.SLEEP, Verb.WAKE}:  # a stop has seen to that itself, a start has only begun
+                await self._runtime.settled(operation.node, operation.devices)
             # what it freed or took must be seen before anybody plans with it
             await self._observer.look()
         except (RuntimeFailed, EngineRefused, EngineUnanswered) as error:

@@ -168,10 +168,13 @@ class Observer:
 
     def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
-        copy = host_copy_bytes(footprints.get(engine.model))
-        if probe.state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) and not probe.host_copy_bytes:
-            # adopted: an earlier manager put it to sleep, and its copy is there all the same
-            probe.host_copy_bytes = copy
+        copy, footprint = 0, footprints.get(engine.model)
+        if footprint is not None:
+            copy = host_copy_bytes(footprint)
+            if not probe.host_copy_bytes and (
+                probe.state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) or self._pins(engine, footprint.weights_bytes)
+            ):
+                probe.host_copy_bytes = copy  # an earlier manager put it to sleep; its copy is there all the same
         # adopted and not proven yet: it may be asleep, or on its way there
         unproven = engine.adopted and isinstance(probe.state, Loading)
         measured = self._reading.measured_bytes.get(engine.engine_id)
@@ -184,6 +187,11 @@ class Observer:
             host_copy_bytes=copy if unproven else probe.host_copy_bytes,
             pid=engine.pid, port=engine.port,
         )  # fmt: skip
+
+    def _pins(self, engine: EngineProcess, weights_bytes: int) -> bool:
+        """An adopted engine that holds as much of the host's memory as its weights take slept at level 1 before."""
+        held = self._reading.host_bytes.get(engine.engine_id)
+        return engine.adopted and held is not None and 0 < weights_bytes <= held
 
     async def close(self) -> None:
         for task in self._tasks.values():
