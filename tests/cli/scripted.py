@@ -22,6 +22,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.plans: list[dict[str, Any]] = []
         self.asked: tuple[int, Any] = (202, None)  # what a POST is answered
         self.requests: list[tuple[str, str, Any]] = []
+        self.shown: list[str | None] = []  # the Authorization of each request
         self.lock = threading.Lock()
 
     @property
@@ -48,6 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(length)) if length else None
+        self.server.shown.append(self.headers.get("Authorization"))
         status, answer = self.server.answer(self.command, self.path, body)
         content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)

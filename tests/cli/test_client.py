@@ -1,11 +1,14 @@
 import socket
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
 
+from tests import certificates
 from tests.cli.answers import a_status
 from tests.cli.scripted import ScriptedServer
-from vllama.cli.client import AdminClient
+from vllama.cli.client import AdminClient, trusting
 from vllama.cli.failure import FAILED, NO_SERVER, CommandFailed
 
 
@@ -86,3 +89,47 @@ def test_proxies_of_the_environment_are_not_for_this(server: ScriptedServer, mon
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with AdminClient(server.url) as client:
         assert client.model("org/a") is None
+
+
+def test_the_key_is_shown_with_every_request(server: ScriptedServer) -> None:
+    with AdminClient(server.url, api_key="k1") as client:
+        client.status()
+        client.plans(settle=False)
+    with AdminClient(server.url) as client:
+        client.status()
+    assert server.shown == ["Bearer k1", "Bearer k1", None]
+
+
+@pytest.mark.parametrize("key", ["two words", "k\n", "schlüssel"])
+def test_a_key_that_is_none_is_said_and_not_repeated(key: str) -> None:
+    with pytest.raises(CommandFailed, match="has spaces or characters that no key has") as failed:
+        AdminClient("http://127.0.0.1:1", api_key=key)
+    assert key not in failed.value.message
+
+
+def test_over_tls_only_the_certificate_of_that_server_is_believed(server: ScriptedServer, tmp_path: Path) -> None:
+    certificate, key = certificates.write(tmp_path, certificates.issued("gpu-box.example"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://127.0.0.1:{server.server_port}"
+    with AdminClient(url, trust=trusting(certificate)) as client:  # it has another name
+        assert client.status()["models"] == []
+    (tmp_path / "other").mkdir()
+    other, _ = certificates.write(tmp_path / "other", certificates.issued("other.example"))
+    other.write_bytes(other.read_bytes() + certificates.authority().cert_pem.bytes())  # with who issued both
+    for trust in (trusting(other), trusting(None), None):
+        with (
+            AdminClient(url, trust=trust) as client,
+            pytest.raises(CommandFailed, match="do not agree on TLS") as failed,
+        ):
+            client.status()
+        assert failed.value.exit_code == NO_SERVER
+
+
+def test_a_certificate_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"none\.pem, and that cannot be read: No such file"):
+        trusting(tmp_path / "none.pem")
+    (tmp_path / "bad.pem").write_text("nonsense")
+    with pytest.raises(CommandFailed, match=r"bad\.pem, and that cannot be read"):
+        trusting(tmp_path / "bad.pem")

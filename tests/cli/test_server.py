@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from vllama.cli.failure import NO_SERVER, CommandFailed
-from vllama.cli.server import find_server, url_of
+from vllama.cli.server import certificate_of, find_server, url_of
 
 
 def write_pid_file(directory: Path, **over: object) -> Path:
@@ -53,6 +53,14 @@ def test_a_named_server_wins_over_the_file(tmp_path: Path, named: str, url: str)
 def test_a_name_that_is_no_url_is_a_usage_error(tmp_path: Path, named: str) -> None:
     with pytest.raises(typer.BadParameter, match="write for example http://"):
         find_server(named, tmp_path)
+
+
+def test_a_server_that_speaks_tls_tells_its_certificate(tmp_path: Path) -> None:
+    write_pid_file(tmp_path, certificate="/etc/tls.crt")
+    assert find_server(None, tmp_path) == "https://127.0.0.1:33258"
+    assert certificate_of(tmp_path) == Path("/etc/tls.crt")
+    write_pid_file(tmp_path)
+    assert certificate_of(tmp_path) is None
 
 
 def test_without_a_file_it_says_how_to_start_one(tmp_path: Path) -> None:

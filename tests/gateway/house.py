@@ -22,6 +22,8 @@ from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
 from vllama.gateway.app import create_app
+from vllama.gateway.cors import Origins
+from vllama.gateway.guard import Guard
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
 
@@ -94,6 +96,7 @@ class House:
     http: httpx.AsyncClient
     port: int
     server: uvicorn.Server
+    tls: ssl.SSLContext | None = None  # what clients trust
 
     def stop_listening(self) -> None:
         """What uvicorn does first when it stops."""
@@ -118,7 +121,8 @@ class House:
 
     async def raw(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection of its own, with `request` written to it."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        name = None if self.tls is None else "localhost"
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls, server_hostname=name)
         writer.write(request)
         await writer.drain()
         return reader, writer
@@ -135,11 +139,11 @@ async def until(condition: Callable[[], T], what: str = "it") -> T:
     return await async_wait_until(asked, what=what)
 
 
-def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, limits: Limits = LIMITS) -> None:
+def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, **doors: Any) -> None:
     """Runs `test` in a house whose models are `specs`; afterwards nothing may wait or be in flight."""
 
     async def run() -> None:
-        async with house(*specs, limits=limits) as here:
+        async with house(*specs, **doors) as here:
             await test(here)
             for model, demand in here.control.board.demand().items():
                 await until(lambda m=model: here.control.board.demand()[m].in_flight == 0, f"{model} in flight")
@@ -150,14 +154,23 @@ def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, 
 
 
 @asynccontextmanager
-async def house(*specs: ModelSpec, limits: Limits = LIMITS) -> AsyncIterator[House]:
+async def house(
+    *specs: ModelSpec,
+    limits: Limits = LIMITS,
+    guard: Guard | None = None,
+    origins: Origins | None = None,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+) -> AsyncIterator[House]:
+    """`tls`: the server's side and the clients'."""
     control = ListedControl(specs=list(specs) or [SPEC])
-    data_path = DataPath(control, limits=limits)
+    guard = guard or Guard()
+    data_path = DataPath(control, limits=limits, keyring=guard.keyring, origins=origins)
     config = uvicorn.Config(
-        create_app(control, version="1.2.3"), http=data_path.protocol, log_config=None, access_log=False,
+        create_app(control, version="1.2.3", guard=guard), http=data_path.protocol, log_config=None, access_log=False,
         proxy_headers=False, server_header=False, date_header=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()
+    config.ssl, trust = tls or (None, None)
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     with socket.socket() as listening:
@@ -165,10 +178,11 @@ async def house(*specs: ModelSpec, limits: Limits = LIMITS) -> AsyncIterator[Hou
         port = listening.getsockname()[1]
         async with upstream() as up:
             await server.startup(sockets=[listening])
-            base_url = f"http://127.0.0.1:{port}"
+            base_url = f"http://127.0.0.1:{port}" if trust is None else f"https://localhost:{port}"
+            verify = trust or NO_TLS
             try:
-                async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=NO_TLS) as http:
-                    yield House(control, up, http, port, server)
+                async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=verify) as http:
+                    yield House(control, up, http, port, server, trust)
                 await until(lambda: not server.server_state.connections, "every client away")
             finally:
                 await server.shutdown(sockets=[listening])

@@ -26,11 +26,26 @@ GONE = errors.engine_broke_off("m", "reset")
         (b"/v1/responses/resp_1/cancel", Dialect.RESPONSES),
         (b"/v1/chat/completions", Dialect.OPENAI),
         (b"/rerank", Dialect.OPENAI),
+        (b"/api/chat", Dialect.OLLAMA),
         (b"/nothing", Dialect.OPENAI),
     ],
 )
 def test_the_path_tells_the_dialect(path: bytes, dialect: Dialect) -> None:
     assert dialect_of(path) is dialect
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_who_has_no_key_reads_so_in_every_dialect(dialect: Dialect) -> None:
+    answer = errors.unauthorized(b"/v1/models")
+    headers, body = render(answer, dialect)
+    assert dict(headers)[b"www-authenticate"] == b"Bearer"
+    match dialect:
+        case Dialect.ANTHROPIC:
+            assert json.loads(body)["error"]["type"] == "authentication_error"
+        case Dialect.OLLAMA:
+            assert json.loads(body) == {"error": answer.message}
+        case Dialect.OPENAI | Dialect.RESPONSES:
+            assert json.loads(body)["error"]["code"] == "invalid_api_key"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,11 @@ BYTES = st.lists(st.sampled_from([bytes([n]) for n in range(256)] + [b"host", b"
 
 
 def test_what_speaks_of_the_connection_or_the_length_is_told_and_the_rest_passes() -> None:
-    assert request(b"Authorization: Bearer k") is None
+    assert request(b"Accept: x/y") is None
+    assert request(b"Authorization: Bearer k ") == (b"authorization", b"Bearer k")
+    assert request(b"X-API-Key: k") == (b"x-api-key", b"k")
+    assert request(b"Origin: http://x") == (b"origin", b"http://x")
+    assert answer(b"Access-Control-Allow-Origin: *") == (b"access-control-allow-origin", b"*")
     assert request(b"x-twice:\xe9") is None
     assert request(b"Content-Length:  3 \t") == (b"content-length", b"3")
     assert request(b"UPGRADE: h2c") == (b"upgrade", b"h2c")
@@ -25,6 +29,11 @@ def test_what_speaks_of_the_connection_or_the_length_is_told_and_the_rest_passes
 def test_what_connection_names_does_not_pass() -> None:
     lines = [b"X-Mine: 1", b"x-yours: 2", b"x-mine:3"]
     assert without(lines, b"keep-alive, x-mine") == [b"x-yours: 2"]
+
+
+@pytest.mark.parametrize("name", [b"X-Forwarded-For", b"forwarded", b"Via", b"x-real-ip"])
+def test_what_proxies_said_cannot_be_named_away(name: bytes) -> None:
+    assert without([name + b": 1.2.3.4"], b"close, " + name.lower()) == [name + b": 1.2.3.4"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@ import pytest
 
 from tests.gateway.house import House, live
 from vllama.controller.control import Condition
+from vllama.gateway.guard import Guard
+from vllama.gateway.keys.key import Key, Scope, digest_of
+from vllama.gateway.keys.ring import Keyring
 
 BLIND = Condition(type="DevicesSeen", ok=False, reason="Unreadable", message="NVML: driver not loaded")
 TYPO = Condition(type="ManifestValid", ok=False, reason="Invalid", message="line 3: no such key")
@@ -22,6 +25,24 @@ def test_health_is_what_the_conditions_say(path: str, wrong: list[Condition], st
         assert (await here.http.head(path)).status_code == status
 
     live(test)
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz"])
+def test_strangers_are_told_how_it_is_and_not_why(path: str) -> None:
+    async def test(here: House) -> None:
+        here.control.wrong = [TYPO]
+        for headers in ({"x-forwarded-for": "10.0.0.1"}, {"host": "vllama.example"}, {"origin": "http://evil.example"}):
+            answer = await here.http.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+            assert answer.json()["conditions"] == [
+                {"type": "LoopRuns", "ok": True},
+                {"type": "ManifestValid", "ok": False},
+            ]
+        told = await here.http.get(path, headers={"host": "vllama.example", "authorization": "Bearer opskey"})
+        assert TYPO.message in told.text
+
+    ring = {digest_of(b"opskey"): Key(name="ops", scope=Scope.ADMIN)}
+    live(test, guard=Guard(keyring=Keyring(ring=ring)))
 
 
 def test_alive_whatever_the_conditions_say() -> None:

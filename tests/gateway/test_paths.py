@@ -1,6 +1,16 @@
 import pytest
 
-from vllama.gateway.paths import INFERENCE_PATHS, Way, is_management, method_of, response_id, way
+from vllama.gateway.paths import (
+    INFERENCE_PATHS,
+    Need,
+    Way,
+    is_admin,
+    is_management,
+    method_of,
+    need,
+    response_id,
+    way,
+)
 
 TRICKS = [
     b"//v1/chat/completions",
@@ -69,3 +79,22 @@ def test_management_is_known_however_it_is_spelled(path: bytes) -> None:
 @pytest.mark.parametrize("path", [b"/", b"/sleeping", b"/v1/nothing", b"/admin/models/a/sleep", b"%", b"\xff"])
 def test_other_paths_are_not_management(path: bytes) -> None:
     assert not is_management(path)
+
+
+@pytest.mark.parametrize("path", [*INFERENCE_PATHS, *TRICKS, *MANAGEMENT, b"/v1/models", b"/docs", b"/api/tags"])
+def test_all_but_the_few_that_say_how_it_is_needs_a_key(path: bytes) -> None:
+    assert need(path) is Need.MODELS
+
+
+@pytest.mark.parametrize(
+    "path", [b"//", b"/livez/", b"/Livez", b"/%6civez", b"/health/x", b"/%61dmin/status", b"/adminx"]
+)
+def test_what_is_spelled_otherwise_needs_a_key_too(path: bytes) -> None:
+    assert need(path) is Need.MODELS
+
+
+def test_the_few() -> None:
+    assert {need(path) for path in (b"/", b"/livez", b"/readyz", b"/health")} == {Need.NOTHING}
+    assert {need(path) for path in (b"/admin", b"/admin/", b"/admin/../x")} == {Need.ADMIN}
+    assert is_admin("/admin/status")
+    assert not is_admin("/administration")

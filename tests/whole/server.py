@@ -80,8 +80,10 @@ def vllama(*args: str, **env: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-def serve(config_dir: Path, models: str, *args: str, ready: bool = True, **env: str) -> Server:
-    """Start a server on a free port of loopback; returns when it answers."""
+def serve(
+    config_dir: Path, models: str, *args: str, ready: bool = True, http: httpx.Client | None = None, **env: str
+) -> Server:
+    """Start a server on a free port of loopback; returns when it answers. `http`: who asks it."""
     config_dir.mkdir(exist_ok=True)
     (config_dir / "models.yaml").write_text(textwrap.dedent(models))
     with (config_dir / "serve.out").open("ab") as out:
@@ -91,6 +93,7 @@ def serve(config_dir: Path, models: str, *args: str, ready: bool = True, **env: 
             env=environment(**(QUICK | env)), stdout=out, stderr=out,
         )  # fmt: skip
     server = Server(config_dir=config_dir, process=process)
+    server.http = http or server.http
     if ready:
         wait_until(lambda: _answers(server), deadline_s=20, what=f"vllama serve to answer; it said:\n{server.log()}")
     return server

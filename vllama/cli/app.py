@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
+from vllama.cli.keys import keys
 from vllama.cli.options import (
     CONFIG_DIR,
     All,
+    ApiKey,
+    ApiKeys,
     ConfigDir,
     Level,
     LogLevel,
@@ -59,15 +62,47 @@ def serve(
         typer.Option(envvar="VLLAMA_SIMULATE", metavar="DEVICES", help="Simulated engines and devices, e.g. 2x24GiB."),
     ] = None,
     log_level: LogLevel = Level.INFO,
+    api_keys: ApiKeys = None,
+    admin_loopback: Annotated[
+        bool,
+        typer.Option(envvar="VLLAMA_ADMIN_LOOPBACK", help="Programs on this machine need no key for the admin API."),
+    ] = True,
+    forwarded_allow_ips: Annotated[
+        str,
+        typer.Option(
+            envvar="VLLAMA_FORWARDED_ALLOW_IPS",
+            metavar="IPS",
+            help="Proxies whose X-Forwarded-For or Forwarded counts.",
+        ),
+    ] = "",
+    cors_origins: Annotated[
+        str,
+        typer.Option(envvar="VLLAMA_CORS_ORIGINS", metavar="URLS", help="Sites whose pages may call the models, or *."),
+    ] = "",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="VLLAMA_TLS_CERT", metavar="PEM", help="Speak TLS with this certificate chain."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="VLLAMA_TLS_KEY", metavar="PEM", help="Its key, if not in the same file.")
+    ] = None,
 ) -> None:
     """Run the server.
 
     It answers the OpenAI API, and starts, sleeps, wakes and stops engines as models.yaml and the requests want it.
     """
     with _refusals():
+        from vllama.cli.doors import DoorSettings
         from vllama.cli.serve import run
 
-        run(host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, log_level=log_level.value)
+        doors = DoorSettings(
+            api_keys=_absolute(api_keys), admin_loopback=admin_loopback, forwarded_allow_ips=forwarded_allow_ips,
+            cors_origins=cors_origins, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key),
+        )  # fmt: skip
+        run(
+            host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, log_level=log_level.value,
+            doors=doors,
+        )  # fmt: skip
 
 
 @app.command()
@@ -87,6 +122,7 @@ def ps(
     *,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
     show_all: All = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Every second anew, until Ctrl-C.")] = False,
     output: OutputFormat = Output.TEXT,
@@ -101,7 +137,7 @@ def ps(
 
     if watch and output is Output.JSON:
         raise typer.BadParameter("--watch is for people; leave it out with -o json.", param_hint="--watch")
-    with _client(server, config_dir) as client:
+    with _client(server, config_dir, api_key) as client:
         if watch:
             keep_watching(client, show_all=show_all)
         else:
@@ -113,6 +149,7 @@ def plan(
     *,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
     settle: Annotated[bool, typer.Option("--settle", help="All steps, until nothing is left to do.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do.")] = False,
     show_all: All = False,
@@ -124,7 +161,7 @@ def plan(
     """
     from vllama.cli.plan import run
 
-    with _client(server, config_dir) as client:
+    with _client(server, config_dir, api_key) as client:
         code = run(client, settle=settle, show_all=show_all, as_json=output is Output.JSON)
     raise typer.Exit(code if exit_code else 0)
 
@@ -135,13 +172,15 @@ def start(
     *,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
     no_wait: NoWait = False,
     timeout: Timeout = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Make a model ready: start it, or wake it up. Counts as one request."""
     _ask(
-        "start", model, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout, output=output
+        "start", model, server=server, config_dir=config_dir, api_key=api_key, no_wait=no_wait, timeout=timeout,
+        output=output,
     )  # fmt: skip
 
 
@@ -156,13 +195,15 @@ def stop(
     *,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
     no_wait: NoWait = False,
     timeout: Timeout = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Stop a model, after its requests in flight. The next request starts it again, unless it is pinned."""
     _ask(
-        "stop", model, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout, output=output
+        "stop", model, server=server, config_dir=config_dir, api_key=api_key, no_wait=no_wait, timeout=timeout,
+        output=output,
     )  # fmt: skip
 
 
@@ -175,14 +216,15 @@ def sleep(
     ] = None,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
     no_wait: NoWait = False,
     timeout: Timeout = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Put a model to sleep, after its requests in flight. The next request wakes it, unless it is pinned."""
     _ask(
-        "sleep", model, level=level, server=server, config_dir=config_dir, no_wait=no_wait, timeout=timeout,
-        output=output,
+        "sleep", model, level=level, server=server, config_dir=config_dir, api_key=api_key, no_wait=no_wait,
+        timeout=timeout, output=output,
     )  # fmt: skip
 
 
@@ -199,12 +241,19 @@ def validate(
     raise typer.Exit(run(path.expanduser(), as_json=output is Output.JSON))
 
 
+app.add_typer(keys, name="keys")
+
+
 @app.command()
 def version() -> None:
     """Show the version."""
     from importlib.metadata import version as version_of
 
     print(f"vllama {version_of('vllama')}")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser().absolute()
 
 
 @contextlib.contextmanager
@@ -218,19 +267,23 @@ def _refusals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _client(server: str | None, config_dir: Path) -> "Iterator[AdminClient]":
+def _client(server: str | None, config_dir: Path, api_key: str | None = None) -> "Iterator[AdminClient]":
+    """Commands without an `--api-key` of their own still have the environment's."""
     from vllama.cli.server import find_server
 
     url = find_server(server, config_dir)
-    from vllama.cli.client import AdminClient
+    from vllama.cli.client import AdminClient, trusting
+    from vllama.cli.server import certificate_of
 
-    with AdminClient(url) as client:
+    key = api_key or os.environ.get("VLLAMA_API_KEY")
+    trust = trusting(certificate_of(config_dir) if server is None else None) if url.startswith("https:") else None
+    with AdminClient(url, api_key=key, trust=trust) as client:
         yield client
 
 
 def _ask(
     verb: str, model: str, *, level: int | None = None, server: str | None, config_dir: Path,
-    no_wait: bool, timeout: str | None, output: Output,
+    api_key: str | None, no_wait: bool, timeout: str | None, output: Output,
 ) -> None:  # fmt: skip
     from vllama.domain.units import parse_duration
 
@@ -238,7 +291,7 @@ def _ask(
         timeout_s = None if timeout is None else parse_duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
-    with _client(server, config_dir) as client:
+    with _client(server, config_dir, api_key) as client:
         from vllama.cli.progress import Wish, run
 
         wish = Wish(verb=verb, model=model, level=level)

@@ -1,6 +1,8 @@
 """The admin API of one server. Every failure is a CommandFailed with the server's own words."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -9,13 +11,20 @@ import httpx
 from vllama.cli.failure import NO_SERVER, CommandFailed
 
 CONNECT_S, ANSWER_S = 3.0, 30.0
+_END_OF_CERTIFICATE = "-----END CERTIFICATE-----"
 
 
 class AdminClient:
-    def __init__(self, url: str, *, answer_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, trust: ssl.SSLContext | None = None, answer_s: float = ANSWER_S
+    ) -> None:
+        """`trust`: whose certificates to believe, where `url` says https."""
         self.url, self._answer_s = url, answer_s
         timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
-        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
+        verify = trust or url.startswith("https:")  # else certificates are read for nothing
+        self._http = httpx.Client(
+            base_url=url, timeout=timeout, trust_env=False, headers=_showing(api_key), verify=verify
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +52,10 @@ class AdminClient:
     def _answer(self, method: str, path: str, *, having: str, **options: Any) -> Mapping[str, Any]:
         try:
             response = self._http.request(method, path, **options)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if "SSL" in str(error):
+                message = f"{self.url} and this command do not agree on TLS: {error}"
+                raise CommandFailed(message, exit_code=NO_SERVER) from None
             message = f"no vllama server answers at {self.url}.\n  Start one with `vllama serve`, or name another."
             raise CommandFailed(message, exit_code=NO_SERVER) from None
         except httpx.TimeoutException:
@@ -52,6 +64,30 @@ class AdminClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandFailed(f"{self.url}: {error}", exit_code=NO_SERVER) from None
         return _checked(response, having)
+
+
+def trusting(certificate: Path | None) -> ssl.SSLContext:
+    """Only who shows `certificate`, by whatever name; None: whom this machine trusts (SSL_CERT_FILE adds to that)."""
+    if certificate is None:
+        return ssl.create_default_context()
+    try:
+        own, end, _issuers = certificate.read_text().partition(_END_OF_CERTIFICATE)  # which vouch for others too
+        context = ssl.create_default_context(cadata=own + end)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        message = f"the server shows the certificate {certificate}, and that cannot be read: {why}."
+        raise CommandFailed(f"{message}\n  Name the server by its own name: --server https://...") from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
+
+
+def _showing(api_key: str | None) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise CommandFailed("the API key has spaces or characters that no key has (--api-key, VLLAMA_API_KEY).")
+    return {"authorization": f"Bearer {api_key}"}
 
 
 def _checked(response: httpx.Response, having: str) -> Mapping[str, Any]:

@@ -21,12 +21,14 @@ class Lease:
     _lock: IO[str]
     _announced: bool = False
 
-    def announce(self, *, host: str, port: int) -> None:
-        """Written whole, by rename: a reader sees all of it or none."""
+    def announce(self, *, host: str, port: int, certificate: Path | None = None) -> None:
+        """Written whole, by rename: a reader sees all of it or none. `certificate`: a PEM file, where TLS is spoken."""
+        scheme = "http" if certificate is None else "https"
         inside = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         content = {
-            "pid": os.getpid(), "host": host, "port": port, "url": f"http://{inside}:{port}",
+            "pid": os.getpid(), "host": host, "port": port, "url": f"{scheme}://{inside}:{port}",
             "start_time": time.time(), "config_dir": str(self.config_dir),
+            "certificate": None if certificate is None else str(certificate),
         }  # fmt: skip
         path = self.config_dir / PID_FILE
         fresh = path.with_suffix(".new")

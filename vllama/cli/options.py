@@ -30,6 +30,19 @@ Server = Annotated[
     str | None,
     typer.Option(envvar="VLLAMA_SERVER", metavar="URL", help="The server to ask. Default: the one of --config-dir."),
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="VLLAMA_API_KEY", metavar="KEY", help="Shown to the server. Better in the environment."),
+]
+ApiKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-keys",
+        envvar="VLLAMA_API_KEYS_FILE",
+        metavar="FILE",
+        help="The keys. Default: keys.yaml of --config-dir.",
+    ),
+]
 OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Every model.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Id, alias, or a short name that only one model has.")]

@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 
 from vllama.cli import lease, wiring
+from vllama.cli.doors import DoorSettings
 from vllama.cli.logging import configure
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
@@ -39,11 +40,15 @@ def run(
     config_dir: Path,
     simulate: str | None,
     log_level: str,
+    doors: DoorSettings | None = None,
     say: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Returns when stopped. `say(url)` is printed once it serves. Raises CannotServe with a text for a person."""
     configure(log_level)
-    settings = Settings(config_dir=config_dir.expanduser().absolute(), simulate=simulate, environ=wiring.environment())
+    settings = Settings(
+        config_dir=config_dir.expanduser().absolute(), simulate=simulate, environ=wiring.environment(),
+        doors=doors or DoorSettings(),
+    )  # fmt: skip
     held = lease.take(settings.config_dir)
     try:
         with _bound(host, port) as listener:
@@ -51,7 +56,7 @@ def run(
             house = wiring.build(settings)
             _raise_file_limit()
             become_subreaper()
-            held.announce(host=host, port=listener.getsockname()[1])
+            held.announce(host=host, port=listener.getsockname()[1], certificate=settings.doors.tls_cert)
             uvloop.run(_serve(house, settings, listener, say=say))
     finally:
         held.release()
@@ -89,15 +94,19 @@ def _raise_file_limit() -> None:
 async def _serve(house: House, settings: Settings, listener: socket.socket, *, say: Callable[[str], str]) -> None:
     await house.runtime.recover()
     await house.controller.start_up()
-    app, data_path = create_app(house.controller, version=version("vllama")), DataPath(house.controller)
+    doors = house.doors
+    app = create_app(house.controller, version=version("vllama"), guard=doors.guard)
+    data_path = DataPath(house.controller, keyring=doors.guard.keyring, origins=doors.origins)
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
         log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=5,
     )  # fmt: skip
+    config.load()
+    config.ssl = None if doors.certificate is None else doors.certificate.context
     server = _Server(config)
     stop, hurry = _watch_signals()
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    running = asyncio.create_task(house.controller.run(), name="controller")
+    running = asyncio.create_task(_run(house), name="controller")
     _greet(listener, settings, house, say)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -109,6 +118,13 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await serving
     data_path.close()
     await house.http.aclose()
+
+
+async def _run(house: House) -> None:
+    """Until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(house.controller.run(), name="controller")
+        tasks.create_task(house.doors.follow(), name="doors")
 
 
 def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -128,7 +144,8 @@ def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 def _greet(listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str]) -> None:
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = settings.doors.scheme
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     models = f"{len(house.controller.statuses())} models; settings in {settings.manifest}"
     lines = (
         f"vllama serves {url} on {house.describe}.",

@@ -26,13 +26,19 @@ def find_server(named: str | None, config_dir: Path) -> str:
             f"{_HINT}",
             exit_code=NO_SERVER,
         )
-    return url_of(entry["host"], entry["port"])
+    return url_of(entry["host"], entry["port"], scheme="http" if entry["certificate"] is None else "https")
 
 
-def url_of(host: str, port: int) -> str:
+def certificate_of(config_dir: Path) -> Path | None:
+    """The PEM file of what the server that runs on `config_dir` shows its clients; None: it speaks plain HTTP."""
+    certificate = _read(config_dir.expanduser() / PID_FILE)["certificate"]
+    return None if certificate is None else Path(certificate)
+
+
+def url_of(host: str, port: int, *, scheme: str = "http") -> str:
     """Where to reach what listens on `host`: any address means this machine."""
     host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _checked(named: str) -> str:
@@ -52,7 +58,7 @@ def _checked(named: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The pid file's `pid`, `host` and `port`, checked."""
+    """The pid file's `pid`, `host`, `port` and `certificate` (None: no TLS), checked."""
     try:
         entry = json.loads(path.read_text())
     except FileNotFoundError:
@@ -65,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
         entry = None
     match entry:
         case {"pid": int(pid), "host": str(host), "port": int(port)} if pid > 0:
-            return {"pid": pid, "host": host, "port": port}
+            return {"pid": pid, "host": host, "port": port, "certificate": entry.get("certificate")}
     message = f"{path} is not what a vllama server writes, so it does not tell where one runs.\n{_HINT}"
     raise CommandFailed(message, exit_code=NO_SERVER)
 

@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pynvml
 
+from vllama.cli.doors import Doors, DoorSettings, open_doors
 from vllama.controller.controller import Controller
+from vllama.controller.manifest import ManifestInvalid
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
+from vllama.gateway.tls import CertificateUnusable
 from vllama.runtime import clock
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
@@ -38,6 +41,7 @@ class Settings:
     config_dir: Path
     simulate: str | None
     environ: Mapping[str, str]
+    doors: DoorSettings = field(default_factory=DoorSettings)
 
     @property
     def manifest(self) -> Path:
@@ -62,6 +66,7 @@ class House:
 
     controller: Controller
     runtime: LocalRuntime
+    doors: Doors
     http: httpx.AsyncClient
     describe: str
 
@@ -78,7 +83,12 @@ def build(settings: Settings) -> House:
         runtime=runtime, client=EngineClient(http), manifest=settings.manifest, environ=settings.environ,
         clock=clock.now, simulated=settings.simulate is not None, place=place,
     )  # fmt: skip
-    return House(controller=controller, runtime=runtime, http=http, describe=describe)
+    try:
+        doors = open_doors(settings.doors, settings.config_dir, controller.events)
+    except (ValueError, ManifestInvalid, CertificateUnusable) as error:
+        raise CannotServe(f"{error}\nNothing was started.") from error
+    controller.further_conditions.extend(doors.conditions)
+    return House(controller=controller, runtime=runtime, doors=doors, http=http, describe=describe)
 
 
 def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:

@@ -49,6 +49,7 @@ class Controller:
         self._runtime, self._clock = runtime, clock
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
+        self.further_conditions: list[Callable[[], Condition | None]] = []  # of those who serve it
         self.board = Board(clock=clock, bell=self._bell.ring)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
@@ -163,7 +164,8 @@ class Controller:
         if self._loop.error is not None:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
-        return manifest, seen, devices, sound, passes
+        further = [condition for say in self.further_conditions if (condition := say()) is not None]
+        return manifest, seen, devices, sound, passes, *further
 
     def plans(self, *, settle: bool) -> Sequence[Plan]:
         now = self._clock()

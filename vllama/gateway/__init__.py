@@ -7,7 +7,11 @@ headers    which headers pass, to the engine and back
 errors     every refusal, as status, headers and body; the event that ends a broken stream
 inference  from a body to a model, and from a model to the right to call its engine
 render     plans and statuses as JSON
+keys       API keys: the file, and who they let in
 guard      who may speak to the admin API
+forwarded  which way a request came, where proxies say so
+cors       which web pages may call
+tls        the certificate, and its successors
 
 HTTP:
 wire       the data path: one port for all, and the bytes of users

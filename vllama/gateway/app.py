@@ -10,19 +10,21 @@ from vllama.gateway import errors
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
 from vllama.gateway.dialects import dialect_of
-from vllama.gateway.guard import admin_refusal
+from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
-from vllama.gateway.paths import Way, method_of, way
+from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
 
 
-def create_app(control: Control, *, version: str) -> FastAPI:
+def create_app(control: Control, *, version: str, guard: Guard | None = None) -> FastAPI:
     """Serve it with uvicorn's `proxy_headers`, `server_header` and `date_header` off, and `http` as wire.server has it.
 
-    The address of the peer decides who may use /admin, so nobody's header may replace it; and the data path says Server
-    and Date itself.
+    The address of the peer decides who may use /admin, so nobody's header may replace it but as `guard` has it. The
+    data path says Server and Date itself, and refuses whoever shows no key where one is needed; /admin is decided on
+    here, by the path as the routes compare it.
     """
+    guard = guard or Guard()
     app = FastAPI(
         title="vllama",
         version=version,
@@ -32,18 +34,19 @@ def create_app(control: Control, *, version: str) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(models_router(control, created=int(time.time())))
-    app.include_router(health_router(control, version=version))
+    app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(admin_router(control, version=version))
     answer_errors(app)
-    app.add_middleware(Door)
+    app.add_middleware(Door, guard=guard)
     return app
 
 
 class Door:
-    """Decides per request before anything reads its body: a refusal, or one of our own routes."""
+    """A refusal, or one of our own routes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, guard: Guard) -> None:
         self._app = app
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,16 +60,8 @@ class Door:
                 refused = errors.wrong_method(scope["method"], path, allow=method_of(path))
                 await send_error(send, refused, dialect_of(path))
             case Way.OURS:
-                refusal = _admin_refusal(scope)
+                refusal = self._guard.admin_refusal(scope) if is_admin(scope["path"]) else None
                 if refusal is None:
                     await self._app(scope, receive, send)
                 else:
-                    await send_error(send, errors.forbidden(refusal))
-
-
-def _admin_refusal(scope: Scope) -> str | None:
-    path = scope["path"]  # decoded, as the routes below compare it
-    if path != "/admin" and not path.startswith("/admin/"):
-        return None
-    client = scope.get("client")
-    return admin_refusal(client[0] if client else None, scope["headers"])
+                    await send_error(send, refusal, dialect_of(path))

@@ -17,6 +17,7 @@ class Dialect(enum.Enum):
     OPENAI = "OpenAI's, which vLLM's own paths speak too"
     RESPONSES = "OpenAI's newer one, of /v1/responses: within a stream it has errors of its own"
     ANTHROPIC = "Anthropic's"
+    OLLAMA = "Ollama's"
 
 
 def dialect_of(raw_path: bytes) -> Dialect:
@@ -25,7 +26,7 @@ def dialect_of(raw_path: bytes) -> Dialect:
         return Dialect.ANTHROPIC
     if raw_path.startswith(b"/v1/responses"):
         return Dialect.RESPONSES
-    return Dialect.OPENAI
+    return Dialect.OLLAMA if raw_path.startswith(b"/api/") else Dialect.OPENAI
 
 
 def render(answer: ErrorAnswer, dialect: Dialect = Dialect.OPENAI) -> tuple[list[Header], bytes]:
@@ -36,11 +37,16 @@ def render(answer: ErrorAnswer, dialect: Dialect = Dialect.OPENAI) -> tuple[list
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(answer.retry_after_s))))
     if answer.allow is not None:
         headers.append((b"allow", answer.allow.encode()))
+    if answer.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     return headers, body
 
 
 def render_event(answer: ErrorAnswer, dialect: Dialect, sent: bytes) -> bytes:
-    """The event that ends a stream which broke, with no [DONE] behind it. `sent`: the last bytes before it (4 do)."""
+    """What ends a stream that broke, with no [DONE] behind it: an event, in Ollama's case a line.
+
+    `sent`: the last bytes before it (4 do).
+    """
     match dialect:
         case Dialect.OPENAI:
             event = b"data: %b\n\n" % msgspec.json.encode(_said(answer, dialect))
@@ -50,6 +56,8 @@ def render_event(answer: ErrorAnswer, dialect: Dialect, sent: bytes) -> bytes:
             # Its clients want a number, and nobody counted the events that came before.
             said = {"type": "error", "code": answer.code, "message": answer.message, "param": answer.param}
             event = b"event: error\ndata: %b\n\n" % msgspec.json.encode(said | {"sequence_number": 0})
+        case Dialect.OLLAMA:
+            return b"%b\n" % msgspec.json.encode(_said(answer, dialect))
         case _:
             assert_never(dialect)
     if not sent or sent.endswith((b"\n\n", b"\r\n\r\n")):
@@ -67,6 +75,8 @@ def _said(answer: ErrorAnswer, dialect: Dialect) -> dict[str, Any]:
             }
         case Dialect.ANTHROPIC:
             return {"type": "error", "error": {"type": _anthropic_type(answer.status), "message": answer.message}}
+        case Dialect.OLLAMA:
+            return {"error": answer.message}
         case _:
             assert_never(dialect)
 

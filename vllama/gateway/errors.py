@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vllama.controller.control import Unresolved
 from vllama.controller.demand import Failure
 from vllama.domain.units import format_bytes
-from vllama.gateway.paths import INFERENCE_PATHS, is_management
+from vllama.gateway.paths import INFERENCE_PATHS, is_admin, is_management
 
 _LONGEST_ECHO = 200
 
@@ -111,6 +111,16 @@ def not_found(raw_path: bytes) -> ErrorAnswer:
 def unknown_response(response_id: str) -> ErrorAnswer:
     message = f"Response with id '{response_id}' not found. The engine that makes a response keeps it while it runs."
     return ErrorAnswer(status=404, code="response_not_found", message=message, param="response_id")
+
+
+def unauthorized(raw_path: bytes) -> ErrorAnswer:
+    """Says the same of no key and of a wrong one."""
+    wanted = "an API key with the scope admin" if is_admin(raw_path.decode("latin-1")) else "an API key"
+    message = (
+        f"This server wants {wanted}, and none that it knows came along: send it as `Authorization: Bearer KEY` "
+        "or `x-api-key: KEY`. Whoever runs the server makes one with `vllama keys add NAME`."
+    )
+    return ErrorAnswer(status=401, code="invalid_api_key", message=message)
 
 
 def forbidden(message: str) -> ErrorAnswer:

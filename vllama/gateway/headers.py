@@ -10,14 +10,24 @@ from functools import lru_cache
 
 Header = tuple[bytes, bytes]
 
+# What proxies say of the way that a request came; guard and forwarded judge by them.
+PROXY_HEADERS = (b"x-forwarded-for", b"x-real-ip", b"forwarded", b"via")
+
 # They speak of one connection, not of the message (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer "
     b"transfer-encoding upgrade http2-settings".split()
 )
-_TOLD_BY_REQUESTS = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+# Keys are shown to vllama and to nobody behind it; so are the questions of browsers, which an engine would answer with
+# `Access-Control-Allow-Origin: *` for everybody.
+_TOLD_BY_REQUESTS = _HOP_BY_HOP | frozenset(
+    b"host content-length expect authorization x-api-key api-key origin "
+    b"access-control-request-method access-control-request-headers".split()
+)
 _TOLD_BY_ANSWERS = _HOP_BY_HOP | frozenset(
-    b"date server content-length content-type content-encoding x-vllama-state x-vllama-wait-ms".split()
+    b"date server content-length content-type content-encoding x-vllama-state x-vllama-wait-ms "
+    b"access-control-allow-origin access-control-allow-credentials access-control-expose-headers "
+    b"access-control-allow-private-network".split()
 )
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t -~\x80-\xff]*)")
 _REMEMBERED = 1024
@@ -73,6 +83,9 @@ def apart(head: bytes) -> tuple[bytes, int]:
 
 
 def without(lines: list[bytes], connection: bytes) -> list[bytes]:
-    """`lines` without those that the value of a Connection header names, in lower case."""
-    named = {name.strip() for name in connection.split(b",")}
+    """`lines` without those that the value of a Connection header names, in lower case.
+
+    What proxies said stays: a client could name it there, and look as if it had come directly.
+    """
+    named = {name.strip() for name in connection.split(b",")}.difference(PROXY_HEADERS)
     return [line for line in lines if line.partition(b":")[0].lower() not in named]

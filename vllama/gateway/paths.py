@@ -65,6 +65,18 @@ _MANAGEMENT_PATHS = frozenset(
     ).split()
 )
 
+# Answered to everybody: is there a server, and is it well?
+_OPEN = frozenset((b"/", b"/livez", b"/readyz", b"/health"))
+_ADMIN = ("/admin",)  # each with all below it
+
+
+class Need(enum.Enum):
+    """What a caller must show where there are API keys."""
+
+    NOTHING = "open to everybody"
+    MODELS = "any key"
+    ADMIN = "the admin API: it has rules of its own, in guard"
+
 
 class Way(enum.Enum):
     ENGINE = "an inference request: to an engine"
@@ -101,6 +113,18 @@ def response_id(raw_path: bytes) -> str:
     if found is None:
         raise AssertionError("not a path about a response")
     return found[1].decode()
+
+
+def need(raw_path: bytes) -> Need:
+    """Of a path that is spelled in any other way than the few exceptions: any key."""
+    if raw_path in _OPEN:
+        return Need.NOTHING
+    return Need.ADMIN if is_admin(raw_path.decode("latin-1")) else Need.MODELS
+
+
+def is_admin(path: str) -> bool:
+    """`path` as the routes compare it."""
+    return any(path == one or path.startswith(f"{one}/") for one in _ADMIN)
 
 
 def is_management(raw_path: bytes) -> bool:

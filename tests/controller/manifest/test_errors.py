@@ -18,7 +18,7 @@ SYNTAX = {
     "a: {path: @x}": "1:11: a value cannot start with this character; put it in quotes",
     "a: *x": "1:4: this alias (*name) has no anchor (&name) above it; in a value, '*' needs quotes",
     'a: {path: "C:\\models"}': "1:15: this backslash means nothing in double quotes; use single quotes",
-    "---\na: {}\n---\nb: {}": "3:1: '---' begins a second document here; models.yaml is one document",
+    "---\na: {}\n---\nb: {}": "3:1: '---' begins a second document here; this file is one document",
     "a: {}\nb\x01: {}": (
         "2:2: a control character that YAML does not allow; in double quotes it can be written as \\x.."
     ),

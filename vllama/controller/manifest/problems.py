@@ -28,7 +28,10 @@ class Problem:
 
 
 class ManifestInvalid(Exception):
-    """models.yaml cannot be applied. `problems` has every mistake, ordered by line; `str` is one screen of them."""
+    """models.yaml, or another file of vllama's, cannot be applied.
+
+    `problems` has every mistake, ordered by line; `str` is one screen of them.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))

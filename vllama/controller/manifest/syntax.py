@@ -16,7 +16,7 @@ _HELP = (
     ("found unexpected end of stream", "a quote is opened and never closed"),
     ("found undefined alias", "this alias (*name) has no anchor (&name) above it; in a value, '*' needs quotes"),
     ("found duplicate anchor", "this anchor (&name) is set twice"),
-    ("expected a single document", "'---' begins a second document here; models.yaml is one document"),
+    ("expected a single document", "'---' begins a second document here; this file is one document"),
     ("found unknown escape character", "this backslash means nothing in double quotes; use single quotes"),
 )
 

@@ -1,21 +1,24 @@
-"""models.yaml while it changes: the last good version stays in force, whatever happens to the file."""
+"""A file while it changes: the last good version stays in force, whatever happens to the file."""
 
 import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from watchfiles import awatch
 
 from vllama.controller.manifest.load import Manifest, load_bytes, read_content
 from vllama.controller.manifest.problems import ManifestInvalid, Problem
 
+T = TypeVar("T")
+
 _ABSENT = ""  # the digest of a file that is not there
 _MAX_REREADS = 25  # of a file that somebody keeps writing to
 
 
-class ManifestWatch:
+class FileWatch(Generic[T]):
     """`current` is the last good version, `error` what is wrong with the file now, `generation` how many good
     versions were applied. While `generation` is 0 no good version was ever seen and `current` says nothing.
 
@@ -29,20 +32,28 @@ class ManifestWatch:
         path: Path,
         bell: Callable[[], None],
         *,
-        environ: Mapping[str, str],
+        read: Callable[[bytes | None], T],
+        first: T,
+        says_something: bool = False,
+        nothing: str,
         poll_interval_s: float = 3.0,
         settle_s: float = 0.1,
     ) -> None:
-        """`bell` rings in the event loop whenever `current` or `error` has changed."""
+        """`bell` rings in the event loop whenever `current` or `error` has changed.
+
+        `read` is called in a thread with the content (None: no file) and raises ManifestInvalid. `first` is what holds
+        until then; `says_something`: that came from a file which was there. `nothing`: how a file says so on purpose.
+        """
         self._path = path
         self._bell = bell
-        self._environ = dict(environ)
+        self._read = read
+        self._nothing = nothing
         self._poll_interval_s = poll_interval_s
         self._settle_s = settle_s
         self._seen: str | None = None  # the digest that was judged last
         self._applied: str | None = None  # the digest of `current`
-        self._said_something = False  # `current` is of a file that was there and not blank
-        self.current = Manifest()
+        self._said_something = says_something  # `current` is of a file that was there and not blank
+        self.current = first
         self.error: ManifestInvalid | None = None
         self.generation = 0
 
@@ -92,19 +103,20 @@ class ManifestWatch:
         if digest == self._applied:
             self._judge(digest, None)
             return
-        if not content.strip() and self._said_something:
+        blank = content is None or not content.strip()
+        if blank and self._said_something:
             self._judge(digest, self._missing(digest))
             return
         try:
-            manifest = await asyncio.to_thread(load_bytes, content, file=str(self._path), environ=self._environ)
+            current = await asyncio.to_thread(self._read, content)
         except ManifestInvalid as invalid:
             self._judge(digest, invalid)
             return
-        self.current, self._applied, self._said_something = manifest, digest, bool(content.strip())
+        self.current, self._applied, self._said_something = current, digest, not blank
         self.generation += 1
         self._judge(digest, None)
 
-    async def _settled(self) -> tuple[bytes, str]:
+    async def _settled(self) -> tuple[bytes | None, str]:
         """The content, and its digest, once it is the same twice; at once where nothing changed."""
         content, digest = await asyncio.to_thread(_read, self._path)
         for _ in range(_MAX_REREADS if digest != self._seen else 0):
@@ -116,7 +128,7 @@ class ManifestWatch:
         return content, digest
 
     def _missing(self, digest: str) -> ManifestInvalid:
-        what = "the file is gone" if digest == _ABSENT else "the file is empty (write `models: {}` for no models)"
+        what = "the file is gone" if digest == _ABSENT else f"the file is empty (write {self._nothing})"
         text = f"{what}; the last good version stays in force"
         return ManifestInvalid([Problem(file=str(self._path), line=None, path=(), text=text)])
 
@@ -131,6 +143,23 @@ class ManifestWatch:
             self._bell()
 
 
-def _read(path: Path) -> tuple[bytes, str]:
+class ManifestWatch(FileWatch[Manifest]):
+    def __init__(
+        self,
+        path: Path,
+        bell: Callable[[], None],
+        *,
+        environ: Mapping[str, str],
+        poll_interval_s: float = 3.0,
+        settle_s: float = 0.1,
+    ) -> None:
+        kept = dict(environ)
+        super().__init__(
+            path, bell, read=lambda content: load_bytes(content or b"", file=str(path), environ=kept),
+            first=Manifest(), nothing="`models: {}` for no models", poll_interval_s=poll_interval_s, settle_s=settle_s,
+        )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[bytes | None, str]:
     content = read_content(path)
-    return (b"", _ABSENT) if content is None else (content, hashlib.sha256(content).hexdigest())
+    return content, _ABSENT if content is None else hashlib.sha256(content).hexdigest()

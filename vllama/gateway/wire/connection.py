@@ -20,10 +20,11 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vllama.gateway import errors
+from vllama.gateway.cors import preflight_lines
 from vllama.gateway.dialects import Dialect, dialect_of, render
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
-from vllama.gateway.paths import Way
+from vllama.gateway.paths import Need, Way
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
 from vllama.gateway.wire.delegate import AppConnection
@@ -52,6 +53,7 @@ class Connection(asyncio.Protocol):
         self.deadline: float | None = None
         self._shared = shared
         self._limits = shared.limits
+        self._keyring = shared.keyring
         self._config = config
         self._server_state = server_state
         self._app_state = app_state
@@ -132,6 +134,7 @@ class Connection(asyncio.Protocol):
         if self._state is State.APP and self._app is not None:
             self._app.shutdown()
         elif self._state is not State.EXCHANGE:
+            self._leave()
             self.transport.close()
 
     def overdue(self) -> None:
@@ -144,9 +147,17 @@ class Connection(asyncio.Protocol):
         elif self._state is State.BODY:
             self._leave_with(errors.too_slow("More of the body", self._limits.body_idle_s))
         else:
+            self._leave()
             self.transport.close()
 
     # what an exchange calls
+
+    @property
+    def cors(self) -> bytes:
+        origins, request = self._shared.origins, self._request
+        if origins is None or request is None or request.origin is None or request.to.need is Need.ADMIN:
+            return b""
+        return origins.lines(request.origin)
 
     @property
     def closing(self) -> bool:
@@ -202,6 +213,9 @@ class Connection(asyncio.Protocol):
             raise Refused(errors.head_too_large("longer headers"))
         request, length = parse(data[:end], most_headers=self._limits.headers)
         self._request, start = request, end + 4
+        ring = self._keyring.ring
+        if ring is not None and request.key not in ring and self._needs_key(request):
+            raise Refused(errors.unauthorized(request.to.path))
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
         if request.chunked or start + length > len(data):
@@ -209,6 +223,10 @@ class Connection(asyncio.Protocol):
             return data[start:]
         self._dispatch(request, data[start : start + length])  # all is there, as nearly always
         return data[start + length :]
+
+    def _needs_key(self, request: Request) -> bool:
+        """Browsers ask for leave without one."""
+        return request.to.need is Need.MODELS and not (request.preflight is not None and self.cors)
 
     def _put_together(self, data: bytes) -> tuple[bytes, int]:
         """With what came before, and where the head ends; -1, and then what is to be read further. Raises Refused."""
@@ -259,11 +277,15 @@ class Connection(asyncio.Protocol):
         if request.to.way is Way.ENGINE or request.to.way is Way.RESPONSE:
             self._exchange = Exchange(self, self._shared, request, body)
             self._exchange.begin()
+        elif request.preflight is not None and (cors := self.cors):
+            self._write(STATUS_LINES[204], cors + preflight_lines(request.preflight), close=self.closing)
+            self.finish(close=self.closing)
         elif request.to.path == b"/v1/realtime":
             self.refuse(errors.no_realtime())
         else:
             self._state = State.APP
-            self._app_connection().serve(request, body, close=self.closing)
+            key = self._keyring.key(request.key)
+            self._app_connection().serve(request, body, key=key, cors=self.cors, close=self.closing)
 
     def _app_connection(self) -> AppConnection:
         if self._app is None:
@@ -303,7 +325,10 @@ class Connection(asyncio.Protocol):
         self._body = None
         if not self.transport.is_closing():
             self.transport.resume_reading()
-            self.transport.write_eof()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()  # TLS has no half-close; but this reads on until the client has closed too
 
     def _overdue_to_leave(self) -> None:
         if self.transport.get_write_buffer_size() and self._shared.loop.time() < self._leave_until:
@@ -314,17 +339,15 @@ class Connection(asyncio.Protocol):
     def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
         request = self._request
         headers, body = render(answer, Dialect.OPENAI if request is None else dialect_of(request.to.path))
-        lines = [
-            STATUS_LINES[answer.status],
-            *(b"%b: %b" % header for header in headers),
-            date_line(),
-            SERVER_LINE,
-        ]
-        if close:
-            lines.append(b"connection: close")
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers) + self.cors
         bodiless = request is not None and request.to.method == b"HEAD"
-        lines += (b"", b"" if bodiless else body)
-        self.transport.write(b"\r\n".join(lines))
+        self._write(STATUS_LINES[answer.status], lines, close=close, body=b"" if bodiless else body)
+
+    def _write(self, status_line: bytes, headers: bytes, *, close: bool, body: bytes = b"") -> None:
+        """`headers`, each with its line break, and those that every answer of ours has."""
+        last = b"connection: close\r\n" if close else b""
+        head = b"%b\r\n%b%b\r\n%b\r\n%b\r\n" % (status_line, headers, date_line(), SERVER_LINE, last)
+        self.transport.write(head + body)
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s

@@ -12,6 +12,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from vllama.gateway.guard import KEY
+from vllama.gateway.keys.key import Key
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
@@ -25,12 +27,17 @@ class AppConnection(HttpToolsProtocol):
         own.tasks = server_state.tasks
         super().__init__(config=config, server_state=own, app_state=app_state, _loop=asyncio.get_running_loop())
         self._done, self._failed = done, failed
+        self._common_state = app_state
 
-    def serve(self, request: Request, body: bytes | bytearray, *, close: bool) -> None:
-        self.server_state.default_headers = [_split(date_line()), _split(SERVER_LINE)]
+    def serve(self, request: Request, body: bytes | bytearray, *, key: Key | None, cors: bytes, close: bool) -> None:
+        self.app_state = {**self._common_state, KEY: key}
+        lines = (date_line(), SERVER_LINE, *filter(None, cors.split(b"\r\n")))
+        self.server_state.default_headers = [_split(line) for line in lines]
         parts = [request.forward]
         if request.host is not None:
             parts.append(b"host: %b\r\n" % request.host)
+        if request.origin is not None:
+            parts.append(b"origin: %b\r\n" % request.origin)
         if body:
             parts.append(b"content-length: %d\r\n" % len(body))
         if close:

@@ -35,6 +35,11 @@ class Client(Protocol):
     transport: asyncio.Transport
 
     @property
+    def cors(self) -> bytes:
+        """Header lines that let the page which asks read the answer, each with its line break; mostly none."""
+        ...
+
+    @property
     def closing(self) -> bool:
         """Its connection ends with this answer."""
         ...
@@ -199,7 +204,7 @@ class Exchange:
             lines.append(b"transfer-encoding: chunked")
         if self._closes:
             lines.append(b"connection: close")
-        lines += (b"", data)
+        lines += (self._client.cors, data)
         self.piece(b"\r\n".join(lines))
 
     def piece(self, data: bytes) -> None:

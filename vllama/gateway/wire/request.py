@@ -13,9 +13,10 @@ import msgspec
 from vllama.gateway import errors
 from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of_request, without
 from vllama.gateway.inference import Refused
-from vllama.gateway.paths import Way, way
+from vllama.gateway.keys.key import shown
+from vllama.gateway.paths import Need, Way, need, way
 
-_FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!->@-~]*)(?:\?[!-~]*)?) HTTP/1\.([01])")
+_FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!-\"$->@-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\.([01])")  # no #: none is ever sent
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _MOST_DIGITS = 18
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -28,6 +29,7 @@ class Target(msgspec.Struct, frozen=True):
     target: bytes
     path: bytes
     way: Way
+    need: Need
     old: bool  # HTTP/1.0: knows neither chunks nor 100 Continue
 
     @property
@@ -44,6 +46,9 @@ class Request(msgspec.Struct, frozen=True):
     chunked: bool
     last: bool  # nothing follows on this connection
     expects: bool  # 100 Continue
+    key: bytes | None  # the digest of the API key that it shows
+    origin: bytes | None  # of the page that it comes from
+    preflight: bytes | None  # a browser asks whether that page may send these headers
 
 
 def parse(head: bytes, *, most_headers: int) -> tuple[Request, int]:
@@ -81,6 +86,9 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
     hosts = [value for name, value in told if name == b"host"]
     if len(hosts) > 1 or not (hosts or to.old):
         raise Refused(errors.malformed(f"it has {len(hosts)} Host headers"))
+    origins = [value for name, value in told if name == b"origin"]
+    if len(origins) > 1:
+        raise Refused(errors.malformed("it has more than one Origin header"))
     expected = [value for name, value in told if name == b"expect"]
     if any(value.lower() != b"100-continue" for value in expected):
         raise Refused(errors.expectation_failed())
@@ -93,8 +101,18 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         chunked,
         to.old or b"close" in connection,
         bool(expected) and not to.old,
+        shown(told),
+        origins[0] if origins else None,
+        _preflight(to, told) if origins else None,
     )
     return request, length
+
+
+def _preflight(to: Target, told: list[Header]) -> bytes | None:
+    values = dict(told)
+    if to.method != b"OPTIONS" or b"access-control-request-method" not in values:
+        return None
+    return values.get(b"access-control-request-headers", b"")
 
 
 def _framed(told: list[Header], *, old: bool) -> tuple[bool, int]:
@@ -125,7 +143,7 @@ def _target(first: bytes) -> Target:
         httptools.parse_url(target)
     except httptools.HttpParserError:
         raise Refused(errors.malformed("its target is no path")) from None
-    return Target(method, target, path, way(method.decode(), path), minor == b"0")
+    return Target(method, target, path, way(method.decode(), path), need(path), minor == b"0")
 
 
 def _wrong_first(first: bytes) -> str:

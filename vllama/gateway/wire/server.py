@@ -7,6 +7,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from vllama.controller.control import Control
+from vllama.gateway.cors import Origins
+from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.connection import Connection
@@ -19,7 +21,15 @@ from vllama.gateway.wire.watch import Watch
 class DataPath:
     """Made on the loop that serves."""
 
-    def __init__(self, control: Control, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        *,
+        limits: Limits | None = None,
+        keyring: Keyring | None = None,
+        origins: Origins | None = None,
+    ) -> None:
+        """`keyring`: the one of the application's guard. `origins`: whose pages may call; None: nobody's."""
         limits = limits or Limits()
         watch = Watch(tick_s=limits.tick_s)
         pool = Pool(limits=limits, watch=watch)
@@ -27,6 +37,7 @@ class DataPath:
         self._shared = Shared(
             control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
             background=Background(pool=pool, limits=limits), watch=watch, loop=loop,
+            keyring=keyring or Keyring(), origins=origins,
         )  # fmt: skip
 
     @property

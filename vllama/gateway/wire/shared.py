@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from vllama.controller.control import Control
+from vllama.gateway.cors import Origins
+from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.limits import Limits
@@ -20,3 +22,5 @@ class Shared:
     background: Background
     watch: Watch
     loop: asyncio.AbstractEventLoop
+    keyring: Keyring
+    origins: Origins | None
