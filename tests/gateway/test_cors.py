@@ -93,6 +93,17 @@ def test_the_admin_api_is_not_for_pages_of_other_sites_at_all() -> None:
     live(test, guard=KEYS, origins=Origins(["*"]))
 
 
+def test_a_websocket_which_no_browser_asks_leave_for_is_refused_to_pages_that_may_not() -> None:
+    async def test(here: House) -> None:
+        upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+        for origin, refused in ((OTHER, True), ("null", True), (SITE, False), (f"http://127.0.0.1:{here.port}", False)):
+            answer = await here.http.get("/v1/realtime?model=tiny", headers=upgrade | {"origin": origin})
+            assert (answer.status_code == 403) is refused
+        assert (await here.http.get("/v1/realtime?model=tiny", headers=upgrade)).status_code != 403
+
+    live(test, origins=Origins([SITE]))
+
+
 def test_a_preflight_that_is_none_is_an_options_request() -> None:
     async def test(here: House) -> None:
         assert (await here.http.options(CHAT, headers={"origin": SITE})).status_code == 405

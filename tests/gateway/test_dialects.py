@@ -73,7 +73,7 @@ def test_anthropic_has_its_own_words(status: int, kind: str) -> None:
     ("sent", "gap"),
     [(b"", b""), (b"}\n\n", b""), (b"\r\n\r\n", b""), (b"\n", b"\n"), (b"}\r\n", b"\n"), (b'{"ch', b"\n\n")],
 )
-@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC])
 def test_the_last_event_of_a_broken_stream_is_one_of_its_own(dialect: Dialect, sent: bytes, gap: bytes) -> None:
     event = render_event(GONE, dialect, sent)
     name = b"" if dialect is Dialect.OPENAI else b"event: error\n"
@@ -81,6 +81,11 @@ def test_the_last_event_of_a_broken_stream_is_one_of_its_own(dialect: Dialect, s
     assert event.endswith(b"}\n\n")
     assert event.count(b"\n\n") == 1 + (gap == b"\n\n")
     assert b"[DONE]" not in event
+
+
+def test_ollama_has_lines_and_one_word() -> None:
+    assert render(GONE, Dialect.OLLAMA)[1] == json.dumps({"error": GONE.message}, separators=(",", ":")).encode()
+    assert render_event(GONE, Dialect.OLLAMA, b'{"done":false}\n') == render(GONE, Dialect.OLLAMA)[1] + b"\n"
 
 
 async def broken_stream(exchange: Exchange) -> None:

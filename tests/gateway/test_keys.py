@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import anthropic
 import openai
 import pytest
 
@@ -71,6 +72,7 @@ def test_without_one_nothing_of_the_models_is_seen(guard: Guard, headers: dict[s
             f"/v1/models/{MODEL}",
             "/metrics",
             "/nothing",
+            "/v1/responses/r1",
             "/v1/realtime",
             "/livez/",
             "/api/tags",
@@ -244,5 +246,19 @@ def test_the_openai_client_with_and_without_a_key() -> None:
             with pytest.raises(openai.AuthenticationError) as refused:
                 await client.models.list()
             assert refused.value.code == "invalid_api_key"
+
+    live(test, guard=keyed())
+
+
+def test_the_anthropic_client_with_and_without_a_key() -> None:
+    async def test(here: House) -> None:
+        here.open()
+        url = f"http://127.0.0.1:{here.port}"
+        async with anthropic.AsyncAnthropic(base_url=url, api_key=MODELS, max_retries=0) as client:
+            await client.messages.with_raw_response.create(model=MODEL, max_tokens=1, messages=[])
+        async with anthropic.AsyncAnthropic(base_url=url, api_key="sk-none", max_retries=0) as client:
+            with pytest.raises(anthropic.AuthenticationError, match="vllama keys add"):
+                await client.messages.create(model=MODEL, max_tokens=1, messages=[])
+        assert len(here.upstream.exchanges) == 1
 
     live(test, guard=keyed())

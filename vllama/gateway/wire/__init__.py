@@ -8,6 +8,7 @@ uvicorn has the sockets, the signals and the lifespan; `server` gives it a proto
 server      what uvicorn is given
 connection  one client: its requests one after the other, keep-alive, pipelining, deadlines, the end
 request     the head of a request, read strictly; body: the rest of it
+entry       whether it is let in
 exchange    one inference request: the model, the grant, the engine, the answer, and the grant given back once
 engine      one connection to an engine: a request out, its answer back; pool: the ones that wait
 answer      the head of an answer, read strictly; framing: where a body ends

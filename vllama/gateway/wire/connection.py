@@ -24,10 +24,11 @@ from vllama.gateway.cors import preflight_lines
 from vllama.gateway.dialects import Dialect, dialect_of, render
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
-from vllama.gateway.paths import Need, Way
+from vllama.gateway.paths import Way
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
 from vllama.gateway.wire.delegate import AppConnection
+from vllama.gateway.wire.entry import cors_lines, let_in
 from vllama.gateway.wire.exchange import Exchange
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
@@ -53,7 +54,6 @@ class Connection(asyncio.Protocol):
         self.deadline: float | None = None
         self._shared = shared
         self._limits = shared.limits
-        self._keyring = shared.keyring
         self._config = config
         self._server_state = server_state
         self._app_state = app_state
@@ -154,10 +154,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def cors(self) -> bytes:
-        origins, request = self._shared.origins, self._request
-        if origins is None or request is None or request.origin is None or request.to.need is Need.ADMIN:
-            return b""
-        return origins.lines(request.origin)
+        return b"" if self._request is None else cors_lines(self._request, self._shared.origins)
 
     @property
     def closing(self) -> bool:
@@ -213,9 +210,7 @@ class Connection(asyncio.Protocol):
             raise Refused(errors.head_too_large("longer headers"))
         request, length = parse(data[:end], most_headers=self._limits.headers)
         self._request, start = request, end + 4
-        ring = self._keyring.ring
-        if ring is not None and request.key not in ring and self._needs_key(request):
-            raise Refused(errors.unauthorized(request.to.path))
+        let_in(request, self._shared.keyring, self._shared.origins)
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
         if request.chunked or start + length > len(data):
@@ -223,10 +218,6 @@ class Connection(asyncio.Protocol):
             return data[start:]
         self._dispatch(request, data[start : start + length])  # all is there, as nearly always
         return data[start + length :]
-
-    def _needs_key(self, request: Request) -> bool:
-        """Browsers ask for leave without one."""
-        return request.to.need is Need.MODELS and not (request.preflight is not None and self.cors)
 
     def _put_together(self, data: bytes) -> tuple[bytes, int]:
         """With what came before, and where the head ends; -1, and then what is to be read further. Raises Refused."""
@@ -284,7 +275,7 @@ class Connection(asyncio.Protocol):
             self.refuse(errors.no_realtime())
         else:
             self._state = State.APP
-            key = self._keyring.key(request.key)
+            key = self._shared.keyring.key(request.key)
             self._app_connection().serve(request, body, key=key, cors=self.cors, close=self.closing)
 
     def _app_connection(self) -> AppConnection:

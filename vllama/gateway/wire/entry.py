@@ -1,0 +1,36 @@
+"""Whether a request is let in, by its head alone: nothing of a stranger's body is waited for."""
+
+from vllama.gateway import errors
+from vllama.gateway.cors import Origins
+from vllama.gateway.guard import from_another_site
+from vllama.gateway.inference import Refused
+from vllama.gateway.keys.ring import Keyring
+from vllama.gateway.paths import Need, Way
+from vllama.gateway.wire.request import Request
+
+
+def let_in(request: Request, keyring: Keyring, origins: Origins | None) -> None:
+    """Raises Refused. /admin is let in here: `guard` decides on it, by the path as the routes read it."""
+    to, ring = request.to, keyring.ring
+    if ring is not None and request.key not in ring and to.need is Need.MODELS and not _is_preflight(request, origins):
+        raise Refused(errors.unauthorized(to.path))
+    if to.way is Way.REALTIME and request.origin is not None and not cors_lines(request, origins):
+        _refuse_other_sites(request, request.origin)
+
+
+def cors_lines(request: Request, origins: Origins | None) -> bytes:
+    """Header lines that let the page which asks read the answer, each with its line break; mostly none."""
+    if origins is None or request.origin is None or request.to.need is Need.ADMIN:
+        return b""
+    return origins.lines(request.origin)
+
+
+def _is_preflight(request: Request, origins: Origins | None) -> bool:
+    """Browsers ask for leave without showing a key."""
+    return request.preflight is not None and bool(cors_lines(request, origins))
+
+
+def _refuse_other_sites(request: Request, origin: bytes) -> None:
+    """Any page may open a websocket to anywhere, and read it, without asking."""
+    if from_another_site(((b"host", request.host or b""), (b"origin", origin))) is not None:
+        raise Refused(errors.forbidden("A page of another site opens this websocket; --cors-origins could allow it."))
