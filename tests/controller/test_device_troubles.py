@@ -42,11 +42,11 @@ def test_a_lost_gpu_shows_until_it_answers_again_and_the_others_serve(tmp_path):
     async def run():
         gpu = FakeGpu()
         async with controller_of(FakeNvml(gpu, FakeGpu(uuid="GPU-bbbb")), tmp_path) as controller:
-            assert health_of(controller)[1]["status"] == "ok"
+            assert health_of(controller, in_full=True)[1]["status"] == "ok"
             gpu.fails = pynvml.NVML_ERROR_GPU_IS_LOST
             for _ in range(3):  # looked at again and again, said once
                 await controller._observer.look()
-            status, health = health_of(controller)
+            status, health = health_of(controller, in_full=True)
             assert (status, health["status"]) == (200, "degraded")
             (wrong,) = [each for each in health["conditions"] if not each["ok"]]
             assert (wrong["type"], wrong["reason"]) == ("DevicesSound", "Trouble")
@@ -54,7 +54,7 @@ def test_a_lost_gpu_shows_until_it_answers_again_and_the_others_serve(tmp_path):
             assert told(controller) == [("DeviceTrouble", True)]
             gpu.fails = None
             await controller._observer.look()
-            assert health_of(controller)[1]["status"] == "ok"
+            assert health_of(controller, in_full=True)[1]["status"] == "ok"
             assert told(controller) == [("DeviceTrouble", True), ("DevicesSound", False)]
 
     asyncio.run(run())

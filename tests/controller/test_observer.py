@@ -27,7 +27,8 @@ def observed(source: DeviceSource, directory: Path, policy: Policy) -> Node:
         )  # fmt: skip
         async with httpx.AsyncClient() as http:
             observer = Observer(
-                runtime=runtime, client=EngineClient(http), clock=lambda: 0.0, bell=lambda: None, events=Events()
+                runtime=runtime, client=EngineClient(http), clock=lambda: 0.0, bell=lambda: None, events=Events(),
+                canary_of=lambda _: None,
             )  # fmt: skip
             await observer.look()
             snapshot = observer.snapshot(

@@ -1,12 +1,15 @@
 """What was measured is kept, and never more than a cache."""
 
 import json
+from pathlib import Path
 
 from vllama.controller.events import Events
 from vllama.controller.profiles import Profiles
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import GIB
+from vllama.engine.canary import Answer
+from vllama.runtime.base import EngineProcess
 
 SPEC = ModelSpec(model="org/a", memory_bytes=4 * GIB)
 ESTIMATE = Footprint(awake_bytes=4 * GIB, asleep_bytes=GIB, weights_bytes=2 * GIB)
@@ -66,3 +69,22 @@ def test_a_disk_that_refuses_costs_only_knowledge(tmp_path):
     profiles.save()
     assert [event.reason for event in events] == ["ProfilesNotSaved"]
     assert profiles.of(SPEC).asleep_bytes == 1
+
+
+def test_a_canary_is_kept_for_the_engine_that_gave_it_and_for_no_other(tmp_path):
+    path = tmp_path / "profiles.json"
+    first, _ = build(path)
+    answer = Answer(numbers=(0.25, -1.0))
+    first.keep_canary(SPEC, "e1", answer)
+    first.save()
+    again, _ = build(path)
+    assert again.canary_of(engine("e1")) == answer
+    assert again.canary_of(engine("e2")) is None
+    assert again.canary_of(engine("e1", spec_hash="other")) is None
+
+
+def engine(engine_id, *, spec_hash=SPEC.spec_hash):
+    return EngineProcess(
+        engine_id=engine_id, model=SPEC.model, spec_hash=spec_hash, node="local", devices=(0,), memory_bytes=1, pid=1,
+        port=1, started_at=0.0, log=Path("log"),
+    )  # fmt: skip

@@ -56,7 +56,8 @@ class Controller:
         self._catalog = Catalog(watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events)
         self._wishes = Wishes(self.board)
         self._observer = Observer(
-            runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events
+            runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
+            canary_of=self._profiles.canary_of,
         )  # fmt: skip
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,

@@ -22,6 +22,7 @@ from vllama.domain.observed import (
     Snapshot,
 )
 from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy, SleepLevel
+from vllama.engine.canary import Answer
 from vllama.engine.client import EngineClient
 from vllama.planner.ledger import host_copy_bytes
 from vllama.runtime.base import EngineProcess, Reading, Runtime
@@ -39,7 +40,10 @@ class Observer:
         clock: Callable[[], float],
         bell: Callable[[], None],
         events: Events,
+        canary_of: Callable[[EngineProcess], Answer | None],
     ) -> None:
+        """`canary_of`: what an engine answered before an earlier manager put it to sleep."""
+        self._canary_of = canary_of
         self._runtime, self._client, self._clock, self._bell, self._events = runtime, client, clock, bell, events
         self.probes: dict[str, Probe] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -111,6 +115,8 @@ class Observer:
             probe = Probe(
                 engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._changed
             )  # fmt: skip
+            if engine.adopted:
+                probe.canary = self._canary_of(engine)
             self.probes[engine.engine_id] = probe
             self._tasks[engine.engine_id] = asyncio.create_task(probe.run(), name=f"probe {engine.model}")
         return self.probes[engine.engine_id]

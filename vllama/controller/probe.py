@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
 from vllama.domain.spec import SleepLevel
-from vllama.engine.canary import Answer
+from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
 from vllama.engine.client import (
     EngineClient,
@@ -115,11 +115,11 @@ class Probe:
         health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)
         if not isinstance(health, Healthy):
             return
+        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
         try:
             proven = await self._prove()
         except (EngineRefused, EngineUnanswered):
             return  # not ready after all; asked again soon
-        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
         if not self.paused and self.state is was:
             self.become(proven)
 
@@ -137,9 +137,18 @@ class Probe:
                 # no metric to tell: awake is still certain, and any level would be a guess
                 if sleeps:
                     return Broken(cause="It sleeps or is paused, and does not tell at which level.")
-                return Awake(ready_at=self.clock())
+                return await self._prove_awake()
             case level:
                 return Asleep(level=level)
+
+    async def _prove_awake(self) -> EngineState:
+        """Adopted, it may have been on its way up from a sleep when its manager died: awake, and without weights."""
+        if self.canary is not None and self.engine.adopted and not self.was_ready:
+            engine, tasks = self.engine, self.learned.supported_tasks
+            heard = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=TIMEOUT_S)
+            if heard is None or not agree(self.canary, heard):
+                return Broken(cause="It answers otherwise than before an earlier manager put it to sleep.")
+        return Awake(ready_at=self.clock())
 
     async def _ask_serving(self, was: Awake | Unknown) -> None:
         health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)

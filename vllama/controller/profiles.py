@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from vllama.controller.events import Events
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import MIB
+from vllama.engine.canary import Answer
+from vllama.runtime.base import EngineProcess
 
 VERSION = 1
 FIXED_MARGIN_BYTES = 128 * MIB  # vLLM's log rounds, and what is outside of PyTorch moves a little
@@ -29,6 +32,16 @@ class Key:
         return f"{self.model} | {self.spec_hash} | {self.place}"
 
 
+class KeptCanary(BaseModel):
+    """What this engine answered before it slept, for a manager that adopts it: half woken it would talk garbage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine_id: str
+    text: str | None = None
+    numbers: tuple[float, ...] = ()
+
+
 class Profile(BaseModel):
     """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say.
     `supported_tasks` in vLLM's words; empty: not known.
@@ -43,6 +56,7 @@ class Profile(BaseModel):
     sleep_s: float | None = None
     wake_s: float | None = None
     refused_levels: tuple[int, ...] = ()
+    canary: KeptCanary | None = None
     supported_tasks: tuple[str, ...] = ()
 
     def over(self, estimate: Footprint) -> Footprint:
@@ -71,7 +85,7 @@ class Profiles:
         """`place`: the version of vLLM and the kind of device."""
         self._path, self._place, self._events = path, place, events
         self._profiles: dict[str, Profile] = {}
-        self._changed = False
+        self._changed, self._saving = False, threading.Lock()
         self.revision = 0  # counts what was noted
 
     def of(self, spec: ModelSpec) -> Profile:
@@ -90,6 +104,17 @@ class Profiles:
         """Never again at this level, for this model with these settings."""
         self.note(spec, refused_levels=tuple(sorted({*self.of(spec).refused_levels, int(level)})))
 
+    def keep_canary(self, spec: ModelSpec, engine_id: str, answer: Answer) -> None:
+        self.note(spec, canary=KeptCanary(engine_id=engine_id, text=answer.text, numbers=answer.numbers))
+
+    def canary_of(self, engine: EngineProcess) -> Answer | None:
+        """What this very engine answered before it slept; None: it never slept, or that is not known any more."""
+        key = Key(model=engine.model, spec_hash=engine.spec_hash, place=self._place)
+        kept = self._profiles.get(str(key), Profile()).canary
+        if kept is None or kept.engine_id != engine.engine_id:
+            return None
+        return Answer(text=kept.text, numbers=kept.numbers)
+
     def load(self) -> None:
         """A file that cannot be understood is set aside, not overwritten."""
         try:
@@ -107,6 +132,10 @@ class Profiles:
 
     def save(self) -> None:
         """Written whole, by rename, when something changed. A disk that refuses costs only knowledge."""
+        with self._saving:
+            self._save()
+
+    def _save(self) -> None:
         if not self._changed:
             return
         content = {"version": VERSION, "profiles": {key: p.model_dump() for key, p in sorted(self._profiles.items())}}

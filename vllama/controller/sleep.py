@@ -41,6 +41,9 @@ class VerifiedSleep:
         if action.level is SleepLevel.DISCARDED and probe.canary is None:
             self.profiles.refuse(spec, action.level)
             raise RuntimeFailed("nothing could tell whether it came back right from level 2")
+        if probe.canary is not None:
+            self.profiles.keep_canary(spec, action.engine_id, probe.canary)
+            await asyncio.to_thread(self.profiles.save)  # should this manager die, the next one needs it
         await self.observer.look()  # the last reading may be from before it had loaded
         held = self.observer.measured_bytes(action.engine_id)
         # `wait`: should a request have reached the engine by another way, it is finished, not aborted
@@ -80,6 +83,8 @@ class VerifiedSleep:
 
     async def wake(self, action: Wake, spec: ModelSpec) -> None:
         probe, began = self._probe(action.engine_id), self.clock()
+        if action.level is SleepLevel.DISCARDED and probe.canary is None:
+            raise RuntimeFailed("nothing can tell any more whether it comes back right from level 2")
         await self.client.wake(probe.engine.base_url, action.level, timeout_s=WAKE_WITHIN_S)
         if await self.client.is_sleeping(probe.engine.base_url, timeout_s=WAKE_WITHIN_S):
             raise EngineRefused("POST /wake_up", 200, "and still sleeps")
