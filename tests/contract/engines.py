@@ -35,6 +35,13 @@ class Setup:
     dev_mode: bool = True
     worker: bool = False
     load_s: float = 0.3
+    stores: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """`stores`: what /v1/responses made, so that it can be asked for later."""
+        store = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"} if self.stores else {}
+        return {"VLLM_SERVER_DEV_MODE": str(int(self.dev_mode)), **store}
 
 
 SETUPS = {
@@ -57,7 +64,7 @@ SETUPS = {
     "interrupted": Setup(load_s=30),
     "stalling": Setup(),
     "beheaded": Setup(),
-    "plain": Setup(dev_mode=False, worker=True),
+    "plain": Setup(dev_mode=False, worker=True, stores=True),
 }
 
 
@@ -114,14 +121,14 @@ class Fleet:
 def _run_simulated(log_path: Path, arguments: list[str], setup: Setup) -> Engine:
     pace = {"LOAD_S": str(setup.load_s), "SLEEP_S": "0", "WAKE_S": "0", "TOKEN_S": "0.002", "DEAD_S": "0.2"}
     environment = {f"VLLAMA_SIM_{name}": value for name, value in pace.items()}
-    environment |= {"VLLM_SERVER_DEV_MODE": str(int(setup.dev_mode)), "SPT_NOENV": "1"}
+    environment |= {"SPT_NOENV": "1", **setup.environment}
     program = [sys.executable, "-m", "vllama.simulator.engine"]
     return run_engine(program, log_path, arguments, environment, patience_s=SIMULATED_PATIENCE_S)
 
 
 def _run_real(vllm: RealVllm, log_path: Path, arguments: list[str], setup: Setup) -> Engine:
     environment = {"HF_HOME": str(vllm.hf_home), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    environment |= {"VLLM_SERVER_DEV_MODE": str(int(setup.dev_mode))}
+    environment |= setup.environment
     flags = ["--kv-cache-memory-bytes", "64M", "--gpu-memory-utilization", "0.1", "--enforce-eager"]
     if not setup.worker:
         environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}

@@ -56,6 +56,8 @@ CASES = {
     "max_completion_tokens_too_big": ("chat", CHAT, ASKED | {"max_completion_tokens": 5000}),
     "completion_max_tokens_0": ("chat", TEXT, {"prompt": "x", "max_tokens": 0}),
     "completion_max_tokens_too_big": ("chat", TEXT, {"prompt": "x", "max_tokens": 5000}),
+    "background_without_a_store": ("chat", "/v1/responses", {"input": "x", "background": True}),
+    "background_not_to_be_stored": ("chat", "/v1/responses", {"input": "x", "background": True, "store": False}),
     "response_max_tokens_0": ("chat", "/v1/responses", {"input": "x", "max_output_tokens": 0}),
     "response_max_tokens_too_big": ("chat", "/v1/responses", {"input": "x", "max_output_tokens": 5000}),
     "message_max_tokens_0": ("chat", "/v1/messages", ASKED | {"model": "chat", "max_tokens": 0}),

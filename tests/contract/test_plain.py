@@ -1,11 +1,13 @@
 """An engine without the dev routes and with a process below its core, up to its end. The last test kills it."""
 
+import json
 import os
 import signal
 
 import httpx
 import pytest
 
+from tests.contract.shapes import check, exact, shape_of
 from tests.contract.test_client import ask
 from tests.contract.test_routes import ALWAYS, GENERATE, check_routes
 from tests.simulator.engines import alive, streaming
@@ -34,6 +36,54 @@ def test_every_step_is_refused(plain):
     ):
         with pytest.raises(EngineRefused, match="404: Not Found"):
             ask(plain, call)
+
+
+ASKED = {"input": "tell me something", "max_output_tokens": 16, "temperature": 0}
+LONG = {"input": "tell me something", "max_output_tokens": 3900, "ignore_eos": True}
+
+
+def test_a_response_is_kept(plain, kind):
+    made = plain.http.post("/v1/responses", json=ASKED).json()
+    assert plain.http.get(f"/v1/responses/{made['id']}").json() == made
+    check("errors/response_cancelled_too_late", kind, exact(plain.http.post(f"/v1/responses/{made['id']}/cancel")))
+
+
+def test_one_that_is_not_to_be_stored_is_not_kept(plain, kind):
+    made = plain.http.post("/v1/responses", json=ASKED | {"store": False, "request_id": "resp_mine"}).json()
+    assert made["id"] == "resp_mine"
+    check("errors/response_unknown", kind, exact(plain.http.get("/v1/responses/resp_mine")))
+    check("errors/response_unknown_cancelled", kind, exact(plain.http.post("/v1/responses/resp_mine/cancel")))
+
+
+def test_in_the_background_it_is_queued_until_it_is_done(plain, kind):
+    made = plain.http.post("/v1/responses", json=ASKED | {"background": True})
+    check("response_background", kind, shape_of(made))
+    path = f"/v1/responses/{made.json()['id']}"
+
+    def done() -> httpx.Response | None:
+        answer = plain.http.get(path)
+        assert answer.json()["status"] in {"queued", "incomplete", "completed"}
+        return None if answer.json()["status"] == "queued" else answer
+
+    answer = wait_until(done, deadline_s=plain.patience_s, what="it is done")
+    check("response_background_done", kind, shape_of(answer))
+
+
+def test_in_the_background_it_can_be_cancelled(plain, kind):
+    made = plain.http.post("/v1/responses", json=LONG | {"background": True}).json()
+    cancelled = plain.http.post(f"/v1/responses/{made['id']}/cancel")
+    check("response_background_cancelled", kind, shape_of(cancelled))
+    assert plain.http.get(f"/v1/responses/{made['id']}").json()["status"] == "cancelled"
+
+
+def test_a_background_stream_can_be_left_and_read_again(plain):
+    with plain.http.stream("POST", "/v1/responses", json=ASKED | {"background": True, "stream": True}) as stream:
+        first = next(line for line in stream.iter_lines() if line.startswith("data: "))
+    name = json.loads(first.removeprefix("data: "))["response"]["id"]
+    again = plain.http.get(f"/v1/responses/{name}?stream=true&starting_after=0").text
+    kinds = [line.removeprefix("event: ") for line in again.splitlines() if line.startswith("event: ")]
+    assert (kinds[0], kinds[-1]) == ("response.in_progress", "response.completed")
+    assert plain.http.get(f"/v1/responses/{name}").json()["status"] in {"completed", "incomplete"}
 
 
 def test_a_killed_api_server_leaves_its_core_and_workers(plain):

@@ -113,6 +113,7 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    data_path.close_tunnels()
     await house.controller.shut_down(hurry=hurry)
     server.should_exit = True
     await serving

@@ -3,9 +3,11 @@
 Values and bytes, whatever carries them:
 paths      which requests reach an engine, and nothing else does
 names      the `model` of a JSON body: found, and replaced where an alias was used
+forms      the same of multipart/form-data
 headers    which headers pass, to the engine and back
-errors     every refusal, as status, headers and body; the event that ends a broken stream
+errors     every refusal; dialects: in the shape, or the event, that whoever asked can read
 inference  from a body to a model, and from a model to the right to call its engine
+makers     which engine made which response of /v1/responses
 render     plans and statuses as JSON
 keys       API keys: the file, and who they let in
 guard      who may speak to the admin API

@@ -90,9 +90,16 @@ def unknown_method() -> ErrorAnswer:
     return ErrorAnswer(status=501, code="unknown_method", message=message)
 
 
-def no_realtime() -> ErrorAnswer:
-    message = "vllama does not pass websockets on yet, and /v1/realtime is one."
-    return ErrorAnswer(status=501, code="not_implemented", message=message)
+def no_websocket() -> ErrorAnswer:
+    message = "/v1/realtime is a websocket: it takes a GET with `Upgrade: websocket`, of version 13, and no body."
+    return ErrorAnswer(status=400, code="websocket_expected", message=message)
+
+
+def no_websocket_there(model: str, status: int) -> ErrorAnswer:
+    message = f"The engine of {model!r} has no /v1/realtime: it answered {status} to the websocket."
+    if status < 500:
+        return ErrorAnswer(status=400, code="task_not_supported", message=message, param="model")
+    return ErrorAnswer(status=502, code="engine_gone", message=message, retry_after_s=1.0)
 
 
 def wrong_method(method: str, raw_path: bytes, *, allow: str) -> ErrorAnswer:

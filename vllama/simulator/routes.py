@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from vllama.simulator.answers import dev, messages, pooling, responses, scoring, server_info
+from vllama.simulator.answers import audio, dev, messages, pooling, responses, scoring, server_info
 from vllama.simulator.answers.chat import chat_completions
 from vllama.simulator.answers.completions import completions
 from vllama.simulator.answers.invocations import invocations
@@ -48,7 +48,7 @@ _GENERATE = {
     "/v1/completions": Route(completions, counted=True),
     "/v1/responses": Route(responses.responses, counted=True),
     "/v1/responses/{response_id}": Route(responses.find_response, _GET),
-    "/v1/responses/{response_id}/cancel": Route(responses.find_response),
+    "/v1/responses/{response_id}/cancel": Route(responses.cancel_response),
     "/v1/messages": Route(messages.messages, counted=True),
     "/v1/messages/count_tokens": Route(messages.count_tokens, counted=True),
     "/generative_scoring": _NOT_SIMULATED,
@@ -66,6 +66,10 @@ _EMBED = {
     **_SCORING,
 }
 _CLASSIFY = {"/classify": Route(pooling.classify, counted=True), **_SCORING}
+_TRANSCRIBE = {
+    "/v1/audio/transcriptions": Route(audio.transcriptions, counted=True),
+    "/v1/audio/translations": Route(audio.translations, counted=True),
+}
 _DEV = {
     "/sleep": Route(dev.sleep),
     "/wake_up": Route(dev.wake_up),
@@ -116,6 +120,10 @@ def supported_tasks(task: Task) -> list[str]:
             return ["token_embed", "embed"]
         case Task.CLASSIFY:
             return ["token_classify", "classify"]
+        case Task.TRANSCRIBE:
+            return ["transcription"]
+        case Task.LISTEN:
+            return ["generate", "transcription", "realtime"]
         case unknown:
             assert_never(unknown)
 
@@ -128,5 +136,9 @@ def _routes_of_task(task: Task) -> Mapping[str, Route]:
             return _EMBED
         case Task.CLASSIFY:
             return _CLASSIFY
+        case Task.TRANSCRIBE:
+            return _TRANSCRIBE
+        case Task.LISTEN:
+            return {**_GENERATE, **_TRANSCRIBE}
         case unknown:
             assert_never(unknown)

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import uvicorn
 import uvloop
 
+from vllama.simulator.answers.realtime import Realtime
 from vllama.simulator.app import App
 from vllama.simulator.command import ServeCommand
 from vllama.simulator.core_client import CoreClient, connect, start_core, wait_until_loaded
@@ -119,8 +121,9 @@ async def _serve(
     core = await connect(core_pid, connection)
     state = ServerState(command=command, settings=settings, core=core)
     config = uvicorn.Config(
-        App(state), host=command.host, port=command.port, access_log=command.access_log, lifespan="on", ws="none"
-    )
+        App(state), host=command.host, port=command.port, access_log=command.access_log, lifespan="on",
+        ws=cast("type[asyncio.Protocol]", partial(Realtime, state)),
+    )  # fmt: skip
     server = _Server(config)
     told = asyncio.Event()
     for number in () if settings.faults.ignore_sigterm else _SIGNALS:

@@ -1,7 +1,9 @@
 """What every answer may look at: the command, the settings, the core, and how the server itself is doing."""
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from vllama.simulator.command import ServeCommand
 from vllama.simulator.core_client import CoreClient
@@ -13,6 +15,20 @@ FINGERPRINT = "vllm-0.32.0-6135e469"
 
 
 @dataclass(slots=True, kw_only=True)
+class StoredResponse:
+    """What /v1/responses keeps. In the background: its events so far where it streams, and who works on it."""
+
+    response: dict[str, Any]
+    events: list[str] | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.response["status"] in {"queued", "in_progress"}
+
+
+@dataclass(slots=True, kw_only=True)
 class ServerState:
     command: ServeCommand
     settings: Settings
@@ -20,6 +36,7 @@ class ServerState:
     load: int = 0  # requests under way, for /load
     draining: bool = False
     rejections: int = 0
+    responses: dict[str, "StoredResponse"] = field(default_factory=dict)
     sleep_level: int | None = None  # as /metrics shows it: what was last asked for; None is awake
 
     @property

@@ -16,6 +16,8 @@ class Task(StrEnum):
     GENERATE = "generate"
     EMBED = "embed"
     CLASSIFY = "classify"
+    TRANSCRIBE = "transcription"  # as Whisper
+    LISTEN = "realtime"  # as Voxtral: transcribes, live too, and generates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Settings:
     api_key: str | None
     dev_mode: bool
     keep_alive_on_engine_death: bool
+    responses_store: bool
 
 
 def read_settings(environment: Mapping[str, str], *, model: str) -> Settings:
@@ -66,6 +69,7 @@ def read_settings(environment: Mapping[str, str], *, model: str) -> Settings:
         api_key=environment.get("VLLM_API_KEY"),
         dev_mode=_is_set(environment, "VLLM_SERVER_DEV_MODE"),
         keep_alive_on_engine_death=_is_set(environment, "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"),
+        responses_store=_is_set(environment, "VLLM_ENABLE_RESPONSES_API_STORE"),
     )
 
 
@@ -79,6 +83,5 @@ def _is_set(environment: Mapping[str, str], name: str) -> bool:
 
 def _guess_task(model: str) -> str:
     name = model.lower()
-    if "embed" in name:
-        return Task.EMBED
-    return Task.CLASSIFY if "rerank" in name else Task.GENERATE
+    parts = {"embed": Task.EMBED, "rerank": Task.CLASSIFY, "whisper": Task.TRANSCRIBE, "voxtral": Task.LISTEN}
+    return next((task for part, task in parts.items() if part in name), Task.GENERATE)

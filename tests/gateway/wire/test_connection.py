@@ -247,19 +247,6 @@ def test_an_old_client_gets_a_stream_without_chunks_and_its_end() -> None:
     live(test)
 
 
-def test_realtime_is_a_501_and_other_upgrades_are_left_alone() -> None:
-    async def test(here: House) -> None:
-        upgrade = {"connection": "upgrade", "upgrade": "websocket"}
-        answer = await here.http.get("/v1/realtime?model=tiny", headers=upgrade)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (501, "not_implemented")
-        here.open()
-        assert (await here.http.get("/livez", headers=upgrade)).status_code == 200
-        assert (await here.chat(headers={"connection": "upgrade", "upgrade": "h2c"})).status_code == 200
-        assert here.upstream.exchanges[0].header("upgrade") is None
-
-    live(test)
-
-
 def test_a_stop_of_the_server_lets_an_answer_finish_and_closes_behind_it() -> None:
     async def test(here: House) -> None:
         answering = asyncio.Event()

@@ -11,6 +11,9 @@ request     the head of a request, read strictly; body: the rest of it
 entry       whether it is let in
 exchange    one inference request: the model, the grant, the engine, the answer, and the grant given back once
 engine      one connection to an engine: a request out, its answer back; pool: the ones that wait
+tunnel      one websocket of /v1/realtime: the model, the grant, frames both ways
+            realtime: its events; websocket: its frames; engine_socket: its other end
+making      a response on its way back, so that it is known who made it; background: kept awake for those that go on
 answer      the head of an answer, read strictly; framing: where a body ends
 delegate    whole requests that are vllama's own to answer
 shared, limits, watch, stamp: what all of them share; how much and how long; deadlines; Date and Server

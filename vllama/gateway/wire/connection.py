@@ -4,6 +4,7 @@
     HEAD      a part of a head is
     BODY      the head is whole, the body is not
     EXCHANGE  an engine is to answer
+    TUNNEL    it is a websocket, and no more requests come
     APP       the application is to answer
     LEAVING   the last answer is written; what still comes is thrown away
 
@@ -33,6 +34,7 @@ from vllama.gateway.wire.exchange import Exchange
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+from vllama.gateway.wire.tunnel import Tunnel
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _CARRIAGE_RETURN: Final = 13
@@ -45,6 +47,7 @@ class State(enum.Enum):
     HEAD = "head"
     BODY = "body"
     EXCHANGE = "exchange"
+    TUNNEL = "tunnel"
     APP = "app"
     LEAVING = "leaving"
 
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
         self._body: CountedBody | ChunkedBody | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Tunnel | None = None
         self._app: AppConnection | None = None
         self._taking = self._full = self._stalled = self._shutting_down = False
         self._leave_until = 0.0
@@ -84,6 +87,9 @@ class Connection(asyncio.Protocol):
                 if state is State.BODY:
                     data = self._take_body(data)
                 elif state is State.LEAVING:
+                    break
+                elif state is State.TUNNEL:
+                    self._pass_on(data)
                     break
                 elif state is State.EXCHANGE or state is State.APP or self._stalled:
                     self._keep(data)
@@ -133,6 +139,8 @@ class Connection(asyncio.Protocol):
         self._shutting_down = True
         if self._state is State.APP and self._app is not None:
             self._app.shutdown()
+        elif isinstance(self._exchange, Tunnel):
+            self._exchange.go_away()
         elif self._state is not State.EXCHANGE:
             self._leave()
             self.transport.close()
@@ -192,6 +200,10 @@ class Connection(asyncio.Protocol):
             data = bytes(self._ahead)
             self._ahead.clear()
             self.data_received(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        if isinstance(self._exchange, Tunnel):
+            self._exchange.received(data)
 
     def _keep(self, data: bytes) -> None:
         self._ahead += data
@@ -271,12 +283,20 @@ class Connection(asyncio.Protocol):
         elif request.preflight is not None and (cors := self.cors):
             self._write(STATUS_LINES[204], cors + preflight_lines(request.preflight), close=self.closing)
             self.finish(close=self.closing)
-        elif request.to.path == b"/v1/realtime":
-            self.refuse(errors.no_realtime())
+        elif request.to.way is Way.REALTIME:
+            self._open_tunnel(request)
         else:
             self._state = State.APP
             key = self._shared.keyring.key(request.key)
             self._app_connection().serve(request, body, key=key, cors=self.cors, close=self.closing)
+
+    def _open_tunnel(self, request: Request) -> None:
+        if request.websocket_key is None:
+            self.refuse(errors.no_websocket())
+            return
+        self._state = State.TUNNEL
+        self._exchange = tunnel = Tunnel(self, self._shared, request)
+        tunnel.begin()
 
     def _app_connection(self) -> AppConnection:
         if self._app is None:

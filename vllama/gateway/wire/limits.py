@@ -21,6 +21,7 @@ class Limits:
     connect_s: float = 5.0
     first_byte_s: float | None = None  # an answer without a stream may take an hour
     engine_idle_s: float | None = 1800.0
+    tunnel_idle_s: float = 600.0  # a websocket over which nothing is said keeps its model awake
     background_s: float = 3600.0  # a response in the background keeps its model awake for so long at most
     background_poll_s: float = 2.0
     pooled_s: float = 4.0  # vLLM closes a connection that was idle for 5 s
@@ -29,5 +30,5 @@ class Limits:
     @property
     def tick_s(self) -> float:
         deadlines = (self.head_s, self.body_idle_s, self.keep_alive_s, self.stalled_s, self.linger_s, self.connect_s,
-                     self.first_byte_s, self.engine_idle_s, self.pooled_s)  # fmt: skip
+                     self.first_byte_s, self.engine_idle_s, self.tunnel_idle_s, self.pooled_s)  # fmt: skip
         return min(1.0, *(each / 4 for each in deadlines if each is not None))

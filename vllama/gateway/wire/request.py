@@ -15,6 +15,7 @@ from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of
 from vllama.gateway.inference import Refused
 from vllama.gateway.keys.key import shown
 from vllama.gateway.paths import Need, Way, need, way
+from vllama.gateway.wire.websocket import is_key
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!-\"$->@-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\.([01])")  # no #: none is ever sent
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -49,6 +50,7 @@ class Request(msgspec.Struct, frozen=True):
     key: bytes | None  # the digest of the API key that it shows
     origin: bytes | None  # of the page that it comes from
     preflight: bytes | None  # a browser asks whether that page may send these headers
+    websocket_key: bytes | None = None  # of a whole offer to change to a websocket
 
 
 def parse(head: bytes, *, most_headers: int) -> tuple[Request, int]:
@@ -104,6 +106,7 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         shown(told),
         origins[0] if origins else None,
         _preflight(to, told) if origins else None,
+        _websocket_key(to, kept, told) if to.way is Way.REALTIME and not (chunked or length) else None,
     )
     return request, length
 
@@ -113,6 +116,21 @@ def _preflight(to: Target, told: list[Header]) -> bytes | None:
     if to.method != b"OPTIONS" or b"access-control-request-method" not in values:
         return None
     return values.get(b"access-control-request-headers", b"")
+
+
+def _websocket_key(to: Target, kept: list[bytes], told: list[Header]) -> bytes | None:
+    """RFC 6455, 4.2.1."""
+    said: dict[bytes, list[bytes]] = {}
+    for line in kept:
+        name, _, value = line.partition(b":")
+        said.setdefault(name.lower(), []).append(value.strip(b"\t "))
+    for name, value in told:
+        said.setdefault(name, []).extend(part.strip(b"\t ").lower() for part in value.split(b","))
+    key = said.get(b"sec-websocket-key", [])
+    offered = b"websocket" in said.get(b"upgrade", []) and b"upgrade" in said.get(b"connection", [])
+    if to.old or not offered or said.get(b"sec-websocket-version") != [b"13"] or len(key) != 1 or not is_key(key[0]):
+        return None
+    return key[0]
 
 
 def _framed(told: list[Header], *, old: bool) -> tuple[bool, int]:

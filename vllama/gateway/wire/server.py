@@ -36,7 +36,7 @@ class DataPath:
         loop = asyncio.get_running_loop()
         self._shared = Shared(
             control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
-            background=Background(pool=pool, limits=limits), watch=watch, loop=loop,
+            background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, loop=loop,
             keyring=keyring or Keyring(), origins=origins,
         )  # fmt: skip
 
@@ -51,6 +51,11 @@ class DataPath:
             return Connection(shared, config, server_state, app_state)
 
         return cast("type[asyncio.Protocol]", connection)
+
+    def close_tunnels(self) -> None:
+        """Websockets have no end of their own that a server which stops could wait for."""
+        for tunnel in list(self._shared.tunnels):
+            tunnel.go_away()
 
     def close(self) -> None:
         self._shared.background.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vllama.controller.control import Control
 from vllama.gateway.cors import Origins
@@ -12,6 +13,9 @@ from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.watch import Watch
 
+if TYPE_CHECKING:
+    from vllama.gateway.wire.tunnel import Tunnel
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
@@ -20,6 +24,7 @@ class Shared:
     pool: Pool
     makers: Makers
     background: Background
+    tunnels: "set[Tunnel]"
     watch: Watch
     loop: asyncio.AbstractEventLoop
     keyring: Keyring

@@ -18,7 +18,7 @@ async def invocations(request: Request, state: ServerState) -> Answer | Stream:
     except ValueError as error:
         raise ApiError(400, f"JSON decode error: {error}", type_="Bad Request") from error
     task = state.settings.task
-    if task is Task.GENERATE:
+    if task in {Task.GENERATE, Task.LISTEN}:
         chats = isinstance(body.get("messages"), list)
         return await (answer_chat if chats else answer_completions)(body, request, state)
     if "input" in body or "messages" in body:
