@@ -55,32 +55,31 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
     """For an inference request to `path`. Raises Refused: no `model`, no such model, or it does not do such things."""
     route = ROUTES[path]
-    at = None
     try:
-        if route.form:
-            name, at = model_in_form(head, body)
-        else:
-            name = model_of(body)
+        if not route.form:
+            return resolved(control, model_of(body), path, route.needs)
+        name, at = model_in_form(head, body)
     except NotJson as error:
         raise Refused(errors.not_json(str(error))) from None
     except NotAForm as error:
         raise Refused(errors.not_a_form(str(error))) from None
     except NoModel:
         raise Refused(errors.no_model()) from None
-    return resolved(control, name, path, route.needs, at=at)
+    return msgspec.structs.replace(resolved(control, name, path, route.needs), at=at)
 
 
-def resolved(
-    control: Control, name: str, path: bytes, needs: frozenset[str] | None, *, at: tuple[int, int] | None = None
-) -> Wanted:
+def resolved(control: Control, name: str, path: bytes, needs: frozenset[str] | None) -> Wanted:
     """Raises Refused: no such model, or it is known to have none of the tasks of which `needs` names one."""
     found = control.resolve(name)
     if isinstance(found, Unresolved):
         raise Refused(errors.unresolved(found))
-    tasks = control.tasks(found.model)
-    if tasks is not None and needs is not None and needs.isdisjoint(tasks):
-        raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
-    return Wanted(name=name, spec=found, is_adapter=bool(found.lora) and found.has_adapter(name), at=at)
+    if needs is not None:
+        tasks = control.tasks(found.model)
+        if tasks is not None and needs.isdisjoint(tasks):
+            raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
+    if found.lora and found.has_adapter(name):
+        return Wanted(name=name, spec=found, is_adapter=True)
+    return Wanted(name=name, spec=found)
 
 
 def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
