@@ -80,9 +80,10 @@ def test_a_rerank(server):
     assert len(scores) == 3
 
 
-def test_a_task_that_the_model_does_not_have_is_the_engines_own_clear_error(server):
+def test_a_task_that_the_model_does_not_have_is_refused_by_what_its_log_said(server):
     answer = server.http.post(f"{server.url}/v1/embeddings", json={"model": "tiny/rerank", "input": "x"}, timeout=300)
-    assert answer.status_code == 404
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].endswith("the tasks of this one are: classify, token_classify.")
 
 
 def test_after_sigterm_no_process_is_left(server):
