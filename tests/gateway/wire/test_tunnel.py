@@ -346,6 +346,24 @@ def test_a_client_that_sends_no_frames_is_told_and_closed() -> None:
     live(test)
 
 
+def test_an_engine_that_reads_nothing_is_not_waited_for() -> None:
+    async def test(here: House) -> None:
+        async with an_ear(here) as ear:
+            mouth = await connected(here)
+            ear.reads.clear()
+            ear.writers[-1].transport.pause_reading()  # type: ignore[attr-defined]
+            while mouth.writer.transport.get_write_buffer_size() < MIB:
+                mouth.say(b"z" * 100_000, opcode=2)
+                await asyncio.sleep(0)
+            mouth.writer.transport.abort()
+            await until(lambda: here.in_flight == 0)
+            ear.writers[-1].transport.resume_reading()  # type: ignore[attr-defined]
+            ear.reads.set()
+            await asyncio.wait_for(ear.gone.wait(), 10)
+
+    live(test, limits=replace(LIMITS, linger_s=0.1, tunnel_idle_s=0.5))  # unread, its client is not seen to leave
+
+
 def test_so_much_is_kept_before_the_engine_is_there_and_no_more() -> None:
     async def test(here: House) -> None:
         mouth = await a_mouth(here)
@@ -447,8 +465,9 @@ def test_the_greeting_of_an_engine_that_does_not_greet_is_not_waited_for() -> No
             assert greeting.keys() == json.loads(CREATED).keys() | {"created"}
             mouth.say(UPDATE)
             await until(lambda: ear.messages)
-            ear.say(b'{"type":"error"}')
-            assert await mouth.hear_event() == {"type": "error"}
+            for event in (b'{"type":"error"}', b'{"about":"session.created"}'):
+                ear.say(event)
+                assert await mouth.hear() == (1, event)
             mouth.writer.close()
 
     live(test)

@@ -66,9 +66,11 @@ class EngineSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """What is written still goes out. Its user hears no more of it."""
+        """What is written still goes out, if it is taken. Its user hears no more of it."""
         self._user = None
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._limits.linger_s, self._transport.abort)
 
     # what the loop calls
 

@@ -34,8 +34,9 @@ def model_in_update(one: Frame) -> str | None:
     return event.model if event.type == _UPDATE.decode() else None
 
 
-def is_session_created(one: Frame) -> bool:
-    return one.opcode == TEXT and _CREATED in one.payload
+def is_session_created(one: Frame | bytes) -> bool:
+    """With it an engine greets."""
+    return isinstance(one, Frame) and one.opcode == TEXT and _CREATED in one.payload
 
 
 def session_created() -> bytes:

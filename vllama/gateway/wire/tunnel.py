@@ -241,9 +241,9 @@ class Tunnel:
         for one in came:
             if isinstance(one, bytes) or one.is_data:
                 self._touch()
-            if self._greeted and isinstance(one, Frame) and is_session_created(one):
-                self._greeted = False  # that was said already
-                continue
+                greets, self._greeted = self._greeted and is_session_created(one), False
+                if greets:
+                    continue  # that was said already
             passing.append(one if isinstance(one, bytes) else one.raw)
         if passing and not self._client.transport.is_closing():
             self._client.transport.write(b"".join(passing))
