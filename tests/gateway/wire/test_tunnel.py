@@ -57,7 +57,7 @@ def test_the_handshakes_are_what_they_must_be() -> None:
     async def test(here: House) -> None:
         async with an_ear(here) as ear:
             key = base64.b64encode(b"0123456789abcdef").decode()
-            more = "Sec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: Bearer k\r\n"
+            more = "Sec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: Bearer k\r\nX-Mine: 1\r\n"
             reader, writer = await here.raw(offer("?model=tiny&a=b", key=key, more=more))
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             accept = base64.b64encode(hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
@@ -67,7 +67,8 @@ def test_the_handshakes_are_what_they_must_be() -> None:
             sent = ear.heads[0].decode().lower().split("\r\n")
             assert sent[0] == "get /v1/realtime?model=tiny&a=b http/1.1"
             assert f"host: 127.0.0.1:{ear.port}" in sent
-            assert "authorization: bearer k" in sent
+            assert "x-mine: 1" in sent
+            assert not any(line.startswith("authorization") for line in sent)
             assert sum(line.startswith("sec-websocket-key: ") for line in sent) == 1
             assert f"sec-websocket-key: {key.lower()}" not in sent
             assert not any("extensions" in line for line in sent)
