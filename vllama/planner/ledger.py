@@ -90,7 +90,7 @@ class Ledger:
             for key in ((engine.node, device) for device in engine.devices):
                 charged[key], ours[key] = charged.get(key, 0) + charge, ours.get(key, 0) + holds
             if (node := self.view.nodes.get(engine.node)) is not None and node.sleep_frees_memory:
-                self.host_room[engine.node] -= self._host_copy_after_operation(engine)
+                self.host_room[engine.node] -= self.host_copy_after_operation(engine)
         known = {engine.engine_id for engine in self.view.snapshot.engines}
         for op in self.view.snapshot.operations:
             if op.verb is Verb.START and op.engine_id not in known:
@@ -138,7 +138,7 @@ class Ledger:
         op = self.view.operations.get(engine.model)
         return op if op is not None and op.engine_id == engine.engine_id else None
 
-    def _host_copy_after_operation(self, engine: EngineObservation) -> int:
+    def host_copy_after_operation(self, engine: EngineObservation) -> int:
         op = self._operation(engine)
         copies = op is not None and op.verb is Verb.SLEEP and op.level is SleepLevel.WEIGHTS_OFFLOADED
         return engine.host_copy_bytes + (self.copy_bytes(engine, SleepLevel.WEIGHTS_OFFLOADED) if copies else 0)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vllama.domain.observed import Device, Node
+from vllama.domain.observed import Device, ForeignProcess, Node
 from vllama.domain.units import GIB
 from vllama.runtime.base import Reading
-from vllama.runtime.local.proc import process
+from vllama.runtime.local.proc import name_of, process
 from vllama.simulator.devices import SimulatedDevices
 
 HOST_BUDGET_BYTES = 128 * GIB
@@ -30,14 +30,22 @@ class SimulatedDeviceSource:
         measured = dict.fromkeys(sessions.values(), 0)
         devices = []
         for reading in self._devices.read():
+            foreign = []
             for claim in reading.claims:
                 seen = process(claim.pid)
                 engine_id = sessions.get(seen.sid) if seen else None
                 if engine_id is not None:
                     measured[engine_id] = max(measured[engine_id], claim.memory_bytes)
+                else:
+                    name = name_of(claim.pid) or "?"
+                    foreign.append(ForeignProcess(pid=claim.pid, name=name, memory_bytes=claim.memory_bytes))
             used = reading.total_bytes - reading.free_bytes
-            name = f"simulated {reading.index}"
-            devices.append(Device(index=reading.index, name=name, total_bytes=reading.total_bytes, used_bytes=used))
+            devices.append(
+                Device(
+                    index=reading.index, name=f"simulated {reading.index}", total_bytes=reading.total_bytes,
+                    used_bytes=used, foreign=tuple(foreign),
+                )
+            )  # fmt: skip
         node = Node(
             name=self._node, devices=tuple(devices), host_budget_bytes=HOST_BUDGET_BYTES, sleep_frees_memory=True
         )  # fmt: skip

@@ -1,0 +1,116 @@
+"""How long a step takes: as measured last, else as long as such steps take elsewhere. Pure; seconds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.domain.observed import Footprint, Operation, Verb
+from vllama.domain.spec import SleepLevel
+
+# Where nothing was measured: what vLLM's own sleep mode figures and others' logs of A100 and H100 machines say.
+COPY_BYTES_PER_S = 20e9  # between one GPU and host memory
+RELOAD_BYTES_PER_S = 2e9  # weights from disk
+COLD_START_S = 35.0  # beside the weights: imports, compilation with a warm cache, graphs
+DISCARD_S = 0.3
+WAKE_DISCARDED_S = 1.0  # beside the weights
+STOP_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A length of time. `assumed`: some of it was never measured here. `unknown`: it takes so long at least."""
+
+    seconds: float = 0.0
+    assumed: bool = False
+    unknown: bool = False
+
+    def then(self, after: "Span") -> "Span":
+        return Span(
+            seconds=self.seconds + after.seconds,
+            assumed=self.assumed or after.assumed,
+            unknown=self.unknown or after.unknown,
+        )
+
+
+AT_ONCE = Span()
+UNKNOWN = Span(unknown=True)
+
+
+def latest(spans: Iterable[Span]) -> Span:
+    """When all of them are over."""
+    found = list(spans)
+    return Span(
+        seconds=max((span.seconds for span in found), default=0.0),
+        assumed=any(span.assumed for span in found),
+        unknown=any(span.unknown for span in found),
+    )
+
+
+def takes(action: Action, footprint: Footprint | None) -> Span:
+    match action:
+        case Start():
+            return _start(footprint)
+        case Sleep():
+            return _sleep(footprint, action.level, len(action.devices))
+        case Wake():
+            return _wake(footprint, action.level, len(action.devices))
+        case Stop():
+            return Span(seconds=STOP_S, assumed=True)
+        case _:
+            assert_never(action)
+
+
+def left_of(operation: Operation, footprint: Footprint | None, now: float) -> Span:
+    """What is left of an operation under way. Where it does not tell its level, 1 is taken."""
+    level = SleepLevel.WEIGHTS_OFFLOADED if operation.level is None else operation.level
+    match operation.verb:
+        case Verb.START:
+            whole = _start(footprint)
+        case Verb.SLEEP:
+            whole = _sleep(footprint, level, len(operation.devices))
+        case Verb.WAKE:
+            whole = _wake(footprint, level, len(operation.devices))
+        case Verb.STOP:
+            whole = Span(seconds=STOP_S, assumed=True)
+    return _less(whole, now - operation.started_at)
+
+
+def left_of_load(started_at: float, footprint: Footprint | None, now: float) -> Span:
+    return _less(_start(footprint), now - started_at)
+
+
+def _less(whole: Span, gone_s: float) -> Span:
+    """One that takes longer than expected may end any moment, or not."""
+    over = gone_s >= whole.seconds
+    return Span(seconds=max(0.0, whole.seconds - gone_s), assumed=whole.assumed, unknown=whole.unknown or over)
+
+
+def _start(footprint: Footprint | None) -> Span:
+    if footprint is None or (footprint.load_s is None and not footprint.weights_bytes):
+        return UNKNOWN  # not downloaded yet, perhaps: nothing to reckon with
+    if footprint.load_s is not None:
+        return Span(seconds=footprint.load_s)
+    return Span(seconds=COLD_START_S + footprint.weights_bytes / RELOAD_BYTES_PER_S, assumed=True)
+
+
+def _sleep(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
+    if footprint is not None and footprint.sleep_s is not None:
+        return Span(seconds=footprint.sleep_s)
+    if level is SleepLevel.DISCARDED:
+        return Span(seconds=DISCARD_S, assumed=True)
+    return UNKNOWN if footprint is None else _copy(footprint, devices)
+
+
+def _wake(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
+    if footprint is None:
+        return UNKNOWN
+    if footprint.wake_s is not None:
+        return Span(seconds=footprint.wake_s)
+    if level is SleepLevel.DISCARDED:
+        return Span(seconds=WAKE_DISCARDED_S + footprint.weights_bytes / RELOAD_BYTES_PER_S, assumed=True)
+    return _copy(footprint, devices)
+
+
+def _copy(footprint: Footprint, devices: int) -> Span:
+    return Span(seconds=footprint.weights_bytes / max(1, devices) / COPY_BYTES_PER_S, assumed=True)
