@@ -20,7 +20,7 @@ def only_page(cluster: Cluster):
     return books_of(*cluster.states()).nodes[0].devices[0]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.one_of(any_state(), sane_state()))
 def test_all_of_a_device_and_of_the_hosts_budget_is_accounted_for(situation):
     ledger = Ledger(View(desired=situation.desired, snapshot=situation.snapshot, now=situation.now))
@@ -40,7 +40,7 @@ def test_all_of_a_device_and_of_the_hosts_budget_is_accounted_for(situation):
             assert page.foreign_bytes >= 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(any_state())
 def test_every_engine_is_on_the_page_of_each_of_its_devices_or_astray(situation):
     books = books_of(situation.desired, situation.snapshot)

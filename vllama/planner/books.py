@@ -3,14 +3,15 @@
 The numbers are those that decisions are made with, so a refusal can be checked against them by eye.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Device, EngineObservation, ForeignProcess, Node, Operation, Snapshot, Verb
 from vllama.domain.status import Phase, phase_of
 from vllama.planner.ledger import Ledger
-from vllama.planner.view import View
+from vllama.planner.view import DeviceKey, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,44 +92,50 @@ class Books:
 def books_of(desired: DesiredState, snapshot: Snapshot) -> Books:
     view = View(desired=desired, snapshot=snapshot, now=snapshot.taken_at)
     ledger = Ledger(view)
-    engines = sorted(snapshot.engines, key=lambda engine: (engine.model, engine.engine_id))
-    seen = ledger.devices.keys()
-    astray = [e for e in engines if any((e.node, device) not in seen for device in e.devices)]
-    return Books(
-        taken_at=snapshot.taken_at,
-        nodes=tuple(_pages(ledger, node, engines) for node in view.nodes.values()),
-        astray=tuple(_entry(ledger, engine) for engine in astray),
-    )
+    entries: dict[DeviceKey, list[Entry]] = defaultdict(list)
+    copies: dict[str, list[Copy]] = defaultdict(list)
+    astray: list[Entry] = []
+    for engine in sorted(snapshot.engines, key=lambda engine: (engine.model, engine.engine_id)):
+        entry, size = _entry(ledger, engine), ledger.host_copy_after_operation(engine)
+        for device in engine.devices:
+            entries[engine.node, device].append(entry)
+        if any((engine.node, device) not in ledger.devices for device in engine.devices):
+            astray.append(entry)
+        if size:
+            copies[engine.node].append(
+                Copy(model=engine.model, engine_id=engine.engine_id, phase=entry.phase, copy_bytes=size)
+            )  # fmt: skip
+    for op in _starts_not_seen(view):
+        for device in op.devices:
+            entries[op.node, device].append(_begun(op))
+    nodes = tuple(_pages(ledger, node, entries, copies[node.name]) for node in view.nodes.values())
+    return Books(taken_at=snapshot.taken_at, nodes=nodes, astray=tuple(astray))
 
 
-def _pages(ledger: Ledger, node: Node, engines: list[EngineObservation]) -> NodePages:
+def _pages(
+    ledger: Ledger, node: Node, entries: Mapping[DeviceKey, Sequence[Entry]], copies: Sequence[Copy]
+) -> NodePages:
+    kept = tuple(copies) if node.sleep_frees_memory else ()  # elsewhere they are on the device itself
     devices = sorted(node.devices, key=lambda device: device.index)
-    copies = [
-        Copy(model=e.model, engine_id=e.engine_id, phase=_phase(ledger.view, e), copy_bytes=size)
-        for e in engines
-        if e.node == node.name and node.sleep_frees_memory and (size := ledger.host_copy_after_operation(e))
-    ]
-    left = node.host_budget_bytes - sum(copy.copy_bytes for copy in copies)
     return NodePages(
         name=node.name,
         sleep_frees_memory=node.sleep_frees_memory,
-        devices=tuple(_page(ledger, node, device, engines) for device in devices),
+        devices=tuple(_page(ledger, node, device, entries.get((node.name, device.index), ())) for device in devices),
         host=HostPage(
-            budget_bytes=node.host_budget_bytes, copies=tuple(copies), left_bytes=left,
+            budget_bytes=node.host_budget_bytes, copies=kept,
+            left_bytes=node.host_budget_bytes - sum(copy.copy_bytes for copy in kept),
             room_bytes=ledger.host_room[node.name], available_bytes=node.host_available_bytes,
         ),
     )  # fmt: skip
 
 
-def _page(ledger: Ledger, node: Node, device: Device, engines: list[EngineObservation]) -> DevicePage:
+def _page(ledger: Ledger, node: Node, device: Device, entries: Sequence[Entry]) -> DevicePage:
     key = node.name, device.index
-    here = [_entry(ledger, engine) for engine in engines for index in engine.devices if (engine.node, index) == key]
-    begun = [_begun(op) for op in _starts_not_seen(ledger.view) for index in op.devices if (op.node, index) == key]
     foreign = device.total_bytes - device.reserve_bytes - ledger.capacity[key]
     return DevicePage(
         index=device.index, name=device.name, total_bytes=device.total_bytes, used_bytes=device.used_bytes,
         reserve_bytes=device.reserve_bytes, foreign_bytes=None if device.used_bytes is None else foreign,
-        foreign=device.foreign, engines=tuple(here + begun), room_bytes=ledger.room[key],
+        foreign=device.foreign, engines=tuple(entries), room_bytes=ledger.room[key],
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
 from vllama.domain.spec import ModelSpec
+from vllama.engine.command import EngineCommand
 
 
 class RuntimeFailed(Exception):
@@ -97,6 +98,17 @@ class Runtime(Protocol):
 
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         """What the model will take, before it ever ran; None: nothing is known. OSError, ValueError: why not."""
+        ...
+
+    async def preview(self, spec: ModelSpec, action: Start, *, port: int | None) -> EngineCommand:
+        """What `start` would run, for people: without secrets, and of the environment what is not our own.
+
+        `port` None: one is found when it starts. RuntimeFailed: why it could not be started.
+        """
+        ...
+
+    def log_of(self, model: str) -> Path:
+        """The file that its engines write to, whether it is there yet or not."""
         ...
 
     async def cached_models(self) -> tuple[str, ...]:

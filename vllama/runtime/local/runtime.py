@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.engine.command import EngineCommand
+from vllama.engine.shown import shown
 from vllama.runtime import clock
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
 from vllama.runtime.local import proc
@@ -151,7 +153,7 @@ class LocalRuntime:
 
     def _open_log(self, model: str, engine_id: str) -> tuple[Path, int]:
         """One file per model, appended to; a header line tells its engines apart."""
-        path = self._logs / log_name(model)
+        path = self.log_of(model)
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as log:
@@ -181,6 +183,14 @@ class LocalRuntime:
 
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         return await asyncio.to_thread(self._launcher.footprint, spec)
+
+    async def preview(self, spec: ModelSpec, action: Start, *, port: int | None) -> EngineCommand:
+        command = await asyncio.to_thread(self._launcher.command, spec, action, port=port or 0, tag=(VARIABLE, ""))
+        seen = shown(command, os.environ, port_known=port is not None)
+        return EngineCommand(argv=seen.argv, env=tuple(entry for entry in seen.env if entry[0] != VARIABLE))
+
+    def log_of(self, model: str) -> Path:
+        return self._logs / log_name(model)
 
     async def cached_models(self) -> tuple[str, ...]:
         return await asyncio.to_thread(self._launcher.cached_models)
