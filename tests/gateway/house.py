@@ -76,7 +76,7 @@ class ListedControl:
     def conditions(self) -> Sequence[Condition]:
         return [Condition(type="LoopRuns", ok=True, reason="Passed", message="just now"), *self.wrong]
 
-    def plans(self, *, settle: bool) -> Sequence[Plan]:
+    async def plans(self, *, settle: bool) -> Sequence[Plan]:
         return [self.plan, self.plan] if settle else [self.plan]
 
     def start(self, model: str) -> None:

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vllama.controller.board import Board
+from vllama.controller.card import ModelCard
+from vllama.controller.figures import Figures
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus
+from vllama.planner.books import Books
+from vllama.planner.rehearse import Rehearsal
+from vllama.planner.together import Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Condition:
 
 
 class Control(Protocol):
-    """All methods are called on the event loop and return at once."""
+    """All methods are called on the event loop. They return at once; the coroutines work in a thread meanwhile."""
 
     board: Board
 
@@ -61,8 +66,28 @@ class Control(Protocol):
         """Manifest, devices, loop."""
         ...
 
-    def plans(self, *, settle: bool) -> Sequence[Plan]:
+    async def plans(self, *, settle: bool) -> Sequence[Plan]:
         """What the loop would do now, by its own function; `settle`: and then, until nothing is left to do."""
+        ...
+
+    async def rehearse(self, models: Sequence[str]) -> Rehearsal:
+        """What would happen if somebody called these models (ids) now, in this order."""
+        ...
+
+    async def matrix(self) -> Matrix:
+        """Which models can be awake together."""
+        ...
+
+    def memory(self) -> Books:
+        """Whose bytes are where, as the planner counts them."""
+        ...
+
+    def figures(self) -> Sequence[Figures]:
+        """What is known of each model's memory and times, sorted by id."""
+        ...
+
+    async def show(self, spec: ModelSpec) -> ModelCard:
+        """All that is known of one model."""
         ...
 
     def start(self, model: str) -> None: ...

@@ -8,10 +8,13 @@ from pathlib import Path
 from vllama.controller.actuator import Actuator
 from vllama.controller.bell import Bell
 from vllama.controller.board import Board
+from vllama.controller.card import ModelCard
 from vllama.controller.catalog import Catalog
 from vllama.controller.control import Condition, Unresolved
 from vllama.controller.demand import Failure
+from vllama.controller.enquiries import Enquiries
 from vllama.controller.events import Events
+from vllama.controller.figures import Figures
 from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
@@ -23,8 +26,9 @@ from vllama.domain.demand import WantAsleep, WantReady, WantStopped
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.engine.client import EngineClient
-from vllama.planner import plan
-from vllama.planner.project import settle as settle_all
+from vllama.planner.books import Books
+from vllama.planner.rehearse import Rehearsal
+from vllama.planner.together import Matrix
 from vllama.runtime.base import Runtime
 
 CATALOG_EVERY_S = 60.0
@@ -69,6 +73,10 @@ class Controller:
             clock=clock, bell=self._bell.ring, profiles=self._profiles, start_failed=self._loop.crashed,
         )  # fmt: skip
         self._loop.actuator = self._actuator
+        self._enquiries = Enquiries(
+            loop=self._loop, observer=self._observer, catalog=self._catalog, profiles=self._profiles,
+            events=self.events, runtime=runtime, clock=clock,
+        )  # fmt: skip
 
     async def start_up(self) -> None:
         """Read the file, look at what is there, and want what is to be preloaded."""
@@ -168,10 +176,23 @@ class Controller:
         further = [condition for say in self.further_conditions if (condition := say()) is not None]
         return manifest, seen, devices, sound, passes, *further
 
-    def plans(self, *, settle: bool) -> Sequence[Plan]:
-        now = self._clock()
-        desired, snapshot = self._loop.desired(), self._loop.snapshot(now)
-        return settle_all(desired, snapshot, now) if settle else (plan(desired, snapshot, now),)
+    async def plans(self, *, settle: bool) -> Sequence[Plan]:
+        return await self._enquiries.plans(settled=settle)
+
+    async def rehearse(self, models: Sequence[str]) -> Rehearsal:
+        return await self._enquiries.rehearse(models)
+
+    async def matrix(self) -> Matrix:
+        return await self._enquiries.matrix()
+
+    def memory(self) -> Books:
+        return self._enquiries.memory()
+
+    def figures(self) -> Sequence[Figures]:
+        return self._enquiries.figures()
+
+    async def show(self, spec: ModelSpec) -> ModelCard:
+        return await self._enquiries.show(spec)
 
     def start(self, model: str) -> None:
         """One request at this moment. Clears the pause after a crash: somebody thinks that it will work now."""

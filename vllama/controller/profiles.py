@@ -43,8 +43,8 @@ class KeptCanary(BaseModel):
 
 
 class Profile(BaseModel):
-    """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say.
-    `supported_tasks` in vLLM's words; empty: not known.
+    """Bytes per device, seconds. None: not measured yet. `refused_levels`: of sleep, that did not do what they say,
+    `why_refused`: what they did instead, by level. `supported_tasks` in vLLM's words; empty: not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +58,7 @@ class Profile(BaseModel):
     refused_levels: tuple[int, ...] = ()
     canary: KeptCanary | None = None
     supported_tasks: tuple[str, ...] = ()
+    why_refused: dict[int, str] = {}
 
     def over(self, estimate: Footprint) -> Footprint:
         """The estimate, with what was measured in its place: beside that, the KV cache that was wished for."""
@@ -100,9 +101,11 @@ class Profiles:
             self._changed = True
             self.revision += 1
 
-    def refuse(self, spec: ModelSpec, level: SleepLevel) -> None:
-        """Never again at this level, for this model with these settings."""
-        self.note(spec, refused_levels=tuple(sorted({*self.of(spec).refused_levels, int(level)})))
+    def refuse(self, spec: ModelSpec, level: SleepLevel, why: str = "") -> None:
+        """Never again at this level, for this model with these settings. `why` is for people."""
+        known = self.of(spec)
+        refused = tuple(sorted({*known.refused_levels, int(level)}))
+        self.note(spec, refused_levels=refused, why_refused={**known.why_refused, int(level): why})
 
     def keep_canary(self, spec: ModelSpec, engine_id: str, answer: Answer) -> None:
         self.note(spec, canary=KeptCanary(engine_id=engine_id, text=answer.text, numbers=answer.numbers))

@@ -39,8 +39,9 @@ class VerifiedSleep:
         probe, began = self._probe(action.engine_id), self.clock()
         await self._keep_canary(probe)
         if action.level is SleepLevel.DISCARDED and probe.canary is None:
-            self.profiles.refuse(spec, action.level)
-            raise RuntimeFailed("nothing could tell whether it came back right from level 2")
+            why = "nothing could tell whether it came back right from level 2"
+            self.profiles.refuse(spec, action.level, why)
+            raise RuntimeFailed(why)
         if probe.canary is not None:
             self.profiles.keep_canary(spec, action.engine_id, probe.canary)
             await asyncio.to_thread(self.profiles.save)  # should this manager die, the next one needs it
@@ -76,8 +77,8 @@ class VerifiedSleep:
                 self._probe(action.engine_id).slept_with(left)
                 return
             if self.clock() >= end:
-                self.profiles.refuse(spec, action.level)
                 said = f"and still holds {format_bytes(left)} of {format_bytes(held)}"
+                self.profiles.refuse(spec, action.level, f"it slept {said}")
                 raise EngineRefused(f"POST /sleep?level={action.level}", 200, said)
             await asyncio.sleep(LOOK_AGAIN_S)
 
@@ -116,7 +117,7 @@ class VerifiedSleep:
         engine, tasks = probe.engine, probe.learned.supported_tasks
         heard = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
         if heard is None or not agree(probe.canary, heard):
-            self.profiles.refuse(spec, action.level)
+            self.profiles.refuse(spec, action.level, "it answered otherwise after it woke up than before it slept")
             said = f"and answers otherwise than before it slept at level {action.level}"
             raise EngineRefused("POST /wake_up", 200, said)
 

@@ -8,10 +8,11 @@ from vllama.engine.command import EngineCommand
 HIDDEN = "***"
 PORT = "PORT"  # stands for one that is found when the engine starts
 
-_SECRET_WORDS = frozenset(
-    "apikey auth authorization bearer cookie cookies credential credentials key keys pass passphrase passwd password "
-    "passwords pat private pwd secret secrets session signature token".split()
-)
+_SECRET_WORDS = frozenset({
+    "apikey", "auth", "authorization", "bearer", "cookie", "cookies", "credential", "credentials", "key", "keys",
+    "pass", "passphrase", "passwd", "password", "passwords", "pat", "private", "pwd", "secret", "secrets", "session",
+    "signature", "token",
+})  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LOOKS_SECRET = re.compile(
     r"\b(?:(?:hf_|sk-|pk-|ghp_|gho_|glpat-|github_pat_|xox[abp]-)[A-Za-z0-9_-]{16,}|AKIA[A-Z0-9]{16})"

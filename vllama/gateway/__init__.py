@@ -8,7 +8,7 @@ headers    which headers pass, to the engine and back
 errors     every refusal; dialects: in the shape, or the event, that whoever asked can read
 inference  from a body to a model, and from a model to the right to call its engine
 makers     which engine made which response of /v1/responses
-render     plans and statuses as JSON
+render     plans and statuses as JSON; enquiry_json: books, rehearsals and model cards
 keys       API keys: the file, and who they let in
 guard      who may speak to the admin API
 forwarded  which way a request came, where proxies say so
@@ -19,6 +19,6 @@ HTTP:
 wire       the data path: one port for all, and the bytes of users
 asgi       the few things that we need of ASGI
 replies    errors as answers of FastAPI routes
-models, health, admin: the routes that vllama answers itself
+models, health, admin, enquiries: the routes that vllama answers itself
 app        these routes as one application
 """

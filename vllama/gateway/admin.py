@@ -36,7 +36,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
 
     @router.get("/plan")
     async def plan(*, settle: bool = False) -> JSONResponse:
-        return JSONResponse({"plans": [plan_json(plan) for plan in control.plans(settle=settle)]})
+        return JSONResponse({"plans": [plan_json(plan) for plan in await control.plans(settle=settle)]})
 
     @router.post("/models/{name:path}/start")
     async def start(name: str) -> Response:

@@ -10,6 +10,7 @@ from vllama.gateway import errors
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
 from vllama.gateway.dialects import dialect_of
+from vllama.gateway.enquiries import enquiries_router
 from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
@@ -36,6 +37,7 @@ def create_app(control: Control, *, version: str, guard: Guard | None = None) ->
     app.include_router(models_router(control, created=int(time.time())))
     app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(admin_router(control, version=version))
+    app.include_router(enquiries_router(control))
     answer_errors(app)
     app.add_middleware(Door, guard=guard)
     return app

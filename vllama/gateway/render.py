@@ -23,8 +23,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def status_json(status: ModelStatus) -> dict[str, Any]:
     """The fields of ModelStatus; `last_used` as ISO 8601 in UTC, or null for never."""
-    used = None if status.last_used is None else datetime.fromtimestamp(status.last_used, UTC)
-    return _plain(status) | {"last_used": used and used.isoformat(timespec="seconds").replace("+00:00", "Z")}
+    return _plain(status) | {"last_used": None if status.last_used is None else iso(status.last_used)}
+
+
+def iso(seconds: float) -> str:
+    """Seconds of the wall clock as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _decision_json(decision: Decision) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""Questions that people ask: whose memory it is, what a model is and takes, what would happen if. Nothing is changed.
+
+Both states are taken on the event loop, where nothing changes under it; what may take long is worked out in a thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from vllama.controller.card import Command, LevelVerdict, ModelCard, failures, lately, levels, running, supposed
+from vllama.controller.catalog import Catalog
+from vllama.controller.events import Events
+from vllama.controller.figures import Figures, figures_of
+from vllama.controller.loop import Loop
+from vllama.controller.manifest.effective import effective
+from vllama.controller.observer import Observer
+from vllama.controller.profiles import Profiles
+from vllama.controller.report import statuses
+from vllama.domain.action import Start
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.desired import DesiredState
+from vllama.domain.observed import EngineObservation, Snapshot
+from vllama.domain.spec import ModelSpec
+from vllama.planner import plan
+from vllama.planner.books import Books, books_of
+from vllama.planner.project import settle
+from vllama.planner.rehearse import Rehearsal, rehearse
+from vllama.planner.suppose import start_of
+from vllama.planner.together import Matrix, matrix_of
+from vllama.planner.view import best_engines
+from vllama.runtime.base import Runtime, RuntimeFailed
+
+
+class Enquiries:
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        observer: Observer,
+        catalog: Catalog,
+        profiles: Profiles,
+        events: Events,
+        runtime: Runtime,
+        clock: Callable[[], float],
+    ) -> None:
+        self._loop, self._observer, self._catalog, self._profiles = loop, observer, catalog, profiles
+        self._events, self._runtime, self._clock = events, runtime, clock
+
+    def _states(self) -> tuple[DesiredState, Snapshot, float]:
+        now = self._clock()
+        return self._loop.desired(), self._loop.snapshot(now), now
+
+    def memory(self) -> Books:
+        desired, snapshot, _ = self._states()
+        return books_of(desired, snapshot)
+
+    def figures(self) -> Sequence[Figures]:
+        desired, snapshot, _ = self._states()
+        return [
+            figures_of(model, desired, snapshot, self._profiles.of(spec))
+            for model, spec in sorted(desired.models.items())
+        ]
+
+    async def plans(self, *, settled: bool) -> Sequence[Plan]:
+        desired, snapshot, now = self._states()
+        if not settled:
+            return (plan(desired, snapshot, now),)
+        return await asyncio.to_thread(settle, desired, snapshot, now)
+
+    async def rehearse(self, models: Sequence[str]) -> Rehearsal:
+        return await asyncio.to_thread(rehearse, *self._states(), models)
+
+    async def matrix(self) -> Matrix:
+        return await asyncio.to_thread(matrix_of, *self._states())
+
+    async def show(self, spec: ModelSpec) -> ModelCard:
+        desired, snapshot, now = self._states()
+        model, profile = spec.model, self._profiles.of(spec)
+        wall_minus_clock = time.time() - now
+        every = statuses(desired, snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock)
+        engine = best_engines(snapshot).get(model)
+        probe = self._observer.probes.get(engine.engine_id) if engine is not None else None
+        tasks = probe.learned.supported_tasks if probe is not None else ()
+        decision = await asyncio.to_thread(start_of, desired, snapshot, now, model)
+        return ModelCard(
+            status=next(status for status in every if status.model == model),
+            settings=effective(spec),
+            figures=figures_of(model, desired, snapshot, profile),
+            levels=self._levels(desired, snapshot, spec, engine, decision),
+            engine=running(engine, spec.spec_hash, wall_minus_clock=wall_minus_clock),
+            tasks=tasks or None,
+            command=await self._command(spec, engine, decision),
+            failures=failures(snapshot.crashes.get(model), now, wall_minus_clock=wall_minus_clock),
+            lately=lately(self._events, model),
+            log=str(self._runtime.log_of(model)),
+        )
+
+    def _levels(
+        self,
+        desired: DesiredState,
+        snapshot: Snapshot,
+        spec: ModelSpec,
+        engine: EngineObservation | None,
+        decision: Decision,
+    ) -> tuple[LevelVerdict, ...]:
+        action, now = decision.action, snapshot.taken_at
+        if engine is None and isinstance(action, Start):
+            engine = supposed(spec.model, action.node, action.devices, action.memory_bytes, now)
+        if engine is None and snapshot.nodes:
+            engine = supposed(spec.model, snapshot.nodes[0].name, (), 0, now)
+        return () if engine is None else levels(desired, snapshot, spec.model, self._profiles.of(spec), engine)
+
+    async def _command(self, spec: ModelSpec, engine: EngineObservation | None, decision: Decision) -> Command:
+        if not isinstance(decision.action, Start):
+            return Command(problem=decision.message)
+        port = spec.launch.port if engine is None else engine.port
+        try:
+            seen = await self._runtime.preview(spec, decision.action, port=port)
+        except RuntimeFailed as failed:
+            return Command(problem=str(failed))
+        return Command(argv=seen.argv, env=seen.env)

@@ -1,0 +1,62 @@
+"""Books, figures, rehearsals and model cards as JSON: plain dicts and lists."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from vllama.controller.card import ModelCard
+from vllama.controller.figures import Figures
+from vllama.gateway.render import iso, status_json
+from vllama.planner.books import Books
+from vllama.planner.rehearse import Rehearsal
+from vllama.planner.together import Matrix
+
+
+def memory_json(books: Books, figures: Sequence[Figures]) -> dict[str, Any]:
+    """The fields of Books, and `models`: the fields of Figures."""
+    answer: dict[str, Any] = _plain(books)
+    return answer | {"models": _plain(figures)}
+
+
+def rehearsal_json(rehearsal: Rehearsal) -> dict[str, Any]:
+    """The fields of Rehearsal."""
+    answer: dict[str, Any] = _plain(rehearsal)
+    return answer
+
+
+def matrix_json(matrix: Matrix) -> dict[str, Any]:
+    """The fields of Matrix; `pairs` as a list of `{a, b, together}`."""
+    pairs = [{"a": a, "b": b, "together": together.value} for (a, b), together in matrix.pairs.items()]
+    return {
+        "models": list(matrix.models), "pinned": list(matrix.pinned), "never": dict(matrix.never), "pairs": pairs,
+        "sets": None if matrix.sets is None else [list(names) for names in matrix.sets],
+        "searched_all": matrix.searched_all, "left_out": matrix.left_out,
+    }  # fmt: skip
+
+
+def card_json(card: ModelCard) -> dict[str, Any]:
+    """The fields of ModelCard; times as ISO 8601 in UTC, the environment of the command as an object."""
+    answer: dict[str, Any] = _plain(card)
+    answer["status"] = status_json(card.status)
+    answer["command"]["env"] = dict(card.command.env)
+    if card.engine is not None:
+        answer["engine"]["started_at"] = iso(card.engine.started_at)
+    if card.failures is not None:
+        answer["failures"]["last_at"] = iso(card.failures.last_at)
+    for said, event in zip(answer["lately"], card.lately, strict=True):
+        said["at"] = iso(event.at)
+    return {"model": card.status.model} | answer
+
+
+def _plain(value: Any) -> Any:
+    """Enums as their values, and no tuples, so that a comparison with what was read back holds."""
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case None | str() | int() | float():
+            return value
+        case _:
+            return _plain(msgspec.to_builtins(value))
