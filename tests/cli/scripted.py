@@ -20,6 +20,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.statuses: list[list[dict[str, Any]]] = [[]]
         self.conditions: tuple[dict[str, Any], ...] = ()
         self.plans: list[dict[str, Any]] = []
+        self.pages: dict[str, Any] = {}  # path with its query -> what a GET of it is answered
         self.asked: tuple[int, Any] = (202, None)  # what a POST is answered
         self.requests: list[tuple[str, str, Any]] = []
         self.shown: list[str | None] = []  # the Authorization of each request
@@ -37,6 +38,8 @@ class ScriptedServer(ThreadingHTTPServer):
             if path == "/admin/status":
                 models = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
                 return 200, an_answer(*models, conditions=self.conditions)
+            if path in self.pages:
+                return 200, self.pages[path]
             if path.startswith("/admin/plan"):
                 return 200, {"plans": self.plans}
             return 404, "<html>not here</html>"

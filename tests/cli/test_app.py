@@ -13,7 +13,9 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.answers import IN_THE_END, MAKE_ROOM, THEN_START, a_running, a_status
+from tests.cli.pages import calling, everything, five_models, running_card
 from tests.cli.scripted import ScriptedServer
+from tests.planner.cluster import Cluster
 
 Vllama = Callable[..., Result]
 
@@ -123,6 +125,50 @@ def test_the_exit_code_of_plan(
 ) -> None:
     server.plans = plans
     assert vllama("plan", *arguments, "--server", server.url).exit_code == code
+
+
+def test_ps_wide_adds_what_models_take(vllama: Vllama, server: ScriptedServer) -> None:
+    server.statuses, server.pages = [[a_running("Qwen/Qwen3-8B")]], {"/admin/memory": everything()}
+    lines = vllama("ps", "-o", "wide", "--server", server.url).stdout.splitlines()
+    assert lines[0].split()[5:8] == ["AWAKE", "ASLEEP", "WEIGHTS"]
+    assert lines[1].split()[5:7] == ["24.0", "GiB"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "answer"),
+    [
+        (["memory"], "/admin/memory", everything()),
+        (["show", "org/a"], "/admin/models/org/a", running_card()),
+        (["plan", "--matrix"], "/admin/plan/matrix", five_models()),
+        (["plan", "--request", "a"], "/admin/plan/request?model=a", calling(Cluster().model("a"), "a")),
+        (
+            ["plan", "-r", "a", "-r", "b"],
+            "/admin/plan/request?model=a&model=b",
+            calling(Cluster().model("a").model("b"), "a", "b"),
+        ),
+    ],
+)
+def test_questions_are_answered_for_people_and_for_programs(
+    vllama: Vllama, server: ScriptedServer, arguments: list[str], path: str, answer: dict[str, object]
+) -> None:
+    server.pages = {path: answer}
+    result = vllama(*arguments, "--server", server.url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert any(word in result.stdout for word in ("other programs", "Would be started", "At most", "would be ready"))
+    assert json.loads(vllama(*arguments, "-o", "json", "--server", server.url).stdout) == answer
+
+
+@pytest.mark.parametrize(("models", "code"), [(["a"], 10), (["b"], 0)])
+def test_the_exit_code_of_a_request(vllama: Vllama, server: ScriptedServer, models: list[str], code: int) -> None:
+    answer = calling(Cluster().model("a").model("b").engine("b"), *models)
+    server.pages = {f"/admin/plan/request?model={models[0]}": answer}
+    assert vllama("plan", "-r", models[0], "--exit-code", "--server", server.url).exit_code == code
+
+
+def test_one_question_at_a_time(vllama: Vllama) -> None:
+    for arguments in (["--settle", "--matrix"], ["-r", "a", "--matrix"], ["-r", "a", "--settle"]):
+        result = vllama("plan", *arguments)
+        assert (result.exit_code, "one at a time" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["start", "wake-up", "wakeup", "wake_up"])

@@ -28,9 +28,10 @@ def test_what_was_measured_takes_the_place_of_the_estimate_and_survives(tmp_path
     assert first.of(SPEC).over(ESTIMATE) == ESTIMATE
     first.note(SPEC, asleep_bytes=300, wake_s=0.5)
     first.note(SPEC, asleep_bytes=400)
-    first.refuse(SPEC, SleepLevel.DISCARDED)
+    first.refuse(SPEC, SleepLevel.DISCARDED, "it answered otherwise")
     first.save()
     again, _ = build(path)
+    assert again.of(SPEC).why_refused == {2: "it answered otherwise"}
     learned = again.of(SPEC).over(ESTIMATE)
     assert (learned.asleep_bytes, learned.wake_s, learned.weights_bytes) == (400, 0.5, 2 * GIB)
     assert learned.refused_levels == {SleepLevel.DISCARDED}

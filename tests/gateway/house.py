@@ -14,10 +14,15 @@ import uvicorn
 import uvloop
 
 from tests.gateway.upstream import Upstream, upstream
+from tests.planner.cluster import Cluster
 from tests.waiting import async_wait_until
 from vllama.controller.board import Board
+from vllama.controller.card import Command, Failures, ModelCard, Running
 from vllama.controller.control import Condition, Unresolved
 from vllama.controller.demand import Endpoint
+from vllama.controller.events import Event
+from vllama.controller.figures import Figures, Source
+from vllama.controller.manifest.effective import effective
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
@@ -26,6 +31,9 @@ from vllama.gateway.cors import Origins
 from vllama.gateway.guard import Guard
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
+from vllama.planner.books import Books, books_of
+from vllama.planner.rehearse import Rehearsal, rehearse
+from vllama.planner.together import Matrix, matrix_of
 
 T = TypeVar("T")
 MODEL = "org/Tiny-1B"
@@ -44,6 +52,7 @@ class ListedControl:
     wrong: list[Condition] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    cluster: Cluster = field(default_factory=lambda: Cluster().model(MODEL, 5.0).model("org/b", 4.0))
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  # engines
 
@@ -78,6 +87,31 @@ class ListedControl:
 
     async def plans(self, *, settle: bool) -> Sequence[Plan]:
         return [self.plan, self.plan] if settle else [self.plan]
+
+    async def rehearse(self, models: Sequence[str]) -> Rehearsal:
+        self.asked.append(("rehearse", *models))
+        return rehearse(*self.cluster.states(), self.cluster.now, models)
+
+    async def matrix(self) -> Matrix:
+        return matrix_of(*self.cluster.states(), self.cluster.now)
+
+    def memory(self) -> Books:
+        return books_of(*self.cluster.states())
+
+    def figures(self) -> Sequence[Figures]:
+        return [Figures(model=spec.model, awake_bytes=7, sources={"awake_bytes": Source.LOG}) for spec in self.specs]
+
+    async def show(self, spec: ModelSpec) -> ModelCard:
+        return ModelCard(
+            status=next(status for status in self.statuses() if status.model == spec.model), settings=effective(spec),
+            figures=Figures(model=spec.model), levels=(), tasks=("generate",), command=Command(env=(("A", "b"),)),
+            log="/x.log", lately=(Event(at=1.75e9, model=spec.model, reason="Idle", message="m"),),
+            engine=Running(
+                engine_id="e1", node="here", devices=(0,), pid=1, port=2, started_at=1.75e9, current=True,
+                memory_bytes=3, measured_bytes=None, host_copy_bytes=0,
+            ),
+            failures=Failures(count=1, last_at=1.75e9, cause="c", retry_in_s=None),
+        )  # fmt: skip
 
     def start(self, model: str) -> None:
         self.asked.append(("start", model))

@@ -177,7 +177,7 @@ def test_where_nothing_else_is_going_on_it_is_what_settling_does(situation, data
     plans = settle(wanted, situation.snapshot, situation.now)
     expected = [(type(action).__name__.lower(), action.model) for made in plans for action in made.actions]
     done = [step for step in told(result) if step[0] != "pause"]
-    assert done == expected[: len(done)]
+    assert sorted(done) == sorted(expected[: len(done)])
     assert [answer.model for answer in result.asked] == list(order)
 
 

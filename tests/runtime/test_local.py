@@ -245,3 +245,21 @@ def test_two_managers_that_choose_at_the_same_moment_choose_different_ports():
     mine.release()
     assert free_port(ports, (), after=0).number == mine.number
     theirs.release()
+
+
+def test_what_would_be_run_is_told_without_secrets_and_nothing_is_run(build, tmp_path):
+    async def test():
+        runtime = build()
+        spec = replace(SPEC, launch=LaunchSpec(env=(("HF_TOKEN", "hf_x"), ("MINE", "1"))))
+        seen = await runtime.preview(spec, START, port=None)
+        assert seen.argv[seen.argv.index("serve") + 1] == "org/chat"
+        assert seen.argv[seen.argv.index("--port") + 1] == "PORT"
+        env = dict(seen.env)
+        assert (env["HF_TOKEN"], env["MINE"], env["CUDA_VISIBLE_DEVICES"]) == ("***", "1", "0")
+        assert not {"PATH", "HOME", "VLLAMA_ENGINE"} & env.keys()
+        assert "4242" in (await runtime.preview(spec, START, port=4242)).argv
+        assert runtime.log_of("org/chat") == tmp_path / "logs" / log_name("org/chat")
+        assert not mine(tmp_path)
+        assert not (tmp_path / "logs").exists()
+
+    asyncio.run(test())

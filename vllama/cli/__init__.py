@@ -6,6 +6,7 @@ failure      how a command fails: one message on stderr, an exit code
 server       which server is meant
 client       its admin API
 terminal     width, colour, output
-ps, plan, progress, validate   one command each (progress: start, stop, sleep, wake-up)
-render/      status or plan -> text, pure
+ps, memory, card, plan, progress, validate   one command each (card: show; progress: start, stop, sleep, wake-up)
+what_if      plan --request and plan --matrix
+render/      what the admin API answers -> text, pure
 """

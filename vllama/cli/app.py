@@ -25,6 +25,8 @@ from vllama.cli.options import (
     Output,
     OutputFormat,
     Port,
+    PsOutput,
+    PsOutputFormat,
     Server,
     Timeout,
 )
@@ -125,23 +127,58 @@ def ps(
     api_key: ApiKey = None,
     show_all: All = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Every second anew, until Ctrl-C.")] = False,
-    output: OutputFormat = Output.TEXT,
+    output: PsOutputFormat = PsOutput.TEXT,
 ) -> None:
-    """Show the models and what becomes of them.
+    """Show the models and what becomes of them. -o wide shows what they take, and how long they take to come and go.
 
     Stopped models that models.yaml does not name are left out without --all. A narrow terminal loses columns in
-    this order: PID, PORT, REASON, LAST USED, WAITING, IN FLIGHT, MEMORY, DEVICES.
+    this order: PID, PORT, REASON, LAST USED, WAITING, IN FLIGHT, MEMORY, DEVICES; with -o wide: PID, PORT, RESTS,
+    SLEEP, WEIGHTS, HOST COPY, WAKE, LOAD, ASLEEP, AWAKE, DEVICES.
     """
     from vllama.cli.ps import run
     from vllama.cli.ps import watch as keep_watching
 
-    if watch and output is Output.JSON:
+    if watch and output is PsOutput.JSON:
         raise typer.BadParameter("--watch is for people; leave it out with -o json.", param_hint="--watch")
     with _client(server, config_dir, api_key) as client:
         if watch:
-            keep_watching(client, show_all=show_all)
+            keep_watching(client, show_all=show_all, wide=output is PsOutput.WIDE)
         else:
-            run(client, show_all=show_all, as_json=output is Output.JSON)
+            run(client, show_all=show_all, output=output)
+
+
+@app.command()
+def memory(
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show whose memory it is: of every device, and of the host's for those who sleep.
+
+    The numbers are those that decisions are made with: an engine that is awake counts for all it may take.
+    """
+    from vllama.cli.memory import run
+
+    with _client(server, config_dir, api_key) as client:
+        run(client, as_json=output is Output.JSON)
+
+
+@app.command()
+def show(
+    model: Model,
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show all that is known of one model, whether it runs or not."""
+    from vllama.cli.card import run
+
+    with _client(server, config_dir, api_key) as client:
+        run(client, model, as_json=output is Output.JSON)
 
 
 @app.command()
@@ -151,6 +188,11 @@ def plan(
     config_dir: ConfigDir = CONFIG_DIR,
     api_key: ApiKey = None,
     settle: Annotated[bool, typer.Option("--settle", help="All steps, until nothing is left to do.")] = False,
+    request: Annotated[
+        list[str] | None,
+        typer.Option("--request", "-r", metavar="MODEL", help="If somebody called MODEL now. Again: the next call."),
+    ] = None,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Which models can be awake together.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do.")] = False,
     show_all: All = False,
     output: OutputFormat = Output.TEXT,
@@ -159,10 +201,19 @@ def plan(
 
     + start or wake, ~ sleep, - stop, … waits, ! refused, blank: stays as it is.
     """
+    from vllama.cli import what_if
     from vllama.cli.plan import run
 
+    if settle + bool(request) + matrix > 1:
+        raise typer.BadParameter("one at a time.", param_hint="--settle, --request, --matrix")
+    as_json, code = output is Output.JSON, 0
     with _client(server, config_dir, api_key) as client:
-        code = run(client, settle=settle, show_all=show_all, as_json=output is Output.JSON)
+        if matrix:
+            what_if.matrix(client, as_json=as_json)
+        elif request:
+            code = what_if.rehearse(client, request, as_json=as_json)
+        else:
+            code = run(client, settle=settle, show_all=show_all, as_json=as_json)
     raise typer.Exit(code if exit_code else 0)
 
 

@@ -1,7 +1,7 @@
 """The admin API of one server. Every failure is a CommandFailed with the server's own words."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -43,6 +43,21 @@ class AdminClient:
     def plans(self, *, settle: bool) -> list[Mapping[str, Any]]:
         answer = self._answer("GET", "/admin/plan", params={"settle": int(settle)}, having="plans")
         return list(answer["plans"])
+
+    def rehearsal(self, models: Sequence[str]) -> Mapping[str, Any]:
+        """`asked`, `steps`, and the books `before` and `after`. `models` are any names of theirs."""
+        return self._answer("GET", "/admin/plan/request", params={"model": list(models)}, having="asked")
+
+    def matrix(self) -> Mapping[str, Any]:
+        return self._answer("GET", "/admin/plan/matrix", having="pairs")
+
+    def memory(self) -> Mapping[str, Any]:
+        """`nodes`, `astray` and `models`."""
+        return self._answer("GET", "/admin/memory", having="nodes")
+
+    def card(self, name: str) -> Mapping[str, Any]:
+        """All that is known of the model that is called `name`."""
+        return self._answer("GET", f"/admin/models/{quote(name, safe='/')}", having="figures")
 
     def ask(self, name: str, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """`verb` is start, stop or sleep; `name` may be an alias. The status of the model that is meant."""

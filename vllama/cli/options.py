@@ -19,6 +19,12 @@ class Output(enum.StrEnum):
     JSON = "json"
 
 
+class PsOutput(enum.StrEnum):
+    TEXT = "text"
+    WIDE = "wide"
+    JSON = "json"
+
+
 CONFIG_DIR = Path("~/.vllama")
 
 Port = Annotated[int, typer.Option(envvar="VLLAMA_PORT", min=0, max=65535, help="0: any free one.")]
@@ -44,6 +50,9 @@ ApiKeys = Annotated[
     ),
 ]
 OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
+PsOutputFormat = Annotated[
+    PsOutput, typer.Option("--output", "-o", help="For people, for people with wide screens, or for programs.")
+]
 All = Annotated[bool, typer.Option("--all", "-a", help="Every model.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Id, alias, or a short name that only one model has.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask, and do not wait until it is done.")]

@@ -10,44 +10,48 @@ from rich.text import Text
 
 from vllama.cli.client import AdminClient
 from vllama.cli.failure import CommandFailed
+from vllama.cli.options import PsOutput
 from vllama.cli.render.ps import render_conditions, render_ps
+from vllama.cli.render.wide import render_wide
 from vllama.cli.terminal import is_coloured, show, show_json, width
 
 REFRESH_S = 1.0
 
 
-def run(client: AdminClient, *, show_all: bool, as_json: bool) -> None:
-    if as_json:
+def run(client: AdminClient, *, show_all: bool, output: PsOutput) -> None:
+    if output is PsOutput.JSON:
         status = client.status()
         for line in render_conditions(status["conditions"]):
             show(line, stream=sys.stderr)
         show_json(status["models"])
     else:
-        show(_table(client, show_all=show_all))
+        show(_table(client, show_all=show_all, wide=output is PsOutput.WIDE))
 
 
-def watch(client: AdminClient, *, show_all: bool) -> None:
+def watch(client: AdminClient, *, show_all: bool, wide: bool = False) -> None:
     """Until interrupted. A server that is away for a moment is said, and asked again."""
-    table = _table(client, show_all=show_all)
+    table = _table(client, show_all=show_all, wide=wide)
     if not sys.stdout.isatty():
         while True:
             show(table)
             time.sleep(REFRESH_S)
-            table = Text("\n").append_text(_table_or_error(client, show_all=show_all))
+            table = Text("\n").append_text(_table_or_error(client, show_all=show_all, wide=wide))
     coloured = is_coloured(sys.stdout)
     with Live(console=Console(highlight=False), auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             live.update(table if coloured else Text(table.plain), refresh=True)
             time.sleep(REFRESH_S)
-            table = _table_or_error(client, show_all=show_all)
+            table = _table_or_error(client, show_all=show_all, wide=wide)
 
 
-def _table(client: AdminClient, *, show_all: bool) -> Text:
+def _table(client: AdminClient, *, show_all: bool, wide: bool) -> Text:
+    if wide:
+        return render_wide(client.status(), client.memory(), width=width(), show_all=show_all)
     return render_ps(client.status(), now=datetime.now(UTC), width=width(), show_all=show_all)
 
 
-def _table_or_error(client: AdminClient, *, show_all: bool) -> Text:
+def _table_or_error(client: AdminClient, *, show_all: bool, wide: bool) -> Text:
     try:
-        return _table(client, show_all=show_all)
+        return _table(client, show_all=show_all, wide=wide)
     except CommandFailed as failed:
         return Text(failed.message.splitlines()[0], style="red")

@@ -1,4 +1,4 @@
-"""What is known of a model's memory and times, and where each number comes from. Pure."""
+"""What is known of a model's memory and times, where each number comes from, and when it rests. Pure."""
 
 import enum
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ class Figures:
     """Bytes per device, but for `weights_bytes` and `host_copy_bytes`, the whole engine's; seconds. None: not known.
 
     `cache_bytes`: None also where vLLM sizes its KV cache itself. `sources` is by field, of those that are known.
+    `rests_after_s` is its `idle.sleep_after` (None: never), `rests_at` the level (None: auto).
     """
 
     model: str
@@ -38,6 +39,8 @@ class Figures:
     load_s: float | None = None
     sleep_s: float | None = None
     wake_s: float | None = None
+    rests_after_s: float | None = None
+    rests_at: int | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
 
 
@@ -57,7 +60,8 @@ def figures_of(model: str, desired: DesiredState, snapshot: Snapshot, profile: P
     }
     sources = _sources(spec, footprint, profile)
     known = {name: source for name, source in sources.items() if numbers[name] is not None}
-    return Figures(model=model, sources=known, **numbers)
+    level = None if spec.idle.level is None else int(spec.idle.level)
+    return Figures(model=model, sources=known, rests_after_s=spec.idle.sleep_after_s, rests_at=level, **numbers)
 
 
 def _awake_bytes(spec: ModelSpec, snapshot: Snapshot) -> int | None:

@@ -154,7 +154,9 @@ class Loop:
             return
         self._learned = {engine.engine_id, *self._learned} & self._observer.probes.keys()
         if not probe.engine.adopted:
-            self._profiles.note(spec, load_s=round(awake.ready_at - engine.started_at, 3))
+            load_s = round(awake.ready_at - engine.started_at, 3)
+            self._profiles.note(spec, load_s=load_s)
+            self._events.record("loadDone", f"took {load_s:.2f} s", model=spec.model)
         learned = probe.learned
         if learned.weights_bytes is not None:
             self._profiles.note(spec, weights_bytes=learned.weights_bytes * spec.device_count)

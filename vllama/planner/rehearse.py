@@ -106,8 +106,9 @@ def rehearse(desired: DesiredState, snapshot: Snapshot, now: float, models: Sequ
                 break
             then = later
         desired, snapshot = then
+    steps = sorted(story.steps, key=lambda step: step.begins.seconds)
     return Rehearsal(
-        asked=tuple(found.values()), steps=tuple(story.steps), before=before, after=books_of(desired, snapshot)
+        asked=tuple(found.values()), steps=tuple(steps), before=before, after=books_of(desired, snapshot)
     )  # fmt: skip
 
 

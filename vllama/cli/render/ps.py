@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from vllama.cli.render.words import ago, counted, device_names, one_line, phase_style, wrapped
+from vllama.cli.render.table import phase_table
+from vllama.cli.render.words import ago, counted, device_names, one_line, wrapped
 from vllama.domain.reason import Reason
 from vllama.domain.units import format_bytes
 
@@ -14,7 +15,6 @@ Status = Mapping[str, Any]
 
 COLUMNS = ("MODEL", "PHASE", "DEVICES", "MEMORY", "IN FLIGHT", "WAITING", "PORT", "PID", "LAST USED", "REASON")
 DROPPED_FIRST = ("PID", "PORT", "REASON", "LAST USED", "WAITING", "IN FLIGHT", "MEMORY", "DEVICES")
-_GAP = "  "
 _NO_MODELS = "No models yet: declare one in models.yaml, or put one into the model cache."
 
 
@@ -24,16 +24,24 @@ def render_ps(answer: Mapping[str, Any], *, now: datetime, width: int | None = N
     if lines:
         lines.append(Text(""))
     models: Sequence[Status] = answer["models"]
-    shown = [model for model in models if show_all or not _only_cached(model)]
+    shown = shown_models(models, show_all=show_all)
     if shown:
         lines += _table(shown, now=now, width=width)
-    if hidden := len(models) - len(shown):
-        blank = [Text("")] if shown else []
-        more = f"{counted(hidden, 'more model' if shown else 'model')} in the model cache, stopped; --all shows "
-        lines += [*blank, Text(more + ("it." if hidden == 1 else "them."), style="dim")]
-    elif not models:
-        lines.append(Text(_NO_MODELS))
-    return Text("\n").join(lines)
+    return Text("\n").join([*lines, *hidden_models(len(models), len(shown))])
+
+
+def shown_models(models: Iterable[Status], *, show_all: bool) -> list[Status]:
+    return [model for model in models if show_all or not _only_cached(model)]
+
+
+def hidden_models(count: int, shown: int) -> list[Text]:
+    """What is said below the table of the models that are not in it."""
+    if not count:
+        return [Text(_NO_MODELS)]
+    if not (hidden := count - shown):
+        return []
+    more = f"{counted(hidden, 'more model' if shown else 'model')} in the model cache, stopped; --all shows "
+    return [*([Text("")] if shown else []), Text(more + ("it." if hidden == 1 else "them."), style="dim")]
 
 
 def render_conditions(conditions: Iterable[Mapping[str, Any]], *, width: int | None = None) -> list[Text]:
@@ -60,12 +68,11 @@ def _only_cached(status: Status) -> bool:
 
 
 def _cells(status: Status, *, now: datetime, several_nodes: bool) -> dict[str, str]:
-    memory, devices = status["memory_bytes"], device_names(status["devices"])
-    node = f"{status['node']}:" if several_nodes and devices and status["node"] else ""
+    memory = status["memory_bytes"]
     return {
         "MODEL": one_line(status["model"]),
         "PHASE": shown_phase(status),
-        "DEVICES": node + devices or "-",
+        "DEVICES": devices_cell(status, several_nodes=several_nodes),
         "MEMORY": "-" if memory is None else format_bytes(memory),
         "IN FLIGHT": str(status["in_flight"]),
         "WAITING": str(status["waiting"]),
@@ -77,36 +84,15 @@ def _cells(status: Status, *, now: datetime, several_nodes: bool) -> dict[str, s
 
 
 def _table(statuses: Sequence[Status], *, now: datetime, width: int | None) -> list[Text]:
-    several_nodes = len({status["node"] for status in statuses if status["node"]}) > 1
-    rows = [_cells(status, now=now, several_nodes=several_nodes) for status in statuses]
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
-    if width is not None:
-        _fit(widths, width)
-    lines = [Text(_line({name: name for name in widths}, widths), style="bold")]
-    for status, row in zip(statuses, rows, strict=True):
-        line = Text(_line(row, widths))
-        start = widths["MODEL"] + len(_GAP)
-        line.stylize(phase_style(status["phase"]), start, start + len(row["PHASE"]))
-        lines.append(line)
-    return lines
+    rows = [_cells(status, now=now, several_nodes=several_nodes(statuses)) for status in statuses]
+    return phase_table(COLUMNS, rows, [status["phase"] for status in statuses], dropped=DROPPED_FIRST, width=width)
 
 
-def _fit(widths: dict[str, int], width: int) -> None:
-    """Drops columns until the rest fits. Name and phase always stay, the name cut if it must be."""
-    for name in DROPPED_FIRST:
-        if _total(widths) <= width:
-            return
-        del widths[name]
-    widths["MODEL"] = max(8, widths["MODEL"] - max(0, _total(widths) - width))
+def several_nodes(statuses: Iterable[Status]) -> bool:
+    return len({status["node"] for status in statuses if status["node"]}) > 1
 
 
-def _total(widths: Mapping[str, int]) -> int:
-    return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
-
-
-def _line(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
-    return _GAP.join(_cut(row[name], size).ljust(size) for name, size in widths.items()).rstrip()
-
-
-def _cut(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + "…"
+def devices_cell(status: Status, *, several_nodes: bool) -> str:
+    devices = device_names(status["devices"])
+    node = f"{status['node']}:" if several_nodes and devices and status["node"] else ""
+    return node + devices or "-"

@@ -2,10 +2,11 @@
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from vllama.domain.units import format_duration
+from vllama.domain.units import format_bytes, format_duration
 
 PHASE_STYLES = {
     "Stopped": "dim",
@@ -68,3 +69,25 @@ def ago(then: str | None, now: datetime) -> str:
 
 def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def amount(size: int | None, *, guessed: bool = False) -> str:
+    """Bytes; `~` before what nobody measured or declared, `-` where nothing is known."""
+    return "-" if size is None else f"{'~' if guessed else ''}{format_bytes(size)}"
+
+
+def seconds(count: float | None) -> str:
+    return "-" if count is None else format_duration(count)
+
+
+def is_guess(source: str | None) -> bool:
+    """`source` as the figures of the admin API name it."""
+    return source in {"estimated", "assumed"}
+
+
+def span(times: Mapping[str, Any]) -> str:
+    """A length of time of the admin API: `3.1s`, `~35s` where it was never measured, `at least 3.1s`."""
+    text = f"{'~' if times['assumed'] else ''}{format_duration(times['seconds'])}"
+    if not times["unknown"]:
+        return text
+    return f"at least {text}" if times["seconds"] >= 0.05 else "an unknown time"
