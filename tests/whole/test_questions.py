@@ -74,7 +74,10 @@ def test_what_is_foretold_happens_and_the_books_add_up_all_the_while(start_serve
     ]  # fmt: skip
 
     [refused] = ask(server, "plan/request", model="org/huge")["asked"]
-    assert (refused["outcome"], refused["message"]) == ("refused", "Needs 50.0 GiB; gpu0 has 10.0 GiB.")
+    assert (refused["outcome"], refused["message"]) == (
+        "refused",
+        "Needs 50.0 GiB; gpu0 has 10.0 GiB - 1.0 GiB of pinned org/c = 9.0 GiB.",
+    )
     matrix = ask(server, "plan/matrix")
     assert matrix["pairs"] == [{"a": "org/a", "b": "org/b", "together": "no"}]
     assert (matrix["pinned"], set(matrix["never"])) == (["org/c"], {"org/huge"})
