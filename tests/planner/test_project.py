@@ -2,7 +2,7 @@
 
 from tests.planner.cluster import NOW, Cluster
 from vllama.domain.demand import WantReady, WantStopped
-from vllama.domain.observed import Asleep, Awake
+from vllama.domain.observed import Asleep, Awake, Verb
 from vllama.domain.spec import SleepLevel
 from vllama.domain.units import GIB
 from vllama.planner import plan
@@ -87,3 +87,8 @@ def test_settling_goes_on_when_only_the_end_of_an_operators_start_lets_others_ac
     cluster = Cluster().model("a", 6.0).model("c", 6.0).engine("a").orders("a", WantReady(at=NOW - 9)).waits("c")
     desired, snapshot = cluster.states()
     assert [len(list(made.actions)) for made in settle(desired, snapshot, NOW)] == [1, 1, 0]
+
+
+def test_nobody_is_served_by_an_engine_that_goes_down():
+    desired, _ = after_one_plan(Cluster().model("a").engine("a").operation(Verb.STOP, "a").waits("a"))
+    assert desired.demand_of("a").waiting == 1

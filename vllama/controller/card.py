@@ -67,7 +67,7 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """`tasks` as vLLM names them, told by a running engine only (None: not known). `lately`: its latest events."""
+    """`tasks` as vLLM names them (None: not known before it has run). `lately`: its latest events."""
 
     status: ModelStatus
     settings: tuple[Setting, ...]

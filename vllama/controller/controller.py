@@ -74,8 +74,8 @@ class Controller:
         )  # fmt: skip
         self._loop.actuator = self._actuator
         self._enquiries = Enquiries(
-            loop=self._loop, observer=self._observer, catalog=self._catalog, profiles=self._profiles,
-            events=self.events, runtime=runtime, clock=clock,
+            loop=self._loop, catalog=self._catalog, profiles=self._profiles, events=self.events, runtime=runtime,
+            clock=clock,
         )  # fmt: skip
 
     async def start_up(self) -> None:

@@ -13,7 +13,6 @@ from vllama.controller.events import Events
 from vllama.controller.figures import Figures, figures_of
 from vllama.controller.loop import Loop
 from vllama.controller.manifest.effective import effective
-from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
 from vllama.domain.action import Start
@@ -36,14 +35,13 @@ class Enquiries:
         self,
         *,
         loop: Loop,
-        observer: Observer,
         catalog: Catalog,
         profiles: Profiles,
         events: Events,
         runtime: Runtime,
         clock: Callable[[], float],
     ) -> None:
-        self._loop, self._observer, self._catalog, self._profiles = loop, observer, catalog, profiles
+        self._loop, self._catalog, self._profiles = loop, catalog, profiles
         self._events, self._runtime, self._clock = events, runtime, clock
 
     def _states(self) -> tuple[DesiredState, Snapshot, float]:
@@ -79,8 +77,7 @@ class Enquiries:
         wall_minus_clock = time.time() - now
         every = statuses(desired, snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock)
         engine = best_engines(snapshot).get(model)
-        probe = self._observer.probes.get(engine.engine_id) if engine is not None else None
-        tasks = probe.learned.supported_tasks if probe is not None else ()
+        tasks = self._catalog.tasks.get(model)
         decision = await asyncio.to_thread(start_of, desired, snapshot, now, model)
         return ModelCard(
             status=next(status for status in every if status.model == model),
@@ -88,7 +85,7 @@ class Enquiries:
             figures=figures_of(model, desired, snapshot, profile),
             levels=self._levels(desired, snapshot, spec, engine, decision),
             engine=running(engine, spec.spec_hash, wall_minus_clock=wall_minus_clock),
-            tasks=tasks or None,
+            tasks=None if tasks is None else tuple(sorted(tasks)),
             command=await self._command(spec, engine, decision),
             failures=failures(snapshot.crashes.get(model), now, wall_minus_clock=wall_minus_clock),
             lately=lately(self._events, model),

@@ -8,7 +8,7 @@ from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Node, Snapshot
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Node, Snapshot, Verb
 from vllama.domain.spec import SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.plan import plan
@@ -93,7 +93,8 @@ def _node_after(node: Node, grown: dict[DeviceKey, int]) -> Node:
 
 def _desired_after(view: View, decisions: Iterable[Decision], then: Snapshot) -> DesiredState:
     """Doors as the decisions say, waiters of ready models served, the refused told, what operators asked for done."""
-    awake = {engine.model for engine in then.engines if isinstance(engine.state, Awake)}
+    going = {op.engine_id for op in then.operations if op.verb in {Verb.SLEEP, Verb.STOP}}
+    awake = {e.model for e in then.engines if isinstance(e.state, Awake) and e.engine_id not in going}
     demand, overrides = dict(view.desired.demand), dict(view.desired.overrides)
     for decision in decisions:
         model, old = decision.model, view.demand(decision.model)
