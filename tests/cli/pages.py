@@ -51,7 +51,9 @@ def two_gpus() -> Cluster:
     cluster = Cluster((48.0, 80.0), residue=1.3, reserve=0.5, host=64.0, foreign={1: 12.4})
     cluster.model(SMALL, 24.0, weights=15.0).model(EMBED, 3.0, weights=1.2, pin=True).model(CODER, 30.0, weights=28.0)
     cluster.model(LARGE, 38.0, weights=132.0, device_count=2)
-    return cluster.engine(SMALL, 0).engine(EMBED, 0).asleep(CODER, 1)
+    cluster.engine(SMALL, 0).engine(EMBED, 0).asleep(CODER, 1)
+    cluster.engines[-1] = replace(cluster.engines[-1], host_measured_bytes=33 * GIB)
+    return cluster
 
 
 def memory(cluster: Cluster, *foreign: ForeignProcess, **node: Any) -> dict[str, Any]:

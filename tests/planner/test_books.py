@@ -80,11 +80,11 @@ def test_what_is_under_way_counts_for_where_it_leads():
 
 def test_a_copy_in_host_memory_is_charged_until_the_engine_ends_also_while_it_is_awake():
     cluster = Cluster(host=16.0).model("a", 5.0, weights=4.0).model("b", 1.0, weights=2.0)
-    cluster.engine("a", host_copy_bytes=6 * GIB).asleep("b")
+    cluster.engine("a", host_copy_bytes=6 * GIB, host_measured_bytes=5 * GIB).asleep("b")
     host = books_of(*cluster.states()).nodes[0].host
-    assert [(copy.model, copy.phase, copy.copy_bytes) for copy in host.copies] == [
-        ("a", Phase.READY, 6 * GIB),
-        ("b", Phase.ASLEEP, 3 * GIB),
+    assert [(copy.model, copy.phase, copy.copy_bytes, copy.measured_bytes) for copy in host.copies] == [
+        ("a", Phase.READY, 6 * GIB, 5 * GIB),
+        ("b", Phase.ASLEEP, 3 * GIB, None),
     ]
     assert host.left_bytes == 7 * GIB
 

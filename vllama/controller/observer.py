@@ -191,6 +191,7 @@ class Observer:
             devices=engine.devices, memory_bytes=engine.memory_bytes, state=probe.state,
             started_at=engine.started_at, measured_bytes=measured, first_residue_bytes=probe.first_residue_bytes,
             host_copy_bytes=copy if unproven else probe.host_copy_bytes,
+            host_measured_bytes=self._reading.host_bytes.get(engine.engine_id),
             pid=engine.pid, port=engine.port,
         )  # fmt: skip
 

@@ -114,6 +114,7 @@ class EngineObservation:
     measured_bytes: int | None = None
     first_residue_bytes: int | None = None  # per device, after its first sleep; what it grew from
     host_copy_bytes: int = 0  # pinned host memory since its first level-1 sleep; comes back when the process ends
+    host_measured_bytes: int | None = None  # host memory of all its processes, for people; None: not told
     pid: int | None = None
     port: int | None = None
 

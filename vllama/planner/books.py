@@ -51,12 +51,16 @@ class DevicePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Pinned host memory of an engine that slept at level 1, once: it comes back only when the engine ends."""
+    """Pinned host memory of an engine that slept at level 1, once: it comes back only when the engine ends.
+
+    `copy_bytes` is what it counts for, `measured_bytes` all that its processes hold of the host (None: not told).
+    """
 
     model: str
     engine_id: str
     phase: Phase
     copy_bytes: int
+    measured_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,10 @@ def books_of(desired: DesiredState, snapshot: Snapshot) -> Books:
             astray.append(entry)
         if size:
             copies[engine.node].append(
-                Copy(model=engine.model, engine_id=engine.engine_id, phase=entry.phase, copy_bytes=size)
+                Copy(
+                    model=engine.model, engine_id=engine.engine_id, phase=entry.phase, copy_bytes=size,
+                    measured_bytes=engine.host_measured_bytes,
+                )
             )  # fmt: skip
     for op in _starts_not_seen(view):
         for device in op.devices:

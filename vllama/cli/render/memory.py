@@ -93,13 +93,19 @@ def _host(node: Mapping[str, Any], where: str, columns: int) -> list[Text]:
     head = _head(f"{where}host memory", "for copies of weights, kept from the first sleep until the engine ends",
                  host["budget_bytes"], columns)  # fmt: skip
     parts = [(bars.ASLEEP, copy["copy_bytes"]) for copy in host["copies"]]
-    rows: list[Line] = [(copy["model"], copy["phase"], _size(copy["copy_bytes"]), "") for copy in host["copies"]]
+    rows: list[Line] = [_copy(copy) for copy in host["copies"]]
     rows.append(("room", "", _size(host["left_bytes"]), _short(host)))
     return [
         head,
         bars.bar([*parts, (bars.ROOM, max(0, host["left_bytes"]))], width=columns),
         *_lines(rows, columns),
     ]
+
+
+def _copy(copy: Mapping[str, Any]) -> Line:
+    held = copy["measured_bytes"]
+    said = "" if held is None else f"its processes hold {format_bytes(held)} in all"
+    return copy["model"], copy["phase"], _size(copy["copy_bytes"]), said
 
 
 def _short(host: Mapping[str, Any]) -> str:
