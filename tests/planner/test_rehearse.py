@@ -16,7 +16,7 @@ from vllama.domain.units import GIB
 from vllama.planner.project import settle
 from vllama.planner.rehearse import Outcome, Rehearsal, StepKind, rehearse
 from vllama.planner.suppose import requested
-from vllama.planner.timing import COLD_START_S, COPY_BYTES_PER_S, RELOAD_BYTES_PER_S, STOP_S, Span
+from vllama.planner.timing import CHANGE_S, COPIES_BYTES_PER_S, READS_BYTES_PER_S, START_S, STOP_S, Span
 
 
 def asked(cluster: Cluster, *models: str) -> Rehearsal:
@@ -42,9 +42,9 @@ def test_one_sleeps_and_the_other_starts_after_it():
     assert told(result) == [("sleep", "a"), ("start", "c")]
     sleep, start = result.steps
     assert (sleep.level, sleep.before, sleep.after) == (1, Phase.READY, Phase.ASLEEP)
-    assert sleep.takes == Span(seconds=2 * GIB / COPY_BYTES_PER_S, assumed=True)
+    assert sleep.takes == Span(seconds=CHANGE_S + 2 * GIB / COPIES_BYTES_PER_S, assumed=True)
     assert start.begins == sleep.takes
-    assert start.takes.seconds == COLD_START_S + 2 * GIB / RELOAD_BYTES_PER_S
+    assert start.takes.seconds == START_S + 2 * GIB / READS_BYTES_PER_S
     [answer] = result.asked
     assert (answer.outcome, answer.before) == (Outcome.READY, Phase.STOPPED)
     assert answer.waits == sleep.takes.then(start.takes)
@@ -94,7 +94,7 @@ def test_requests_in_flight_end_nobody_knows_when():
     assert result.steps[0].takes == Span(unknown=True)
     assert "2 requests in flight" in result.steps[0].message
     assert result.asked[0].waits.unknown
-    assert result.asked[0].waits.seconds > COLD_START_S
+    assert result.asked[0].waits.seconds > START_S
 
 
 def test_a_load_under_way_is_waited_for_first():

@@ -7,14 +7,14 @@ from typing import assert_never
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.observed import Footprint, Operation, Verb
 from vllama.domain.spec import SleepLevel
+from vllama.domain.units import GIB
 
-# Where nothing was measured: what vLLM's own sleep mode figures and others' logs of A100 and H100 machines say.
-COPY_BYTES_PER_S = 20e9  # between one GPU and host memory
-RELOAD_BYTES_PER_S = 2e9  # weights from disk
-COLD_START_S = 35.0  # beside the weights: imports, compilation with a warm cache, graphs
-DISCARD_S = 0.3
-WAKE_DISCARDED_S = 1.0  # beside the weights
-STOP_S = 3.0
+# What is typical, until it is measured: of one GPU and its driver, PCIe and a fast disk.
+START_S = 35.0  # of a start, besides reading the weights: imports, compilation with a warm cache, graphs
+READS_BYTES_PER_S = 2 * GIB
+COPIES_BYTES_PER_S = 20 * GIB  # between host memory and each GPU
+CHANGE_S = 1.0  # of a sleep or a wake, besides moving the weights
+STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +91,14 @@ def _start(footprint: Footprint | None) -> Span:
         return UNKNOWN  # not downloaded yet, perhaps: nothing to reckon with
     if footprint.load_s is not None:
         return Span(seconds=footprint.load_s)
-    return Span(seconds=COLD_START_S + footprint.weights_bytes / RELOAD_BYTES_PER_S, assumed=True)
+    return Span(seconds=START_S + footprint.weights_bytes / READS_BYTES_PER_S, assumed=True)
 
 
 def _sleep(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
     if footprint is not None and footprint.sleep_s is not None:
         return Span(seconds=footprint.sleep_s)
     if level is SleepLevel.DISCARDED:
-        return Span(seconds=DISCARD_S, assumed=True)
+        return Span(seconds=CHANGE_S, assumed=True)
     return UNKNOWN if footprint is None else _copy(footprint, devices)
 
 
@@ -108,9 +108,11 @@ def _wake(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
     if footprint.wake_s is not None:
         return Span(seconds=footprint.wake_s)
     if level is SleepLevel.DISCARDED:
-        return Span(seconds=WAKE_DISCARDED_S + footprint.weights_bytes / RELOAD_BYTES_PER_S, assumed=True)
+        return Span(seconds=CHANGE_S + footprint.weights_bytes / READS_BYTES_PER_S, assumed=True)
     return _copy(footprint, devices)
 
 
 def _copy(footprint: Footprint, devices: int) -> Span:
-    return Span(seconds=footprint.weights_bytes / max(1, devices) / COPY_BYTES_PER_S, assumed=True)
+    """Each GPU has its part of the weights."""
+    part_bytes = footprint.weights_bytes / max(1, devices)
+    return Span(seconds=CHANGE_S + part_bytes / COPIES_BYTES_PER_S, assumed=True)
