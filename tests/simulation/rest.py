@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 FAIRNESS_S = 30.0
 DRAIN_S = 120.0
 LONGEST_BACKOFF_S = 300.0
-BY_TIME = {Reason.IDLE_TOO_LONG, Reason.ASLEEP_TOO_LONG}
+# and what follows from a sleep that time brought about
+BY_TIME = {Reason.IDLE_TOO_LONG, Reason.ASLEEP_TOO_LONG, Reason.RESIDUE_GREW, Reason.HOST_MEMORY_SHORT}
 STILL_S = 240.0
 
 
