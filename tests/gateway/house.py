@@ -113,6 +113,9 @@ class ListedControl:
             failures=Failures(count=1, last_at=1.75e9, cause="c", retry_in_s=None),
         )  # fmt: skip
 
+    async def rescan(self) -> None:
+        self.asked.append(("rescan",))
+
     def start(self, model: str) -> None:
         self.asked.append(("start", model))
 

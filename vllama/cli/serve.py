@@ -18,6 +18,7 @@ from vllama.cli.doors import DoorSettings
 from vllama.cli.logging import configure
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
+from vllama.engine.cache import hub_directory
 from vllama.gateway.app import create_app
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.signals import become_subreaper
@@ -95,7 +96,8 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await house.runtime.recover()
     await house.controller.start_up()
     doors = house.doors
-    app = create_app(house.controller, version=version("vllama"), guard=doors.guard)
+    hub = hub_directory(settings.environ)
+    app = create_app(house.controller, version=version("vllama"), guard=doors.guard, hub=hub)
     data_path = DataPath(house.controller, keyring=doors.guard.keyring, origins=doors.origins)
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,

@@ -194,6 +194,10 @@ class Controller:
     async def show(self, spec: ModelSpec) -> ModelCard:
         return await self._enquiries.show(spec)
 
+    async def rescan(self) -> None:
+        await self._catalog.refresh()
+        self._bell.ring()
+
     def start(self, model: str) -> None:
         """One request at this moment. Clears the pause after a crash: somebody thinks that it will work now."""
         self._loop.crashes.pop(model, None)

@@ -77,7 +77,7 @@ def _cached(repository: Path) -> CachedModel | None:
         complete=not missing,
         missing=missing,
         size_bytes=sum(_sizes(directory)),
-        task=_task(model, directory),
+        task=task_of(model, directory),
     )
 
 
@@ -107,15 +107,16 @@ def _missing(directory: Path) -> Iterator[str]:
     yield from (entry.name for entry in _entries(directory) if entry.is_symlink() and not entry.exists())
 
 
-def _task(model: str, directory: Path) -> Task:
+def task_of(model: str, directory: Path | None) -> Task:
+    """A guess, from the name and the files as far as there are some."""
     name = model.lower()
-    config = read_json(directory / "config.json") or {}
+    config = {} if directory is None else read_json(directory / "config.json") or {}
     architectures = config.get("architectures")
     classes = [str(c) for c in architectures] if isinstance(architectures, list) else []
     if "rerank" in name or "ranker" in name or any("SequenceClassification" in c or "Rerank" in c for c in classes):
         return Task.RERANK
     bare = any(c.endswith(("Model", "ForMaskedLM")) for c in classes)  # no head that generates
-    if "embed" in name or bare or (directory / "modules.json").exists():
+    if "embed" in name or bare or (directory is not None and (directory / "modules.json").exists()):
         return Task.EMBEDDING
     return Task.CHAT
 

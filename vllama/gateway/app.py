@@ -1,6 +1,7 @@
 """What vllama answers itself, as one application. Inference requests are the data path's and never come here."""
 
 import time
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,16 +15,17 @@ from vllama.gateway.enquiries import enquiries_router
 from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
 from vllama.gateway.models import models_router
+from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
 
 
-def create_app(control: Control, *, version: str, guard: Guard | None = None) -> FastAPI:
+def create_app(control: Control, *, version: str, guard: Guard | None = None, hub: Path | None = None) -> FastAPI:
     """Serve it with uvicorn's `proxy_headers`, `server_header` and `date_header` off, and `http` as wire.server has it.
 
     The address of the peer decides who may use /admin, so nobody's header may replace it but as `guard` has it. The
     data path says Server and Date itself, and refuses whoever shows no key where one is needed; /admin is decided on
-    here, by the path as the routes compare it.
+    here, by the path as the routes compare it. `hub` is the model cache, for those who ask what is in it.
     """
     guard = guard or Guard()
     app = FastAPI(
@@ -38,6 +40,7 @@ def create_app(control: Control, *, version: str, guard: Guard | None = None) ->
     app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(admin_router(control, version=version))
     app.include_router(enquiries_router(control))
+    app.include_router(ollama_router(control, hub=hub))
     answer_errors(app)
     app.add_middleware(Door, guard=guard)
     return app
@@ -56,7 +59,7 @@ class Door:
             return
         path = raw_path(scope)
         match way(scope["method"], path):
-            case Way.ENGINE | Way.RESPONSE | Way.REALTIME:
+            case Way.ENGINE | Way.OLLAMA | Way.RESPONSE | Way.REALTIME:
                 raise AssertionError("an inference request: served without the data path in front")
             case Way.WRONG_METHOD:
                 refused = errors.wrong_method(scope["method"], path, allow=method_of(path))

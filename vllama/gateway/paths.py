@@ -47,6 +47,8 @@ ROUTES = {
     b"/invocations": Route(),
 }
 INFERENCE_PATHS = tuple(ROUTES)
+# Ollama's, which become requests to some of the above.
+OLLAMA_PATHS = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
 CREATE_RESPONSE = b"/v1/responses"
 REALTIME = b"/v1/realtime"
 # What is called on a response that was made before. Its name may be the client's own choice.
@@ -67,7 +69,7 @@ _MANAGEMENT_PATHS = frozenset(
 
 # Answered to everybody: is there a server, and is it well?
 _OPEN = frozenset((b"/", b"/livez", b"/readyz", b"/health"))
-_ADMIN = ("/admin",)  # each with all below it
+_ADMIN = ("/admin", "/api/pull")  # each with all below it
 
 
 class Need(enum.Enum):
@@ -80,6 +82,7 @@ class Need(enum.Enum):
 
 class Way(enum.Enum):
     ENGINE = "an inference request: to an engine"
+    OLLAMA = "an inference request in Ollama's words: translated, to an engine"
     RESPONSE = "about a response: to the engine that made it"
     REALTIME = "a websocket: to an engine"
     WRONG_METHOD = "an inference path, but not by its method"
@@ -90,6 +93,8 @@ def way(method: str, raw_path: bytes) -> Way:
     """`raw_path` as it came over the wire, without the query string."""
     if raw_path in ROUTES:
         found = Way.ENGINE
+    elif raw_path in OLLAMA_PATHS:
+        found = Way.OLLAMA
     elif raw_path == REALTIME:
         found = Way.REALTIME
     elif _RESPONSE.fullmatch(raw_path):
@@ -101,7 +106,7 @@ def way(method: str, raw_path: bytes) -> Way:
 
 def method_of(raw_path: bytes) -> str:
     """The one method that an inference path takes."""
-    if raw_path in ROUTES:
+    if raw_path in ROUTES or raw_path in OLLAMA_PATHS:
         return "POST"
     found = _RESPONSE.fullmatch(raw_path)
     return "POST" if found is not None and found[2] else "GET"

@@ -32,15 +32,16 @@ async def _refused(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "another method")
         return reply(errors.wrong_method(request.method, path, allow=allow), dialect_of(path))
-    return reply(ErrorAnswer(status=error.status_code, code="invalid_request", message=str(error.detail)))
+    answer = ErrorAnswer(status=error.status_code, code="invalid_request", message=str(error.detail))
+    return reply(answer, dialect_of(path))
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     found = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-    return reply(errors.invalid("; ".join(found)))
+    return reply(errors.invalid("; ".join(found)), dialect_of(raw_path(request.scope)))
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
-    return reply(errors.internal())
+async def _failed(request: Request, _error: Exception) -> Response:
+    return reply(errors.internal(), dialect_of(raw_path(request.scope)))

@@ -25,6 +25,7 @@ from vllama.gateway.cors import preflight_lines
 from vllama.gateway.dialects import Dialect, dialect_of, render
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
+from vllama.gateway.ollama.exchange import OllamaExchange
 from vllama.gateway.paths import Way
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
@@ -65,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
         self._body: CountedBody | ChunkedBody | None = None
-        self._exchange: Exchange | Tunnel | None = None
+        self._exchange: Exchange | OllamaExchange | Tunnel | None = None
         self._app: AppConnection | None = None
         self._taking = self._full = self._stalled = self._shutting_down = False
         self._leave_until = 0.0
@@ -279,6 +280,9 @@ class Connection(asyncio.Protocol):
         self._state = State.EXCHANGE
         if request.to.way is Way.ENGINE or request.to.way is Way.RESPONSE:
             self._exchange = Exchange(self, self._shared, request, body)
+            self._exchange.begin()
+        elif request.to.way is Way.OLLAMA:
+            self._exchange = OllamaExchange(self, self._shared, request, body)
             self._exchange.begin()
         elif request.preflight is not None and (cors := self.cors):
             self._write(STATUS_LINES[204], cors + preflight_lines(request.preflight), close=self.closing)

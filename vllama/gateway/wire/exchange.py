@@ -67,11 +67,13 @@ class Stage(enum.Enum):
 class Exchange:
     __slots__ = (
         "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant",
-        "_making", "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "unchunked",
+        "_making", "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "translator",
+        "unchunked",
     )  # fmt: skip
 
     def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
         self.unchunked = request.to.old
+        self.translator: Asker | None = None  # hears the engine in its place
         self._client = client
         self._transport = client.transport
         self._control = shared.control
@@ -99,7 +101,7 @@ class Exchange:
             else:
                 self._admitted(Admission(grant=grant, waited=False))
         except Refused as refused:
-            self._refuse(refused.answer)
+            self.refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
@@ -131,12 +133,13 @@ class Exchange:
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would never be
 
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
         try:
             await work
         except Refused as refused:
-            self._refuse(refused.answer)
+            self.refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
@@ -173,7 +176,7 @@ class Exchange:
             engine = await self._pool.dial(self._endpoint)
         except OSError as error:
             why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            self._refuse(errors.engine_gone(self._wanted.spec.model, why))
+            self.refuse(errors.engine_gone(self._wanted.spec.model, why))
         else:
             self._send(engine)
 
@@ -184,7 +187,7 @@ class Exchange:
 
     def _asker(self) -> Asker:
         if self._request.to.path != CREATE_RESPONSE:
-            return self
+            return self.translator or self
         model = self._wanted.spec.model
         self._making = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
         return self._making
@@ -222,7 +225,7 @@ class Exchange:
             self._stage, self._engine = Stage.WAITING, None
             self._later(self._dial())
         elif self._stage is Stage.ASKED:
-            self._refuse(errors.engine_gone(model, why))
+            self.refuse(errors.engine_gone(model, why))
         elif self._takes_events:
             self._over()
             dialect = dialect_of(self._request.to.path)
@@ -235,7 +238,32 @@ class Exchange:
             self._client.cut(abruptly=answer is not None and answer.body is Body.UNTIL_CLOSE)
 
     def silent(self, limit_s: float) -> None:
-        self._refuse(errors.engine_silent(self._wanted.spec.model, limit_s))
+        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s))
+
+    # what a translator does beside that
+
+    @property
+    def model(self) -> str:
+        return self._wanted.spec.model
+
+    @property
+    def waited_s(self) -> float:
+        return self._admission.grant.waited_s
+
+    def refuse(self, answer: ErrorAnswer) -> None:
+        self._over()
+        self._client.refuse(answer)
+
+    def finish_with(self, work: Coroutine[None, None, None]) -> None:
+        """The engine has said all; `work` tells it to the client."""
+        self._engine = None  # it answers somebody else by now
+        self._later(work)
+
+    def abandon_engine(self) -> None:
+        """Not a byte more of its answer is wanted."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.abandon()
 
     # inside
 
@@ -254,10 +282,6 @@ class Exchange:
             self._shared.background.hold(self._grant, goes_on)
         else:
             self._grant.release()
-
-    def _refuse(self, answer: ErrorAnswer) -> None:
-        self._over()
-        self._client.refuse(answer)
 
     def _failed(self) -> None:
         """A fault of ours. Its client is told no more than that, the log has it all."""

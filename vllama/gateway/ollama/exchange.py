@@ -1,0 +1,153 @@
+"""One request in Ollama's words, as its client's connection holds it: translated, then an exchange like any other."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from vllama.domain.spec import ModelSpec
+from vllama.domain.units import MIB
+from vllama.gateway import errors
+from vllama.gateway.inference import Refused, admit
+from vllama.gateway.names import NoModel, NotJson, model_of
+from vllama.gateway.ollama import lines
+from vllama.gateway.ollama.ask import Asked, Kind, OnlyLoad, translate
+from vllama.gateway.ollama.interpreter import Interpreter
+from vllama.gateway.ollama.lines import Times
+from vllama.gateway.ollama.messages import Untranslatable
+from vllama.gateway.ollama.names import find_named
+from vllama.gateway.paths import Way
+from vllama.gateway.wire.exchange import Client, Exchange
+from vllama.gateway.wire.request import Request
+from vllama.gateway.wire.shared import Shared
+from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+
+log = structlog.get_logger("vllama")
+_LONG_BODY_BYTES = MIB  # translating it takes so long that everybody else would feel it
+# Of the client's headers an engine gets these; the others speak of a body that it never sees.
+_PASSING = (b"authorization", b"x-request-id", b"traceparent", b"tracestate")
+
+
+class OllamaExchange:
+    """Until the request is translated, and where nothing is to be generated, it is its own; then `Exchange` has it."""
+
+    def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
+        self._client, self._shared, self._control = client, shared, shared.control
+        self._request, self._body = request, body
+        self._loop = asyncio.get_running_loop()
+        self._times = Times(begun_at=time.perf_counter())
+        self._kind = Kind(request.to.path)
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # what the client does
+
+    def begin(self) -> None:
+        if len(self._body) > _LONG_BODY_BYTES:
+            self._later(self._begin_beside_the_loop())
+            return
+        try:
+            name, known, spec = self._named()
+            self._ask(name, spec, self._translated(known))
+        except Refused as refused:
+            self._client.refuse(refused.answer)
+        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
+            self._failed()
+
+    def leave(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._exchange is not None:
+            self._exchange.leave()
+
+    def pause(self) -> None:
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # on the way
+
+    async def _begin_beside_the_loop(self) -> None:
+        name, known, spec = self._named()
+        self._ask(name, spec, await asyncio.to_thread(self._translated, known))
+
+    def _named(self) -> tuple[str, str, ModelSpec]:
+        """The name that the client used, the one that vllama knows, and the model. Raises Refused."""
+        try:
+            name = model_of(self._body)
+        except NotJson as error:
+            raise Refused(errors.not_json(str(error))) from None
+        except NoModel:
+            name = ""
+        return (name, *find_named(self._control, name))
+
+    def _translated(self, known: str) -> Asked | OnlyLoad:
+        try:
+            return translate(self._kind, self._body, model=known)
+        except Untranslatable as error:
+            raise Refused(errors.invalid(str(error))) from None
+
+    def _ask(self, name: str, spec: ModelSpec, asked: Asked | OnlyLoad) -> None:
+        self._body = b""
+        if isinstance(asked, OnlyLoad):
+            self._later(self._only_load(name, spec, asked))
+            return
+        request = _as_to_an_engine(self._request, asked)
+        self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body)
+        exchange.translator = Interpreter(
+            exchange, asked, model=name, times=self._times, clock=time.perf_counter, wall=lambda: datetime.now(UTC)
+        )
+        exchange.begin()
+
+    async def _only_load(self, name: str, spec: ModelSpec, asked: OnlyLoad) -> None:
+        if asked.unload:
+            self._unload(spec)
+        else:
+            (await admit(self._control.board, spec)).grant.release()
+        self._answer(lines.only_loaded(asked.kind, model=name, unloaded=asked.unload, at=datetime.now(UTC)))
+
+    def _unload(self, spec: ModelSpec) -> None:
+        """As in Ollama, nobody who is served or waits is sent away for it; and what is pinned stays."""
+        demand = self._control.board.demand_of(spec.model)
+        if not (spec.pin or demand.waiting or demand.in_flight):
+            self._control.sleep(spec.model, None)
+
+    def _answer(self, body: bytes) -> None:
+        close = self._client.closing
+        head = [
+            b"HTTP/1.1 200 OK", b"content-type: application/json; charset=utf-8", b"content-length: %d" % len(body),
+            date_line(), SERVER_LINE, *([b"connection: close"] if close else []),
+        ]  # fmt: skip
+        self._client.transport.write(b"\r\n".join((*head, self._client.cors, body)))
+        self._client.finish(close=close)
+
+    # when something goes wrong
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        self._task = self._loop.create_task(self._guarded(work))
+        self._task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would never be
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Refused as refused:
+            self._client.refuse(refused.answer)
+        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
+            self._failed()
+
+    def _failed(self) -> None:
+        log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
+        self._client.refuse(errors.internal())
+
+
+def _as_to_an_engine(request: Request, asked: Asked) -> Request:
+    to = msgspec.structs.replace(request.to, target=asked.path, path=asked.path, way=Way.ENGINE)
+    kept = (line for line in request.forward.split(b"\r\n")[1:] if line.partition(b":")[0].lower() in _PASSING)
+    forward = b"".join(b"%b\r\n" % line for line in (to.line, b"content-type: application/json", *kept))
+    return msgspec.structs.replace(request, to=to, forward=forward)

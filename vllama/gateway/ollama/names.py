@@ -1,0 +1,23 @@
+"""Which model a client of Ollama means. There every name has a tag, `latest` where none is written."""
+
+from vllama.controller.control import Control, Unresolved
+from vllama.domain.spec import ModelSpec
+from vllama.gateway.errors import ErrorAnswer
+from vllama.gateway.inference import Refused
+
+_LATEST = ":latest"
+
+
+def find_named(control: Control, name: str) -> tuple[str, ModelSpec]:
+    """The name that vllama knows it by, and the model. Raises Refused, in Ollama's words."""
+    if not name:
+        raise Refused(ErrorAnswer(status=400, code="missing_model", message="model is required", param="model"))
+    known = name
+    found = control.resolve(known)
+    if isinstance(found, Unresolved) and not found.ambiguous and name.endswith(_LATEST):
+        known = name.removesuffix(_LATEST)
+        found = control.resolve(known)
+    if not isinstance(found, Unresolved):
+        return known, found
+    message = found.message if found.ambiguous else f"model '{name}' not found"
+    raise Refused(ErrorAnswer(status=404, code="model_not_found", message=message, param="model"))

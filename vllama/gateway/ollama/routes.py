@@ -1,0 +1,135 @@
+"""What vllama answers itself of Ollama's API: lists of models, a pull, and clear words for what it does not do."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from vllama.controller.control import Control, Unresolved
+from vllama.domain.spec import ModelSpec
+from vllama.domain.status import ModelStatus
+from vllama.engine.about import About, about
+from vllama.engine.hub import hub_name
+from vllama.gateway import errors
+from vllama.gateway.dialects import Dialect
+from vllama.gateway.errors import ErrorAnswer
+from vllama.gateway.inference import Refused
+from vllama.gateway.ollama import listing
+from vllama.gateway.ollama.names import find_named
+from vllama.gateway.ollama.pull import pulling
+from vllama.gateway.ollama.requests import Named
+from vllama.gateway.replies import reply
+
+# Of the Ollama whose API this is. Clients refuse what they believe to be too old for them.
+VERSION = "0.13.0"
+_NOT_DONE = {
+    ("POST", "/create"): "vllama makes no models: write them into models.yaml",
+    ("POST", "/copy"): "vllama copies no models: write the further name as an alias into models.yaml",
+    ("POST", "/push"): "vllama pushes no models anywhere",
+    ("DELETE", "/delete"): "vllama deletes no models: remove it from models.yaml, its files from the model cache",
+    ("POST", "/blobs/{digest}"): "vllama takes no files: it pulls from the hub, or serves the `path` in models.yaml",
+}
+
+
+def ollama_router(control: Control, *, hub: Path | None) -> APIRouter:
+    """`hub`: the model cache; None: nothing is known of the models' files, and nothing can be pulled."""
+    router = APIRouter(prefix="/api")
+    _add_lists(router, control, hub)
+    _add_pull(router, control, hub)
+
+    for (method, path), why in _NOT_DONE.items():
+        router.add_api_route(path, _refusing(errors.invalid(why)), methods=[method])
+    nothing_there = ErrorAnswer(status=404, code="not_found", message="there is no such blob")
+    router.add_api_route("/blobs/{digest}", _refusing(nothing_there), methods=["HEAD"])
+    return router
+
+
+def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
+    since = time.time()
+
+    @router.api_route("/version", methods=["GET", "HEAD"])
+    async def version() -> JSONResponse:
+        return JSONResponse({"version": VERSION})
+
+    @router.api_route("/tags", methods=["GET", "HEAD"])
+    async def tags() -> JSONResponse:
+        found = await _known(control, control.statuses(), hub)
+        models = [entry for status, _, files in found for entry in listing.listed(status, files, since=since)]
+        return JSONResponse({"models": models})
+
+    @router.api_route("/ps", methods=["GET", "HEAD"])
+    async def ps() -> JSONResponse:
+        awake = [status for status in control.statuses() if status.phase in listing.LOADED]
+        now = time.time()
+        models = [
+            listing.loaded(status, spec, files, idle_s=spec.idle.sleep_after_s, now=now)
+            for status, spec, files in await _known(control, awake, hub)
+        ]
+        return JSONResponse({"models": models})
+
+    @router.post("/show")
+    async def show(request: Request) -> Response:
+        try:
+            _, spec = find_named(control, _named(await request.body()).said)
+        except Refused as refused:
+            return reply(refused.answer, Dialect.OLLAMA)
+        files = await asyncio.to_thread(about, spec, hub)
+        return JSONResponse(listing.shown(spec, files, control.tasks(spec.model), since=since))
+
+
+def _add_pull(router: APIRouter, control: Control, hub: Path | None) -> None:
+    @router.post("/pull")
+    async def pull(request: Request) -> Response:
+        try:
+            asked = _named(await request.body())
+            name = _on_the_hub(asked.said)
+        except Refused as refused:
+            return reply(refused.answer, Dialect.OLLAMA)
+        if hub is None:
+            return reply(errors.invalid("there is no model cache to pull into"), Dialect.OLLAMA)
+        told = pulling(control, name, hub)
+        if asked.stream is not False:
+            return StreamingResponse(_as_lines(told), media_type="application/x-ndjson")
+        last = [each async for each in told][-1]
+        return JSONResponse(last, status_code=500 if "error" in last else 200)
+
+
+def _refusing(answer: ErrorAnswer) -> Callable[[], Awaitable[Response]]:
+    async def refuse() -> Response:
+        return reply(answer, Dialect.OLLAMA)
+
+    return refuse
+
+
+async def _known(
+    control: Control, statuses: Collection[ModelStatus], hub: Path | None
+) -> list[tuple[ModelStatus, ModelSpec, About]]:
+    """Without those that nobody can call any more."""
+    found = ((status, control.resolve(status.model)) for status in statuses)
+    specs = [(status, spec) for status, spec in found if not isinstance(spec, Unresolved)]
+    return await asyncio.to_thread(lambda: [(status, spec, about(spec, hub)) for status, spec in specs])
+
+
+def _named(body: bytes) -> Named:
+    """Whatever its Content-Type says: curl says that it is a form. Raises Refused."""
+    try:
+        return msgspec.json.decode(body, type=Named)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(errors.not_json(str(error))) from None
+
+
+def _on_the_hub(name: str) -> str:
+    found = hub_name(name)
+    if found is None:
+        raise Refused(errors.invalid(f"{name[:100]!r} is no name of the Hugging Face hub, such as Qwen/Qwen3-8B"))
+    return found
+
+
+async def _as_lines(told: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    async for each in told:
+        yield msgspec.json.encode(each) + b"\n"
