@@ -24,6 +24,9 @@ class Kind(StrEnum):
     REAL = "real"
 
 
+NAMED = ("--served-model-name", "chat", "alias", "--max-model-len", "4096")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """`worker`: real vLLM runs the model in a process below its core, instead of in the core. `load_s`: how long a
@@ -31,7 +34,7 @@ class Setup:
     """
 
     model: str = "tiny/chat"
-    flags: tuple[str, ...] = ("--served-model-name", "chat", "alias", "--max-model-len", "4096")
+    flags: tuple[str, ...] = NAMED
     dev_mode: bool = True
     worker: bool = False
     load_s: float = 0.3
@@ -64,7 +67,12 @@ SETUPS = {
     "interrupted": Setup(load_s=30),
     "stalling": Setup(),
     "beheaded": Setup(),
-    "plain": Setup(dev_mode=False, worker=True, stores=True),
+    "plain": Setup(
+        flags=(*NAMED, "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        dev_mode=False,
+        worker=True,
+        stores=True,
+    ),  # fmt: skip
 }
 
 

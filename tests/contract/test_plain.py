@@ -1,4 +1,7 @@
-"""An engine without the dev routes and with a process below its core, up to its end. The last test kills it."""
+"""An engine without the dev routes, with a tool parser, and with a process below its core, up to its end.
+
+The last test kills it.
+"""
 
 import json
 import os
@@ -22,6 +25,47 @@ def group_exists(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+# `strict` and no randomness: even a model that knows nothing then writes a call that can be read.
+SCHEMA = {
+    "type": "object", "properties": {"unit": {"type": "string", "enum": ["c", "f"]}}, "required": ["unit"],
+    "additionalProperties": False,
+}  # fmt: skip
+ASKED = {"messages": [{"role": "user", "content": "weather?"}], "max_tokens": 300, "temperature": 0}
+FUNCTION = {"type": "function", "function": {"name": "weather", "strict": True, "parameters": SCHEMA}}
+TOOLS = ASKED | {"tools": [FUNCTION]}
+NAMED = TOOLS | {"tool_choice": {"type": "function", "function": {"name": "weather"}}}
+REQUIRED = TOOLS | {"tool_choice": "required"}
+USES = ASKED | {"model": "chat", "tools": [{"name": "weather", "strict": True, "input_schema": SCHEMA}]}
+USE = USES | {"tool_choice": {"type": "tool", "name": "weather"}}
+STREAM = {"stream": True}
+CALLS = {
+    "tool_named": ("/v1/chat/completions", NAMED),
+    "tool_required": ("/v1/chat/completions", REQUIRED),
+    "tool_named_stream": ("/v1/chat/completions", NAMED | STREAM | {"stream_options": {"include_usage": True}}),
+    "tool_required_stream": ("/v1/chat/completions", REQUIRED | STREAM),
+    "tool_too_short": ("/v1/chat/completions", NAMED | {"max_tokens": 2}),
+    "tool_none": ("/v1/chat/completions", TOOLS | {"tool_choice": "none", "max_tokens": 3}),
+    "tool_use": ("/v1/messages", USE),
+    "tool_use_any": ("/v1/messages", USES | {"tool_choice": {"type": "any"}}),
+    "tool_use_stream": ("/v1/messages", USE | STREAM),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_of_tools(plain, kind, name):
+    path, body = CALLS[name]
+    check(name, kind, shape_of(plain.http.post(path, json=body)))
+
+
+def test_what_is_called_is_what_was_offered(plain):
+    call = plain.http.post("/v1/chat/completions", json=NAMED).json()["choices"][0]["message"]["tool_calls"][0]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", {"unit": "c"})
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "3"}
+    said = {"role": "assistant", "content": "", "tool_calls": [call], "reasoning": "hm"}
+    told = TOOLS | {"messages": [*ASKED["messages"], said, result], "max_tokens": 2}
+    assert plain.http.post("/v1/chat/completions", json=told).json()["choices"][0]["message"]["content"]
 
 
 def test_routes(plain):

@@ -79,6 +79,7 @@ CASES = [
         "/v1/embeddings",
         embeddings={"input": ["a dog", "a cat"]},
         embeddings_base64={"input": "a dog", "encoding_format": "base64"},
+        embeddings_truncated={"input": ["x" * 2900, "a cat"], "truncate_prompt_tokens": -1},
     ),
     *cases("embedder", "/pooling", pooling={"input": "a dog"}),
     *cases("embedder", "/rerank", embedder_rerank=RANKED),

@@ -60,12 +60,14 @@ class ServerState:
             message += f" Valid aliases: {', '.join(self.command.served_model_names)}."
         raise ApiError(404, message, type_="NotFoundError", param="model" if generates else None)
 
-    def check_prompt(self, prompt: object) -> tuple[str, int]:
-        """A text or token ids -> the text and its number of tokens. ApiError if it is too long."""
+    def check_prompt(self, prompt: object, *, truncate: bool = False) -> tuple[str, int]:
+        """A text or token ids -> the text and its number of tokens. ApiError if it is too long; `truncate`: cut it."""
         tokens = tokenize(prompt) if isinstance(prompt, str) else prompt
         if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
             raise bad_value("A prompt is a string or a list of token ids.", "prompt", prompt)
         longest = self.max_model_len
+        if truncate and len(tokens) > longest:
+            prompt = tokens = tokens[:longest]
         if len(tokens) > longest:
             raise bad_value(
                 f"This model's maximum context length is {longest} tokens. However, your prompt contains at least "

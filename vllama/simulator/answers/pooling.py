@@ -48,7 +48,7 @@ async def answer_pooling(body: dict[str, Any], request: Request, state: ServerSt
 async def answer_classes(body: dict[str, Any], request: Request, state: ServerState) -> Answer:
     inputs = _inputs(body, _CLASSIFY_FIELDS)
     head, data, prompt_tokens = _head(request, body, state, "classify"), [], 0
-    async for index, text, tokens in _pooled(head["id"], inputs, state):
+    async for index, text, tokens in _pooled(head["id"], inputs, body, state):
         prompt_tokens += tokens
         probability = score(state.command.model, "", text)
         data.append({"index": index, "label": "LABEL_0", "probs": [probability], "num_classes": 1})
@@ -59,7 +59,7 @@ async def _vectors(
     head: dict[str, Any], inputs: list[Any], body: dict[str, Any], state: ServerState, *, kind: str, key: str
 ) -> Answer:
     data, prompt_tokens = [], 0
-    async for index, text, tokens in _pooled(head["id"], inputs, state):
+    async for index, text, tokens in _pooled(head["id"], inputs, body, state):
         prompt_tokens += tokens
         vector = _vector(text, state)
         packed = struct.pack(f"<{len(vector)}f", *vector)
@@ -91,9 +91,12 @@ def _inputs(body: dict[str, Any], fields: Sequence[str]) -> list[Any]:
     return asked if several else [asked]
 
 
-async def _pooled(request_id: str, inputs: list[Any], state: ServerState) -> AsyncIterator[tuple[int, str, int]]:
+async def _pooled(
+    request_id: str, inputs: list[Any], body: dict[str, Any], state: ServerState
+) -> AsyncIterator[tuple[int, str, int]]:
     """Each input through the core: index, text, number of tokens."""
-    checked = [state.check_prompt(prompt) for prompt in inputs]
+    truncate = body.get("truncate_prompt_tokens") == -1
+    checked = [state.check_prompt(prompt, truncate=truncate) for prompt in inputs]
     for index, (text, tokens) in enumerate(checked):
         yield index, await pool(f"{request_id}-{index}", text, tokens, state), tokens
 
