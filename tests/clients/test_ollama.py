@@ -76,12 +76,15 @@ def test_what_there_is_what_is_awake_and_what_it_is(client):
 
 
 def test_a_model_is_loaded_and_let_go_by_asking_for_nothing(client, server):
+    def becomes(*phases):
+        wait_until(lambda: server.phases()["org/other"] in phases, what=f"org/other to be {' or '.join(phases)}")
+
     assert client.generate("org/other").done_reason == "load"
-    assert server.phases()["org/other"] == "Ready"
+    becomes("Ready")
     assert client.generate("org/other", keep_alive=0).done_reason == "unload"
-    wait_until(lambda: server.phases()["org/other"] in {"Asleep", "Stopped"}, what="org/other to be let go")
+    becomes("Asleep", "Stopped")
     assert client.chat("org/other", messages=[]).done_reason == "load"
-    assert server.phases()["org/other"] == "Ready"
+    becomes("Ready")
 
 
 @pytest.mark.parametrize("more", [{"format": "json"}, {"format": WEATHER}, {"think": False}, {"think": True},

@@ -72,7 +72,7 @@ SETUPS = {
         dev_mode=False,
         worker=True,
         stores=True,
-    ),  # fmt: skip
+    ),
 }
 
 

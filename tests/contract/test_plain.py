@@ -32,12 +32,12 @@ SCHEMA = {
     "type": "object", "properties": {"unit": {"type": "string", "enum": ["c", "f"]}}, "required": ["unit"],
     "additionalProperties": False,
 }  # fmt: skip
-ASKED = {"messages": [{"role": "user", "content": "weather?"}], "max_tokens": 300, "temperature": 0}
+WEATHER = {"messages": [{"role": "user", "content": "weather?"}], "max_tokens": 300, "temperature": 0}
 FUNCTION = {"type": "function", "function": {"name": "weather", "strict": True, "parameters": SCHEMA}}
-TOOLS = ASKED | {"tools": [FUNCTION]}
+TOOLS = WEATHER | {"tools": [FUNCTION]}
 NAMED = TOOLS | {"tool_choice": {"type": "function", "function": {"name": "weather"}}}
 REQUIRED = TOOLS | {"tool_choice": "required"}
-USES = ASKED | {"model": "chat", "tools": [{"name": "weather", "strict": True, "input_schema": SCHEMA}]}
+USES = WEATHER | {"model": "chat", "tools": [{"name": "weather", "strict": True, "input_schema": SCHEMA}]}
 USE = USES | {"tool_choice": {"type": "tool", "name": "weather"}}
 STREAM = {"stream": True}
 CALLS = {
@@ -64,7 +64,7 @@ def test_what_is_called_is_what_was_offered(plain):
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("weather", {"unit": "c"})
     result = {"role": "tool", "tool_call_id": call["id"], "content": "3"}
     said = {"role": "assistant", "content": "", "tool_calls": [call], "reasoning": "hm"}
-    told = TOOLS | {"messages": [*ASKED["messages"], said, result], "max_tokens": 2}
+    told = TOOLS | {"messages": [*WEATHER["messages"], said, result], "max_tokens": 2}
     assert plain.http.post("/v1/chat/completions", json=told).json()["choices"][0]["message"]["content"]
 
 

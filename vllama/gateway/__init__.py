@@ -15,6 +15,8 @@ forwarded  which way a request came, where proxies say so
 cors       which web pages may call
 tls        the certificate, and its successors
 
+ollama     Ollama's API: requests and answers translated, on the data path like all others
+
 HTTP:
 wire       the data path: one port for all, and the bytes of users
 asgi       the few things that we need of ASGI

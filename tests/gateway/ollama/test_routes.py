@@ -3,6 +3,9 @@
 import json
 
 from tests.gateway.house import MODEL, House, live
+from tests.gateway.test_cors import SITE
+from tests.gateway.test_keys import ADMIN, MODELS, bearer, keyed
+from vllama.gateway.cors import Origins
 from vllama.gateway.ollama.routes import VERSION
 
 
@@ -61,6 +64,31 @@ def test_a_pull_is_for_this_machine_only():
         assert here_too.json() == {"error": "there is no model cache to pull into"}
 
     live(test)
+
+
+def test_keys_open_the_models_and_only_an_admins_one_a_pull():
+    async def test(here: House) -> None:
+        for method, path in (("POST", "/api/chat"), ("GET", "/api/tags"), ("POST", "/api/show")):
+            refused = await here.http.request(method, path, json={"model": "tiny"})
+            assert (refused.status_code, list(refused.json())) == (401, ["error"])
+            let_in = await here.http.request(method, path, json={"model": "no"}, headers=bearer(MODELS))
+            assert let_in.status_code in {200, 404}
+        afar = {"x-forwarded-for": "10.0.0.1"}
+        for secret, status in ((MODELS, 403), (ADMIN, 400)):
+            asked = await here.http.post("/api/pull", json={"model": "org/M"}, headers=bearer(secret) | afar)
+            assert (asked.status_code, list(asked.json())) == (status, ["error"])
+
+    live(test, guard=keyed())
+
+
+def test_a_page_that_may_read_answers_may_read_these_too():
+    async def test(here: House) -> None:
+        here.open()
+        for body in ({"model": "tiny"}, {"model": "nope"}):
+            answer = await here.http.post("/api/generate", json=body, headers={"origin": SITE})
+            assert answer.headers["access-control-allow-origin"] == SITE
+
+    live(test, origins=Origins([SITE]))
 
 
 def test_a_name_that_no_hub_has():

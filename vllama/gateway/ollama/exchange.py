@@ -28,7 +28,7 @@ from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 log = structlog.get_logger("vllama")
 _LONG_BODY_BYTES = MIB  # translating it takes so long that everybody else would feel it
 # Of the client's headers an engine gets these; the others speak of a body that it never sees.
-_PASSING = (b"authorization", b"x-request-id", b"traceparent", b"tracestate")
+_PASSING = (b"x-request-id", b"traceparent", b"tracestate")
 
 
 class OllamaExchange:
