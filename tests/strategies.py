@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from vllama.domain.demand import Demand, WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import Demand, KeepAlive, WantAsleep, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
@@ -61,7 +61,7 @@ STATES = st.one_of(
     st.builds(Awake, ready_at=TIMES),
     st.builds(Asleep, level=st.sampled_from(LEVELS)),
     st.builds(Asleep, level=st.sampled_from(LEVELS)),
-    st.builds(Loading, progress_at=TIMES),
+    st.builds(Loading, progress_at=TIMES, part=st.sampled_from([0.0, 0.5])),
     st.builds(Exited, code=st.sampled_from([None, 0, 1, -9]), cause=st.just("it ended")),
     st.builds(Broken, cause=st.just("wake failed")),
     st.builds(Unknown, since=TIMES, error=st.just("timeout")),
@@ -70,6 +70,7 @@ FOOTPRINTS = st.builds(
     Footprint, awake_bytes=halves(1, 20), asleep_bytes=halves(0.5, 2), weights_bytes=halves(0.5, 12),
     fixed_bytes=rarely(halves(0.5, 12), None), cache_bytes=st.sampled_from([None, HALF, GIB]),
     discardable=st.booleans(), refused_levels=rarely(st.sets(st.sampled_from(LEVELS)).map(frozenset), frozenset()),
+    load_s=st.sampled_from([None, 30.0, 60.0]),
 )  # fmt: skip
 OVERRIDES = st.one_of(
     st.builds(WantReady, at=TIMES),
@@ -81,6 +82,8 @@ IDLE = st.builds(
     IdleSpec, sleep_after_s=st.sampled_from([None, 60.0, 1800.0]), stop_after_s=st.sampled_from([None, 7200.0]),
     level=st.sampled_from([None, *SleepLevel]),
 )  # fmt: skip
+
+KEPT = st.builds(KeepAlive, idle_s=st.sampled_from([None, 0.0, 30.0]))
 
 
 @st.composite
@@ -105,7 +108,8 @@ def demands(draw: st.DrawFn, *, busy: bool = True) -> Demand:
     return Demand(
         waiting=waiting, oldest_waiting_at=draw(TIMES) if waiting else None, in_flight=in_flight,
         last_used_at=draw(st.one_of(st.none(), TIMES)), admission_closed_at=draw(rarely(TIMES, None)),
-        drain_ended_at=draw(rarely(TIMES, None)),
+        drain_ended_at=draw(rarely(TIMES, None)), left_at=draw(rarely(TIMES, None)),
+        keep_alive=draw(rarely(KEPT, None)),
     )  # fmt: skip
 
 

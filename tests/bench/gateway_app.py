@@ -14,7 +14,7 @@ from vllama.controller.control import Condition, Unresolved
 from vllama.controller.demand import Endpoint
 from vllama.controller.names import Names
 from vllama.domain.decision import Plan
-from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.gateway.app import create_app
 from vllama.gateway.wire.server import DataPath
@@ -28,6 +28,7 @@ class OneModel:
 
     def __init__(self) -> None:
         self.board = Board(clock=clock.now, bell=lambda: None)
+        self.policy = Policy()
         self.board.open("bench", ENGINE)
         self._names = Names([ModelSpec(model="bench")])
 

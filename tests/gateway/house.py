@@ -24,7 +24,7 @@ from vllama.controller.events import Event
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
 from vllama.domain.decision import Plan
-from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
 from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
@@ -40,6 +40,7 @@ MODEL = "org/Tiny-1B"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates take longer to read than most tests here
 SPEC = ModelSpec(model=MODEL, aliases=("tiny", "small one"))
 LIMITS = Limits()
+POLICY = Policy()
 CHAT = "/v1/chat/completions"
 
 
@@ -49,6 +50,7 @@ class ListedControl:
 
     specs: list[ModelSpec]
     board: Board = field(default_factory=lambda: Board(clock=time.monotonic, bell=lambda: None))
+    policy: Policy = field(default_factory=Policy)
     wrong: list[Condition] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -194,12 +196,13 @@ def live(test: Callable[[House], Coroutine[Any, Any, None]], *specs: ModelSpec, 
 async def house(
     *specs: ModelSpec,
     limits: Limits = LIMITS,
+    policy: Policy = POLICY,
     guard: Guard | None = None,
     origins: Origins | None = None,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[House]:
     """`tls`: the server's side and the clients'."""
-    control = ListedControl(specs=list(specs) or [SPEC])
+    control = ListedControl(specs=list(specs) or [SPEC], policy=policy)
     guard = guard or Guard()
     data_path = DataPath(control, limits=limits, keyring=guard.keyring, origins=origins)
     config = uvicorn.Config(

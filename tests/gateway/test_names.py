@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vllama.gateway.names import NoModel, NotJson, model_of, rewrite_model
+from vllama.gateway.names import NoModel, NotJson, rewrite, said_in
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 HARD = st.sampled_from(
@@ -48,8 +48,8 @@ def bodies(draw: Any, served: str) -> tuple[bytes, bytes]:
 @given(st.data(), TEXT)
 def test_exactly_the_values_of_the_top_level_model_change(data: st.DataObject, served: str) -> None:
     body, expected = data.draw(bodies(served))
-    assert model_of(body) == json.loads(body)["model"]
-    rewritten = rewrite_model(body, served)
+    assert said_in(body).model == json.loads(body)["model"]
+    rewritten = rewrite(body, served)
     assert json.loads(rewritten) == {**json.loads(body), "model": served}
     assert [json.loads(rewritten, object_pairs_hook=list)] == [json.loads(expected, object_pairs_hook=list)]
     # msgspec and json write a few control characters differently; where they agree the bytes must.
@@ -64,7 +64,7 @@ def test_exactly_the_values_of_the_top_level_model_change(data: st.DataObject, s
 @example(b"\xef\xbb\xbf{}")
 def test_any_bytes_give_a_name_or_one_of_two_errors(body: bytes) -> None:
     try:
-        name = model_of(body)
+        name = said_in(body).model
     except (NotJson, NoModel):
         return
     assert name == json.loads(body)["model"]
@@ -73,16 +73,16 @@ def test_any_bytes_give_a_name_or_one_of_two_errors(body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"model"', b'{"model":1}', b'{"model":{}}', b'{"model":"a"}x'])
 def test_what_is_no_request_is_not_json(body: bytes) -> None:
     with pytest.raises(NotJson):
-        model_of(body)
+        said_in(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"model":null}', b'{"model":""}', b'{"x":{"model":"a"}}', b'{"Model":"a"}'])
 def test_a_body_without_a_name(body: bytes) -> None:
     with pytest.raises(NoModel):
-        model_of(body)
+        said_in(body)
 
 
 def test_long_strings_full_of_escapes_are_one_string() -> None:
     long = b'"' + b'\\"\\\\a{[' * 400_000 + b'"'
     body = b'{"image":' + long + b',"model":"tiny","z":' + long + b"}"
-    assert rewrite_model(body, "org/x") == b'{"image":' + long + b',"model":"org/x","z":' + long + b"}"
+    assert rewrite(body, "org/x") == b'{"image":' + long + b',"model":"org/x","z":' + long + b"}"

@@ -61,7 +61,7 @@ def test_the_answer_says_whether_it_waited() -> None:
         await until(lambda: here.waiting == 1)
         here.open()
         waited, hit = await waiting, await here.chat()
-        assert waited.headers["x-vllama-state"] == "waited"
+        assert waited.headers["x-vllama-state"] == "started"
         assert int(waited.headers["x-vllama-wait-ms"]) >= 0
         assert (hit.headers["x-vllama-state"], hit.headers["x-vllama-wait-ms"]) == ("hit", "0")
 

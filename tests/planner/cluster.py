@@ -52,14 +52,19 @@ class Cluster:
     linked: tuple[tuple[int, ...], ...] = ()
     discardable: set[str] = field(default_factory=set)
     refused: dict[str, set[int]] = field(default_factory=dict)
+    load_s: dict[str, float] = field(default_factory=dict)
     crashes: dict[str, Crashes] = field(default_factory=dict)
     engines: list[EngineObservation] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
 
-    def model(self, name: str, gib: float | None = 3.5, *, weights: float = 2.0, **spec) -> "Cluster":
+    def model(
+        self, name: str, gib: float | None = 3.5, *, weights: float = 2.0, load_s: float | None = None, **spec
+    ) -> "Cluster":  # fmt: skip
         size = None if gib is None else int(gib * GIB)
         self.models[name] = ModelSpec(model=name, memory_bytes=size, **spec)
         self.weights[name] = weights
+        if load_s is not None:
+            self.load_s[name] = load_s
         return self
 
     def engine(
@@ -113,6 +118,7 @@ class Cluster:
             awake_bytes=spec.memory_bytes or 4 * GIB, asleep_bytes=int(self.residue * GIB),
             weights_bytes=int(self.weights[name] * GIB), discardable=name in self.discardable,
             refused_levels=frozenset(SleepLevel(level) for level in self.refused.get(name, ())),
+            load_s=self.load_s.get(name),
         )  # fmt: skip
 
     def states(self) -> tuple[DesiredState, Snapshot]:

@@ -120,6 +120,24 @@ def test_it_finds(cluster, actions, kind):
     assert kind in findings(cluster, *actions)
 
 
+@pytest.mark.parametrize("kept", ["asked", "half done", "awake"])
+def test_it_finds_a_start_that_is_given_up_without_reason(kept):
+    half_done = kept == "half done"
+    cluster = Cluster().model("a", load_s=60.0).model("b", 2.0)
+    cluster.engine("a", state=Loading(progress_at=NOW), unused=31.0 if half_done else 20.0)
+    if kept == "asked":
+        cluster.waits("a")
+    if kept == "awake":
+        cluster = Cluster().model("a").engine("a")
+    assert FindingKind.ABANDONED_WRONGLY in findings(cluster, stop("a-0"), reason=Reason.ABANDONED)
+    if half_done:
+        cluster.load_s = {"a": 63.0}
+        assert findings(cluster, stop("a-0"), reason=Reason.ABANDONED) == set()
+        cluster.engines[0] = replace(cluster.engines[0], state=Loading(progress_at=NOW, part=0.5))
+        cluster.load_s = {}
+        assert findings(cluster, stop("a-0"), reason=Reason.ABANDONED) == {FindingKind.ABANDONED_WRONGLY}
+
+
 def test_it_finds_a_start_in_the_pause_after_a_failure():
     cluster = Cluster().model("a").waits("a")
     cluster.crashes["a"] = Crashes(count=1, last_at=NOW - 9.0, cause="x")

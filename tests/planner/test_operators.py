@@ -103,6 +103,7 @@ def test_start_wakes_a_sleeper():
 
 def test_a_model_to_be_stopped_takes_no_requests_while_it_waits_for_its_device():
     cluster = Cluster().model("a").model("x", 2.0).engine("x", state=Loading(progress_at=NOW)).engine("a")
+    cluster.waits("x")
     answer = cluster.orders("a", WantStopped(at=NOW - 1)).plan()
     assert answer.does == {}
     assert answer["a"].drain

@@ -37,7 +37,7 @@ def test_of_two_full_devices_the_one_with_the_least_recently_used_victim():
 def test_an_idle_victim_at_hand_before_one_behind_a_load():
     cluster = Cluster((12.0, 8.0)).model("x", 6.0).model("v", 6.0).model("w", 6.0).model("a", 6.0)
     cluster.engine("x", 0, state=Loading(progress_at=9_999.0)).engine("v", 0, unused=900).engine("w", 1, unused=10)
-    assert cluster.waits("a").plan().does == {"w": "Sleep 1"}
+    assert cluster.waits("x", since=9).waits("a").plan().does == {"w": "Sleep 1"}
 
 
 def test_only_the_devices_it_names():

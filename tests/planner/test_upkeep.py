@@ -6,6 +6,7 @@ import pytest
 
 from tests.planner.cluster import NOW, Answer, Cluster, does
 from vllama.domain.action import Stop
+from vllama.domain.demand import KeepAlive
 from vllama.domain.observed import Asleep, Awake, Broken, Exited, Loading, Unknown, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import IdleSpec, SleepLevel
@@ -117,6 +118,30 @@ def test_an_idle_model_sleeps_when_its_time_has_come():
     assert cluster.plan().plan.requeue_after_s == 100.0
     assert cluster.plan(after=99.0).does == {}
     assert cluster.plan(after=100.0).does == {"a": "Sleep 1"}
+
+
+def test_what_a_request_said_counts_in_place_of_the_models_own_time():
+    cluster = Cluster().model("a", idle=IdleSpec(sleep_after_s=700.0)).engine("a", unused=600)
+    kept = cluster.wants("a", keep_alive=KeepAlive(idle_s=1000.0))
+    assert kept.plan().plan.requeue_after_s == 400.0
+    assert kept.plan(after=399.0).does == {}
+    answer = kept.plan(after=400.0)
+    assert answer.does == {"a": "Sleep 1"}
+    assert "keep_alive is 16m40s" in answer["a"].message
+    for_ever = cluster.wants("a", keep_alive=KeepAlive(idle_s=None)).plan(after=1e6)
+    assert for_ever.does == {}
+    assert for_ever.plan.requeue_after_s is None
+
+
+def test_at_once_is_after_the_last_byte_and_not_before():
+    cluster = Cluster().model("a").engine("a", unused=0.0).wants("a", keep_alive=KeepAlive(idle_s=0.0), in_flight=1)
+    assert cluster.plan().does == {}
+    assert cluster.wants("a", in_flight=0).plan().does == {"a": "Sleep 1"}
+
+
+def test_a_pin_stays_whatever_a_request_says():
+    cluster = Cluster().model("a", pin=True).engine("a").wants("a", keep_alive=KeepAlive(idle_s=0.0))
+    assert cluster.plan()["a"].reason is Reason.PINNED
 
 
 def test_a_sleeper_stops_when_its_time_has_come():

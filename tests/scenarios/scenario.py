@@ -3,8 +3,9 @@
     devices: [24GiB, 24GiB]          what the machine has; `foreign: {0: 4GiB}` is held by others, `unreadable: [1]`
     models: {a: {memory: 10GiB}}     as in models.yaml; `policy` too
     engines: {a: {gpus: [0], is: awake, used: 5m}}     how long ago it was used last
-    demand: {b: {waiting: 2, since: 40s, in_flight: 1, closed: 10s, drained: 60s}}
+    demand: {b: {waiting: 2, since: 40s, in_flight: 1, closed: 10s, drained: 60s, left: 6s, keep_alive: 5m}}
     operations: {a: {verb: wake, gpus: [0]}}
+    measured: {a: {load: 60s}}       what earlier starts have taught; `part: 0.5` of an engine: by its log
     overrides: {a: stop}             or start, or sleep; `crashes: {a: {count: 2, last: 5s, cause: ...}}`
     steps:                           each says what is different, and what is planned then
       - carried out                  the plan before it
@@ -24,7 +25,7 @@ import yaml
 from vllama.cli.render.plan import render_plan
 from vllama.controller.manifest.load import Manifest, load_bytes
 from vllama.domain.decision import Plan
-from vllama.domain.demand import Demand, Override, WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import Demand, KeepAlive, Override, WantAsleep, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
@@ -55,7 +56,7 @@ START_AT = 100_000.0
 WIDTH = 100
 RESIDUE_BYTES = GIB
 KEYS = {"devices", "foreign", "unreadable", "host", "sleep_frees", "policy", "models", "engines", "demand",
-        "operations", "overrides", "crashes", "steps"}  # fmt: skip
+        "operations", "overrides", "crashes", "measured", "steps"}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ class Scenario:
             case "awake":
                 return Awake(ready_at=since)
             case "loading":
-                return Loading(progress_at=since)
+                return Loading(progress_at=since, part=said.get("part", 0.0))
             case "asleep":
                 return Asleep(level=SleepLevel(said.get("level", 1)))
             case "exited":
@@ -187,6 +188,8 @@ class Scenario:
             last_used_at=self._ago(said["used"]) if "used" in said else self.now if flying else None,
             admission_closed_at=self._ago(said["closed"]) if "closed" in said else None,
             drain_ended_at=self._ago(said["drained"]) if "drained" in said else None,
+            left_at=self._ago(said["left"]) if "left" in said else None,
+            keep_alive=KeepAlive(idle_s=_idle_s(said["keep_alive"])) if "keep_alive" in said else None,
         )  # fmt: skip
 
     def _override(self, said: str) -> Override:
@@ -211,7 +214,15 @@ class Scenario:
 
 def _footprint(manifest: Manifest, name: str, said: dict[str, Any]) -> Footprint:
     memory = manifest.models[name].memory_bytes or 4 * GIB
-    return Footprint(awake_bytes=memory, asleep_bytes=RESIDUE_BYTES, weights_bytes=memory // 2)
+    measured = (said.get("measured") or {}).get(name, {})
+    return Footprint(
+        awake_bytes=memory, asleep_bytes=RESIDUE_BYTES, weights_bytes=memory // 2,
+        load_s=parse_duration(measured["load"]) if "load" in measured else None,
+    )  # fmt: skip
+
+
+def _idle_s(said: str) -> float | None:
+    return None if said == "never" else parse_duration(said)
 
 
 def tell(path: Path) -> str:

@@ -127,6 +127,12 @@ PLANTED = (
     Planted(name="weights that cannot fit get less memory", file="ledger.py",
             old="return min(footprint.awake_bytes, max(largest, least))",
             new="return min(footprint.awake_bytes, largest)"),
+    Planted(name="a start that is nearly done is given up", file="ladder.py",
+            old="if view.now >= half_at if half_at is not None else loading.part >= HALF:", new="if False:"),
+    Planted(name="a start is given up before who broke off can try again", file="ladder.py",
+            old="if view.now < gone_at + LINGER_S:", new="if False:"),
+    Planted(name="what a request said of the time after it counts for nothing", file="ladder.py",
+            old="if said is None else (said.idle_s", new="if True else (said.idle_s"),
     Planted(name="nobody ever goes to sleep for being idle", file="ladder.py",
             old="action=sleep_of(engine, level), after=Phase.ASLEEP)", new="action=None, after=Phase.ASLEEP)"),
 )  # fmt: skip

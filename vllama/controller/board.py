@@ -7,57 +7,110 @@ sleep or stop begins in the same step in which nothing is seen in flight.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from vllama.controller import turned_away
 from vllama.controller.demand import Endpoint, Failure, Grant, Line, Waiter, WaitFailed
-from vllama.domain.demand import NO_DEMAND, Demand
+from vllama.domain.demand import NO_DEMAND, Demand, KeepAlive
+from vllama.planner.outlook import UNTOLD, Doing, Outlook
+
+SOON_S = 5.0  # what is to rest within this time after its last use rests then, not at the next pass by time
+COMES_BACK = 1.5  # who was told to come back in T seconds is expected for so many T, and for this much longer:
+COMES_BACK_S = 10.0
 
 
 class Board:
-    def __init__(self, *, clock: Callable[[], float], bell: Callable[[], None]) -> None:
-        """`bell` rings for the first waiter of a line and for the last byte of one: it carries no message."""
-        self._clock = clock
-        self._bell = bell
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        bell: Callable[[], None],
+        ready_in: Callable[[str], Outlook] = lambda _: UNTOLD,
+    ) -> None:
+        """`bell` rings for the first waiter of a line and for the last byte of one: it carries no message.
+
+        `ready_in(model)` is asked for what those are told who cannot wait.
+        """
+        self._clock, self._bell, self._ready_in = clock, bell, ready_in
         self._lines: dict[str, Line] = {}
         self._shut: Failure | None = None
+        self.queued_bytes = 0  # of bodies whose requests wait
         self.ring_when_idle = False  # somebody waits for somebody's last byte; else a pass per request is for nothing
 
     # what the gateway does
 
-    def admit(self, model: str) -> Grant | None:
+    def admit(self, model: str, keep_alive: KeepAlive | None = None) -> Grant | None:
         """A grant at once, where the model is ready and nobody waits before; None: `wait_until_ready`."""
         line = self._lines.get(model)
         if line is None or line.waiters or not line.can_grant:
             return None
-        return self._grant(line, since=None)
+        return self._grant(line, None, keep_alive)
 
-    async def wait_until_ready(self, model: str, *, max_queue: int, timeout_s: float) -> Grant:
-        """Queue for `model`. Raises WaitFailed (queue full, timed out, or what the controller says)."""
+    async def wait_until_ready(
+        self,
+        model: str,
+        *,
+        max_queue: int,
+        timeout_s: float,
+        max_wait_s: float | None = None,
+        keep_alive: KeepAlive | None = None,
+        body_bytes: int = 0,
+        most_bytes: int | None = None,
+    ) -> Grant:
+        """Queue for `model`. Raises WaitFailed (queue full, timed out, or what the controller says).
+
+        `max_wait_s`: who would wait longer is told so at once. `body_bytes` are held meanwhile, of `most_bytes` by all.
+        """
         if self._shut is not None:
             raise WaitFailed(self._shut)
         line = self._line(model)
-        if (grant := self.admit(model)) is not None:
+        if (grant := self.admit(model, keep_alive)) is not None:
             return grant
-        if len(line.waiters) >= max_queue:
-            message = f"{len(line.waiters)} requests already wait for {model!r} and its max_queue is {max_queue}."
-            raise WaitFailed(Failure(status=429, code="queue_full", message=message, retry_after_s=5.0))
-        waiter = Waiter(since=self._clock(), granted=asyncio.get_running_loop().create_future())
-        line.waiters.append(waiter)
-        if len(line.waiters) == 1:
-            self._bell()
+        if (waiting := _clients(line)) >= max_queue:
+            outlook = self.outlook(model)
+            raise WaitFailed(turned_away.queue_full(model, outlook, waiting=waiting, max_queue=max_queue))
+        if most_bytes is not None and self.queued_bytes + body_bytes > most_bytes:
+            held, outlook = self.queued_bytes, self.outlook(model)
+            failure = turned_away.queue_memory_full(model, outlook, held_bytes=held, most_bytes=most_bytes)
+            raise WaitFailed(failure)
+        if max_wait_s is not None:
+            outlook = self.outlook(model)
+            if outlook.refused:
+                max_wait_s = None  # the answer comes with the next pass, and says why
+            elif outlook.ready_in_s > max_wait_s:
+                raise WaitFailed(self._come_back(line, model, outlook, max_wait_s))
+        granted = asyncio.get_running_loop().create_future()
+        waiter = Waiter(since=self._clock(), granted=granted, keep_alive=keep_alive, body_bytes=body_bytes)
+        self._queue(line, waiter)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s if max_wait_s is None else min(timeout_s, max_wait_s)):
                 return await self._granted(line, waiter)
         except TimeoutError:
-            message = f"{model!r} was not ready within {timeout_s:.0f} s (queue_timeout)."
-            raise WaitFailed(Failure(status=503, code="queue_timeout", message=message, retry_after_s=30.0)) from None
+            outlook = self.outlook(model)
+            if max_wait_s is not None and max_wait_s < timeout_s:
+                raise WaitFailed(self._come_back(line, model, outlook, max_wait_s)) from None
+            raise WaitFailed(turned_away.queue_timeout(model, outlook, timeout_s=timeout_s)) from None
+
+    def outlook(self, model: str) -> Outlook:
+        """What one more request would wait for, and how long, about."""
+        line = self._line(model)
+        up = Outlook(doing=Doing.QUEUEING, ready_in_s=0.0) if line.open else self._ready_in(model)
+        return replace(up, ready_in_s=up.ready_in_s + line.queue_s())
 
     # what the controller does
 
-    def open(self, model: str, endpoint: Endpoint, *, max_concurrency: int | None = None) -> None:
-        """The engine at `endpoint` takes requests; those that wait are in flight when this returns."""
+    def open(
+        self, model: str, endpoint: Endpoint, *, max_concurrency: int | None = None, woken: bool = False
+    ) -> None:  # fmt: skip
+        """The engine at `endpoint` takes requests; those that wait are in flight when this returns.
+
+        `woken`: it came up from sleep, last time.
+        """
         line = self._line(model)
         if not line.open and line.closed_at is not None:
             line.closed_at, line.drain_ended_at = None, self._clock()
+        if line.endpoint is None:
+            line.raised_at, line.woken = self._clock(), woken
         line.endpoint, line.max_concurrency, line.open = endpoint, max_concurrency, True
         self._pour(line)
 
@@ -76,15 +129,14 @@ class Board:
         line = self._line(model)
         if line.in_flight and not cut:
             return False
-        line.open, line.endpoint, line.closed_at = False, None, None
+        line.open, line.endpoint, line.closed_at, line.keep_alive = False, None, None, None
         return True
 
     def fail_waiters(self, model: str, failure: Failure) -> None:
         """Everybody who waits for `model` is told `failure` now."""
         line = self._line(model)
-        waiters = list(line.waiters)
-        line.waiters.clear()
-        for waiter in waiters:
+        while line.waiters:
+            waiter = self._next(line)
             if not waiter.granted.done():
                 waiter.granted.set_exception(WaitFailed(failure))
 
@@ -120,27 +172,42 @@ class Board:
     def _line(self, model: str) -> Line:
         return self._lines.setdefault(model, Line())
 
-    def _grant(self, line: Line, *, since: float | None) -> Grant:
+    def _grant(self, line: Line, waiter: Waiter | None, keep_alive: KeepAlive | None) -> Grant:
         if line.endpoint is None:
             raise AssertionError("granted by a line without an endpoint")
         now = self._clock()
         line.in_flight += 1
         line.last_used_at = now
+        if keep_alive is not None:
+            line.keep_alive = keep_alive
 
         def release() -> None:
             line.in_flight -= 1
             line.last_used_at = self._clock()
+            line.took(line.last_used_at - now)
             self._pour(line)
-            if line.in_flight == 0 and self.ring_when_idle:
+            if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(line)):
                 self._bell()
 
-        return Grant(endpoint=line.endpoint, waited_s=0.0 if since is None else now - since, _release=release)
+        waited_s = 0.0 if waiter is None else now - waiter.since
+        return Grant(endpoint=line.endpoint, waited_s=waited_s, found=line.found_by(waiter), _release=release)
 
     def _pour(self, line: Line) -> None:
         while line.waiters and line.can_grant:
-            waiter = line.waiters.popleft()
+            waiter = self._next(line)
             if not waiter.granted.done():
-                waiter.granted.set_result(self._grant(line, since=waiter.since))
+                waiter.granted.set_result(self._grant(line, waiter, waiter.keep_alive))
+
+    def _queue(self, line: Line, waiter: Waiter) -> None:
+        line.waiters.append(waiter)
+        self.queued_bytes += waiter.body_bytes
+        if len(line.waiters) == 1:
+            self._bell()
+
+    def _next(self, line: Line) -> Waiter:
+        waiter = line.waiters.popleft()
+        self.queued_bytes -= waiter.body_bytes
+        return waiter
 
     async def _granted(self, line: Line, waiter: Waiter) -> Grant:
         try:
@@ -153,7 +220,38 @@ class Board:
         """Whoever goes leaves no trace in the queue, and gives back a grant that no longer reached it."""
         if waiter in line.waiters:
             line.waiters.remove(waiter)
+            self.queued_bytes -= waiter.body_bytes
             if not line.waiters:
+                line.left_at = self._clock()
                 self._bell()
         elif waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
             waiter.granted.result().release()
+
+    def _come_back(self, line: Line, model: str, outlook: Outlook, max_wait_s: float) -> Failure:
+        """Who is told to come back is stood in for till then: else nobody waits, and it would not be ready."""
+        if line.stand_in is None and not line.open:
+            loop = asyncio.get_running_loop()
+            waiter = Waiter(since=self._clock(), granted=loop.create_future())
+            goes = loop.call_later(COMES_BACK * outlook.ready_in_s + COMES_BACK_S, waiter.granted.cancel)
+
+            def over(granted: asyncio.Future[Grant]) -> None:
+                goes.cancel()
+                line.stand_in = None
+                self._leave(line, waiter)
+                if not granted.cancelled():
+                    granted.exception()  # it was looked at
+
+            waiter.granted.add_done_callback(over)
+            line.stand_in = waiter
+            self._queue(line, waiter)
+        return turned_away.max_wait(model, outlook, max_wait_s=max_wait_s)
+
+
+def _clients(line: Line) -> int:
+    return len(line.waiters) - (line.stand_in in line.waiters if line.stand_in is not None else 0)
+
+
+def _rests_soon(line: Line) -> bool:
+    """A request said so, and a pass that comes by itself may be too late for it."""
+    said = line.keep_alive
+    return said is not None and said.idle_s is not None and said.idle_s <= SOON_S

@@ -8,7 +8,7 @@ from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.figures import Figures
 from vllama.domain.decision import Plan
-from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.planner.books import Books
 from vllama.planner.rehearse import Rehearsal
@@ -45,6 +45,11 @@ class Control(Protocol):
     """All methods are called on the event loop. They return at once; the coroutines work in a thread meanwhile."""
 
     board: Board
+
+    @property
+    def policy(self) -> Policy:
+        """That is in force now."""
+        ...
 
     def resolve(self, name: str) -> ModelSpec | Unresolved:
         """Id, alias, adapter, or a short name (the last part of the id) that only one model has."""

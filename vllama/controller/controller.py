@@ -23,10 +23,11 @@ from vllama.controller.report import statuses
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
-from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.engine.client import EngineClient
 from vllama.planner.books import Books
+from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
 from vllama.runtime.base import Runtime
@@ -54,7 +55,7 @@ class Controller:
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
         self.further_conditions: list[Callable[[], Condition | None]] = []  # of those who serve it
-        self.board = Board(clock=clock, bell=self._bell.ring)
+        self.board = Board(clock=clock, bell=self._bell.ring, ready_in=self._ready_in)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
         self._catalog = Catalog(watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events)
@@ -144,6 +145,13 @@ class Controller:
 
     def has_engine(self, engine_id: str) -> bool:
         return engine_id in self._observer.probes
+
+    def _ready_in(self, model: str) -> Outlook:
+        return self._loop.outlook(model)
+
+    @property
+    def policy(self) -> Policy:
+        return self._watch.current.policy
 
     def statuses(self) -> Sequence[ModelStatus]:
         wall_minus_clock = time.time() - self._clock()

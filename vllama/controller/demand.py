@@ -1,11 +1,15 @@
 """One model's line: who waits, how many are being served, when it was last used."""
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vllama.domain.demand import Demand
+from vllama.domain.demand import Demand, KeepAlive
+
+USUAL_SERVICE_S = 10.0  # as long as none was measured
+_NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +38,22 @@ class WaitFailed(Exception):
         self.failure = failure
 
 
+class Found(enum.StrEnum):
+    """How a request found its model."""
+
+    HIT = "hit"  # ready, and nobody before it
+    QUEUED = "queued"  # up, and it waited for its turn or for the door to open again
+    WOKEN = "woken"  # asleep, and woken while it waited
+    STARTED = "started"  # not there, or loading
+
+
 @dataclass(slots=True, eq=False)
 class Grant:
     """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice."""
 
     endpoint: Endpoint
     waited_s: float
+    found: Found
     _release: Callable[[], None]
     _held: bool = True
 
@@ -51,13 +65,21 @@ class Grant:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
+    """`body_bytes`: what is held of it while it waits."""
+
     since: float
     granted: asyncio.Future[Grant]
+    keep_alive: KeepAlive | None = None
+    body_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """All of it is touched from the event loop only, so every method is one atomic step."""
+    """All of it is touched from the event loop only, so every method is one atomic step.
+
+    `raised_at`: when its model came up last, and `woken`: from sleep. `left_at`: when the last who waited went away
+    unserved. `keep_alive`: what a request said of this residency. `stand_in` waits for clients told to come back.
+    """
 
     endpoint: Endpoint | None = None
     open: bool = False
@@ -67,10 +89,34 @@ class Line:
     max_concurrency: int | None = None
     closed_at: float | None = None
     drain_ended_at: float | None = None
+    raised_at: float | None = None
+    woken: bool = False
+    left_at: float | None = None
+    keep_alive: KeepAlive | None = None
+    stand_in: Waiter | None = None
+    service_s: float | None = None  # mean of the latest requests
 
     @property
     def can_grant(self) -> bool:
         return self.open and (self.max_concurrency is None or self.in_flight < self.max_concurrency)
+
+    def found_by(self, waiter: Waiter | None) -> Found:
+        if waiter is None:
+            return Found.HIT
+        if self.raised_at is None or waiter.since > self.raised_at:
+            return Found.QUEUED
+        return Found.WOKEN if self.woken else Found.STARTED
+
+    def took(self, seconds: float) -> None:
+        mean = seconds if self.service_s is None else self.service_s
+        self.service_s = mean + _NEW_COUNTS * (seconds - mean)
+
+    def queue_s(self) -> float:
+        """How long, about, an arrival waits for its turn once the model is up."""
+        if self.max_concurrency is None:
+            return 0.0
+        turns = (self.in_flight + len(self.waiters)) // self.max_concurrency
+        return turns * (USUAL_SERVICE_S if self.service_s is None else self.service_s)
 
     def demand(self) -> Demand:
         waiting = len(self.waiters)
@@ -81,4 +127,6 @@ class Line:
             last_used_at=self.last_used_at,
             admission_closed_at=self.closed_at,
             drain_ended_at=self.drain_ended_at,
+            left_at=self.left_at,
+            keep_alive=self.keep_alive,
         )

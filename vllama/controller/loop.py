@@ -1,6 +1,7 @@
 """observe -> plan -> act, for ever. One pass is one step of the event loop: nothing changes under it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from vllama.controller.actuator import Actuator
 from vllama.controller.bell import Bell
@@ -22,9 +23,11 @@ from vllama.domain.spec import ModelSpec
 from vllama.planner import plan
 from vllama.planner.backoff import after_crash, delay_s
 from vllama.planner.check import Finding, check
+from vllama.planner.outlook import Outlook, outlook, rests_in_s
 from vllama.planner.view import best_engines
 
 AT_LEAST_EVERY_S = 5.0
+OUTLOOK_HOLDS_S = 0.5
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
 
 
@@ -55,6 +58,7 @@ class Loop:
         self.findings: tuple[Finding, ...] = ()
         self._since = clock()
         self._said: dict[str, tuple[Reason, str]] = {}
+        self._outlooks: dict[str, tuple[float, Outlook]] = {}  # by model: when, and what
 
     async def run(self) -> None:
         while True:
@@ -132,7 +136,10 @@ class Loop:
         model, spec = decision.model, self._catalog.models.get(decision.model)
         if decision.refused:
             message = f"{model} {decision.reason.sentence[3:]} {decision.message}"
-            self._board.fail_waiters(model, Failure(status=503, code=_code(decision.reason), message=message))
+            failure = Failure(
+                status=503, code=_code(decision.reason), message=message, retry_after_s=self._room_in_s(decision)
+            )  # fmt: skip
+            self._board.fail_waiters(model, failure)
         if engine is None or spec is None or isinstance(decision.action, Sleep | Stop):
             return
         if isinstance(engine.state, Awake) and self._is_settled(engine):
@@ -142,10 +149,33 @@ class Loop:
                 endpoint = Endpoint(
                     engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=model
                 )  # fmt: skip
-                self._board.open(model, endpoint, max_concurrency=spec.max_concurrency)
+                probe = self._observer.probes.get(engine.engine_id)
+                woken = probe is not None and probe.wakes > 0
+                self._board.open(model, endpoint, max_concurrency=spec.max_concurrency, woken=woken)
                 self._learn(engine, spec, engine.state)
         elif not isinstance(engine.state, Awake) and self._board.engine_of(model) == engine.engine_id:
             self._board.pause(model)  # gone, broken or silent: nobody is sent there
+
+    def _room_in_s(self, decision: Decision) -> float | None:
+        """When a model that displaces nobody may find its room free; None: nobody can tell, or never."""
+        if decision.reason is not Reason.WOULD_EVICT:
+            return None
+        now = self._clock()
+        return rests_in_s(self.desired(), self.snapshot(now), now)
+
+    def outlook(self, model: str) -> Outlook:
+        """When `model` would be ready for one who asks now. Worked out anew twice a second at most."""
+        now = self._clock()
+        known = self._outlooks.get(model)
+        if known is None or now >= known[0] + OUTLOOK_HOLDS_S:
+            desired, snapshot = self.desired(), self.snapshot(now)
+            demand = desired.demand_of(model)
+            if not demand.waiting:
+                asked = replace(demand, waiting=1, oldest_waiting_at=now)
+                desired = replace(desired, demand={**desired.demand, model: asked})
+            known = now, outlook(desired, snapshot, plan(desired, snapshot, now), model, now)
+            self._outlooks[model] = known
+        return known[1]
 
     def _learn(self, engine: EngineObservation, spec: ModelSpec, awake: Awake) -> None:
         """What a start that went well has taught, once per engine. An adopted one started before our time."""

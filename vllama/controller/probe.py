@@ -20,6 +20,7 @@ from vllama.engine.client import (
 from vllama.engine.learned import LearnedFootprint, learn
 from vllama.engine.logs import LogReader, read_tail
 from vllama.engine.metrics import NoLevel
+from vllama.engine.stage import Stage, part_of, stage_of
 from vllama.runtime.base import EngineProcess, Runtime
 
 LOADING_EVERY_S = 0.05
@@ -50,6 +51,7 @@ class Probe:
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
     _log: LogReader = field(init=False)
     _log_read_at: float = 0.0
+    _stage: Stage | None = None
 
     def __post_init__(self) -> None:
         self.state = Loading(progress_at=self.clock())
@@ -106,9 +108,10 @@ class Probe:
             return
         self._log_read_at = self.clock()
         seen = self._log.seen_bytes
-        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
+        lines = await asyncio.to_thread(self._log.read)
+        self.learned, self._stage = learn(lines, self.learned), stage_of(lines, self._stage)
         if self._log.seen_bytes > seen and isinstance(self.state, Loading):
-            self.state = Loading(progress_at=self.clock())
+            self.state = Loading(progress_at=self.clock(), part=part_of(self._stage))
 
     async def _ask_loading(self) -> None:
         was = self.state

@@ -6,6 +6,13 @@ from vllama.domain.spec import SleepLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepAlive:
+    """What a request said of the time after it: its model rests `idle_s` after its last use; None: never by time."""
+
+    idle_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What clients want of one model. Times are seconds of the monotonic clock.
 
@@ -13,6 +20,8 @@ class Demand:
     `last_used_at` is the end (or, failing that, the start) of the latest use.
     `admission_closed_at`: since when arrivals queue although the engine is awake (a drain); None: open.
     `drain_ended_at`: when a drain was last given up; it earns the model a rest from the next one.
+    `left_at`: when the last of those who waited went away unserved.
+    `keep_alive`: what a request said, in place of the model's `sleep_after` until it rests; None: none said anything.
     """
 
     waiting: int = 0
@@ -21,6 +30,8 @@ class Demand:
     last_used_at: float | None = None
     admission_closed_at: float | None = None
     drain_ended_at: float | None = None
+    left_at: float | None = None
+    keep_alive: KeepAlive | None = None
 
 
 NO_DEMAND = Demand()

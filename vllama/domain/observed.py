@@ -56,9 +56,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """The process lives and has never answered for its model. `progress_at`: its log's last sign of life."""
+    """The process lives and has never answered for its model. `progress_at`: its log's last sign of life.
+
+    `part`: how much of a usual load is behind it, from 0 to 1, by what its log spoke of last.
+    """
 
     progress_at: float
+    part: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

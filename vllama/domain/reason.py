@@ -48,6 +48,7 @@ class Reason(enum.StrEnum):
     ENGINE_BROKEN = "EngineBroken"
     PROBE_DEADLINE = "ProbeDeadline"
     LOAD_STALLED = "LoadStalled"
+    ABANDONED = "Abandoned"
 
     @property
     def sentence(self) -> str:
@@ -80,7 +81,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.EVICTED: "It was used least recently among the idle, and its memory is needed.",
     Reason.DRAINED_FOR_WAITER: "Somebody waits past the fairness bound: new requests queue until those in flight end.",
     Reason.RELOCATED: "It sleeps on a device where it cannot wake, and there is room elsewhere.",
-    Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after` says.",
+    Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after`, or a request's `keep_alive`, says.",
     Reason.ASLEEP_TOO_LONG: "Nobody used it for as long as its `idle.stop_after` says.",
     Reason.HOST_MEMORY_SHORT: "The host has too little memory for the copies of sleepers; the coldest gives its up.",
     Reason.RESIDUE_GREW: "Asleep it holds more than twice what it held at first; it is stopped to get that back.",
@@ -93,4 +94,5 @@ _SENTENCES: dict[Reason, str] = {
     Reason.ENGINE_BROKEN: "Its engine failed an operation and cannot be trusted; it is stopped.",
     Reason.PROBE_DEADLINE: "Its engine did not answer probes for too long; it is stopped.",
     Reason.LOAD_STALLED: "Its engine stopped making progress while loading; it is stopped.",
+    Reason.ABANDONED: "Whoever waited for it has gone, and its start was not yet half done; it is given up.",
 }

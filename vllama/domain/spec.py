@@ -102,6 +102,8 @@ class Policy:
     fairness_bound_s: float = 30.0  # a waiter past this may have a busy engine drained
     ageing_s: float = 60.0  # one step of priority is worth this much waiting
     probe_deadline_s: float = 60.0  # past it, an engine of unknown state is failed
+    queue_memory_bytes: int = 256 * MIB  # held by the bodies of requests that wait, of all models together
+    stalled_client_s: float = 300.0  # a client that takes nothing of its answer would keep its model awake
 
 
 DEFAULT_RESERVE_BYTES = 512 * MIB

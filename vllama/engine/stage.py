@@ -37,6 +37,25 @@ _STAGES: tuple[tuple[re.Pattern[str], Stage], ...] = tuple(
 )
 
 
+# How much of a start is behind it when its log comes to this: of a cold one on a GPU, with the weights on a fast disk.
+_PARTS = {
+    Stage.IMPORTING: 0.05,
+    Stage.ENGINE: 0.15,
+    Stage.DOWNLOADING: 0.2,
+    Stage.WEIGHTS: 0.25,
+    Stage.COMPILING: 0.55,
+    Stage.PROFILING: 0.6,
+    Stage.KV_CACHE: 0.75,
+    Stage.GRAPHS: 0.8,
+    Stage.SERVING: 0.95,
+}
+
+
+def part_of(stage: Stage | None) -> float:
+    """From 0 to 1. Rough: no more than whether half of it is over should hang on it."""
+    return 0.0 if stage is None else _PARTS[stage]
+
+
 def stage_of(lines: Iterable[str], before: Stage | None = None) -> Stage | None:
     """The stage that the latest telling line speaks of; `before` where none does."""
     for line in lines:

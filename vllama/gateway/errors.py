@@ -151,6 +151,17 @@ def engine_broke_off(model: str, why: str) -> ErrorAnswer:
     return ErrorAnswer(status=502, code="engine_gone", message=message)
 
 
+def broke_off_unreadable() -> ErrorAnswer:
+    """The answer is to be a stream of events already, and what came can be told in none."""
+    message = "The engine's answer is neither a stream of events nor a text that would fit into one."
+    return ErrorAnswer(status=502, code="engine_answer_unreadable", message=message)
+
+
+def no_seconds(header: str) -> ErrorAnswer:
+    message = f"The header {header} is not a number of seconds; write for example {header}: 15"
+    return ErrorAnswer(status=400, code="invalid_header", message=message)
+
+
 def internal() -> ErrorAnswer:
     message = "vllama failed at this request; its log says where."
     return ErrorAnswer(status=500, code="internal_error", message=message)

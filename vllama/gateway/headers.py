@@ -21,7 +21,7 @@ _HOP_BY_HOP = frozenset(
 # Keys are shown to vllama and to nobody behind it; so are the questions of browsers, which an engine would answer with
 # `Access-Control-Allow-Origin: *` for everybody.
 _TOLD_BY_REQUESTS = _HOP_BY_HOP | frozenset(
-    b"host content-length expect authorization x-api-key api-key origin "
+    b"host content-length expect authorization x-api-key api-key origin prefer x-max-wait x-keep-alive "
     b"access-control-request-method access-control-request-headers".split()
 )
 _TOLD_BY_ANSWERS = _HOP_BY_HOP | frozenset(

@@ -2,15 +2,16 @@
 
 import msgspec
 
-from vllama.controller.board import Board
 from vllama.controller.control import Control, Unresolved
-from vllama.controller.demand import Grant, WaitFailed
+from vllama.controller.demand import Found, Grant, WaitFailed
+from vllama.domain.demand import KeepAlive
 from vllama.domain.spec import ModelSpec
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.forms import NotAForm, model_in_form, rename_in_form
+from vllama.gateway.keep_alive import NoDuration, keep_alive_of
 from vllama.gateway.makers import Makers
-from vllama.gateway.names import NoModel, NotJson, model_of, rewrite_model
+from vllama.gateway.names import NoModel, NotJson, Said, rewrite, said_in
 from vllama.gateway.paths import ROUTES, response_id
 
 _HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0"
@@ -32,24 +33,25 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
     is_adapter: bool = False  # the engine knows it by this very name
     at: tuple[int, int] | None = None
     engine_id: str | None = None  # no other engine has the answer, and its model is named nowhere
+    said: Said | None = None  # what else its JSON says to us
+    keep_alive: KeepAlive | None = None
 
-    def is_served_as(self, served: str) -> bool:
-        """Nothing is to be renamed for an engine that serves its model as `served`."""
+    @property
+    def streams(self) -> bool:
+        return self.said is not None and self.said.stream is True
+
+    def passes_as_it_is(self, served: str) -> bool:
+        """Nothing of the body is to be changed for an engine that serves its model as `served`."""
+        if self.said is not None and self.said.has_ours:
+            return False
         return self.name == served or self.is_adapter or self.engine_id is not None
 
 
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever has it must release the grant. `waited`: the model was not ready when the request came."""
-
-    grant: Grant
-    waited: bool
-
-    @property
-    def lines(self) -> bytes:
-        """The headers that tell the client, without the last line break."""
-        if not self.waited:
-            return _HIT_LINES
-        return b"x-vllama-state: waited\r\nx-vllama-wait-ms: %d" % (self.grant.waited_s * 1000)
+def state_lines(grant: Grant) -> bytes:
+    """The headers that tell the client how it found its model, without the last line break."""
+    if grant.found is Found.HIT:
+        return _HIT_LINES
+    return b"x-vllama-state: %b\r\nx-vllama-wait-ms: %d" % (grant.found.encode(), grant.waited_s * 1000)
 
 
 def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
@@ -57,7 +59,9 @@ def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) ->
     route = ROUTES[path]
     try:
         if not route.form:
-            return resolved(control, model_of(body), path, route.needs)
+            said = said_in(body)
+            wanted = resolved(control, said.model or "", path, route.needs, said)
+            return msgspec.structs.replace(wanted, keep_alive=keep_alive_of(said)) if said.has_ours else wanted
         name, at = model_in_form(head, body)
     except NotJson as error:
         raise Refused(errors.not_json(str(error))) from None
@@ -65,10 +69,14 @@ def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) ->
         raise Refused(errors.not_a_form(str(error))) from None
     except NoModel:
         raise Refused(errors.no_model()) from None
+    except NoDuration as error:
+        raise Refused(errors.invalid(f"{error}.")) from None
     return msgspec.structs.replace(resolved(control, name, path, route.needs), at=at)
 
 
-def resolved(control: Control, name: str, path: bytes, needs: frozenset[str] | None) -> Wanted:
+def resolved(
+    control: Control, name: str, path: bytes, needs: frozenset[str] | None, said: Said | None = None
+) -> Wanted:
     """Raises Refused: no such model, or it is known to have none of the tasks of which `needs` names one."""
     found = control.resolve(name)
     if isinstance(found, Unresolved):
@@ -78,8 +86,8 @@ def resolved(control: Control, name: str, path: bytes, needs: frozenset[str] | N
         if tasks is not None and needs.isdisjoint(tasks):
             raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
     if found.lora and found.has_adapter(name):
-        return Wanted(name=name, spec=found, is_adapter=True)
-    return Wanted(name=name, spec=found)
+        return Wanted(name=name, spec=found, is_adapter=True, said=said)
+    return Wanted(name=name, spec=found, said=said)
 
 
 def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
@@ -95,18 +103,19 @@ def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
 
 
 def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:
-    """The body, which is not used any more, with the name that the engine knows; all else as it was."""
+    """The body, which is not used any more, with the name that the engine knows and nothing that is ours alone."""
     if wanted.at is None:
-        return rewrite_model(body, served)
+        return rewrite(body, None if wanted.is_adapter else served)
     return rename_in_form(body, wanted.at, served)
 
 
-async def admit(board: Board, spec: ModelSpec) -> Admission:
-    """At once where the model is ready, else when it is. Raises Refused. Cancelled, it leaves nothing behind."""
-    if (grant := board.admit(spec.model)) is not None:
-        return Admission(grant=grant, waited=False)
+async def admit(control: Control, wanted: Wanted, *, max_wait_s: float | None, body_bytes: int) -> Grant:
+    """When the model is ready. Raises Refused. Cancelled, it leaves nothing behind."""
+    spec = wanted.spec
     try:
-        grant = await board.wait_until_ready(spec.model, max_queue=spec.max_queue, timeout_s=spec.queue_timeout_s)
+        return await control.board.wait_until_ready(
+            spec.model, max_queue=spec.max_queue, timeout_s=spec.queue_timeout_s, max_wait_s=max_wait_s,
+            keep_alive=wanted.keep_alive, body_bytes=body_bytes, most_bytes=control.policy.queue_memory_bytes,
+        )  # fmt: skip
     except WaitFailed as error:
         raise Refused(errors.failed(error.failure)) from None
-    return Admission(grant=grant, waited=True)

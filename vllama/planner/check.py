@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from vllama.domain.action import Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
-from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import WantAsleep, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, Loading, Snapshot, Verb
 from vllama.domain.reason import Reason
@@ -19,6 +19,7 @@ from vllama.planner.check_case import (
     Finding,
     FindingKind,
     after,
+    asked_for,
     charge,
     device_at,
     drained_in_vain,
@@ -112,14 +113,13 @@ def _asked_for(case: Case) -> Iterator[tuple[FindingKind, str]]:
         if not isinstance(action, Start | Wake):
             continue
         spec, override = case.desired.models.get(action.model), case.desired.overrides.get(action.model)
-        demand = case.desired.demand_of(action.model)
-        held = False
+        demand, held = case.desired.demand_of(action.model), False
         if isinstance(override, WantStopped | WantAsleep):
             held = demand.oldest_waiting_at is None or demand.oldest_waiting_at <= override.at
             held |= spec is not None and spec.pin
         if spec is None or held:
             yield FindingKind.NOBODY_ASKED, f"{action} against {override or 'its removal'}"
-        elif not (demand.waiting or spec.pin or isinstance(override, WantReady)):
+        elif not asked_for(case, action.model):
             yield FindingKind.NOBODY_ASKED, f"{action} without demand"
 
 
@@ -156,6 +156,23 @@ def _nobody_is_cut(case: Case) -> Iterator[tuple[FindingKind, str]]:
         in_flight = case.desired.demand_of(action.model).in_flight
         if not may_cut and (in_flight or (isinstance(action, Stop) and action.cut)):
             yield FindingKind.CUTS_REQUESTS, f"{action} with {in_flight} in flight"
+
+
+def _only_what_is_left_is_abandoned(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    for decision in case.plan.decisions:
+        if decision.reason is not Reason.ABANDONED or decision.action is None:
+            continue
+        engine, footprint = case.engine(decision.action), case.snapshot.footprints.get(decision.model)
+        if not isinstance(decision.action, Stop) or engine is None or not isinstance(engine.state, Loading):
+            yield FindingKind.ABANDONED_WRONGLY, f"{decision.action} of {engine}"
+        elif asked_for(case, decision.model):
+            yield FindingKind.ABANDONED_WRONGLY, f"the start of {decision.model}, which is wanted"
+        elif footprint is None or footprint.load_s is None:
+            if engine.state.part >= 0.5:
+                yield FindingKind.ABANDONED_WRONGLY, f"{engine.state.part:.0%} of the start of {decision.model}"
+        elif 2 * (case.now - engine.started_at) > footprint.load_s:
+            spent_s = case.now - engine.started_at
+            yield FindingKind.ABANDONED_WRONGLY, f"{spent_s} of {footprint.load_s} s of the start of {decision.model}"
 
 
 def _drains_end(case: Case) -> Iterator[tuple[FindingKind, str]]:
@@ -250,5 +267,5 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
 _RULES: tuple[Rule, ...] = (
     _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
     _right_state, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it, _host_holds_it,
-    _evictions_help,
+    _evictions_help, _only_what_is_left_is_abandoned,
 )  # fmt: skip

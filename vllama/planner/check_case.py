@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Plan
-from vllama.domain.demand import WantStopped
+from vllama.domain.demand import WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
@@ -42,6 +42,7 @@ class FindingKind(enum.StrEnum):
     OVERCOMMITTED = "Overcommitted"
     HOST_OVERCOMMITTED = "HostOvercommitted"
     EVICTED_IN_VAIN = "EvictedInVain"
+    ABANDONED_WRONGLY = "AbandonedWrongly"
     NO_NUMBERS = "NoNumbers"
     BAD_REQUEUE = "BadRequeue"
 
@@ -153,6 +154,13 @@ def is_on(what: EngineObservation | Action, key: tuple[str, int]) -> bool:
 
 def meet(one: EngineObservation | Operation, action: Action) -> bool:
     return one.node == action.node and bool(set(one.devices) & set(action.devices))
+
+
+def asked_for(case: Case, model: str) -> bool:
+    """By a request that waits, by a pin or by an operator; whether somebody holds it down is another question."""
+    spec = case.desired.models.get(model)
+    wished = isinstance(case.desired.overrides.get(model), WantReady)
+    return case.desired.demand_of(model).waiting > 0 or (spec is not None and spec.pin) or wished
 
 
 def stopped(case: Case, model: str) -> bool:

@@ -8,7 +8,10 @@ from vllama.domain.status import Phase
 from vllama.domain.units import MIB, format_bytes, format_duration
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
-from vllama.planner.stopping import sleep_of, stop_of
+from vllama.planner.stopping import sleep_of, stop, stop_of
+
+HALF = 0.5
+LINGER_S = 5.0  # so soon a client that broke off tries again, and a start that began anew each time would never end
 
 RECYCLED_AT = 2.0  # times what it held after its first sleep
 LEAST_GROWTH_BYTES = 128 * MIB
@@ -26,7 +29,7 @@ def rest(draft: Draft, model: str) -> None:
         case Asleep():
             _asleep(draft, spec, engine, engine.state)
         case Loading():
-            draft.decide(model, Reason.STARTING, "Loading; nobody waits for it any more.")
+            _loading(draft, engine, engine.state)
         case _:
             raise AssertionError(f"upkeep left {engine.state} of {model} undecided")
 
@@ -44,6 +47,29 @@ def _absent(draft: Draft, model: str) -> None:
         draft.decide(model, Reason.NOT_WANTED, f"{message} It failed when it was tried last: {crashes.cause}")
 
 
+def _loading(draft: Draft, engine: EngineObservation, loading: Loading) -> None:
+    """Half done it is seen through, as the next who asks finds it ready. Before that it is given up."""
+    view, model = draft.view, engine.model
+    demand, footprint = view.demand(model), draft.ledger.footprint(model)
+    load_s = None if footprint is None else footprint.load_s
+    half_at = None if load_s is None else engine.started_at + HALF * load_s
+    gone_at = max(engine.started_at, demand.left_at or engine.started_at, demand.last_used_at or engine.started_at)
+    message = "Loading; nobody waits for it any more"
+    if view.now >= half_at if half_at is not None else loading.part >= HALF:
+        draft.decide(model, Reason.STARTING, f"{message}, and it is more than half done.")
+        return
+    if half_at is not None:
+        draft.look_again_at(half_at)
+    if view.now < gone_at + LINGER_S:
+        draft.look_again_at(gone_at + LINGER_S)
+        left = format_duration(gone_at + LINGER_S - view.now)
+        draft.decide(model, Reason.STARTING, f"{message}; given up in {left} unless somebody comes.")
+        return
+    usual = "" if load_s is None else f" of about {format_duration(load_s)}"
+    message = f"Nobody waits for it any more, {format_duration(view.now - engine.started_at)}{usual} into its start."
+    stop(draft, engine, Reason.ABANDONED, message)
+
+
 def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:
     view, model = draft.view, engine.model
     in_flight = view.demand(model).in_flight
@@ -51,14 +77,16 @@ def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:
         draft.decide(model, Reason.SERVING, f"{in_flight} in flight.")
         return
     idle_s = view.now - view.last_used(engine)
-    after_s = spec.idle.sleep_after_s
+    said = view.demand(model).keep_alive
+    after_s, key = (spec.idle.sleep_after_s, "sleep_after") if said is None else (said.idle_s, "keep_alive")
     if after_s is None or view.now < view.last_used(engine) + after_s:
-        until = "" if after_s is None else f"; rests after {format_duration(after_s)}"
+        until = "" if said is None else " (keep_alive)"
         if after_s is not None:
+            until = f"; rests after {format_duration(after_s)}{until}"
             draft.look_again_at(view.last_used(engine) + after_s)
         draft.decide(model, Reason.IDLE, f"Unused for {format_duration(idle_s)}{until}.")
         return
-    message = f"Unused for {format_duration(idle_s)}, sleep_after is {format_duration(after_s)}."
+    message = f"Unused for {format_duration(idle_s)}, {key} is {format_duration(after_s)}."
     level = draft.ledger.sleep_level(spec, engine, spec.idle.level)
     if holders := draft.free_to_act(engine):
         draft.decide(model, Reason.IDLE_TOO_LONG, f"{message} Waits for its devices.", waits_for=holders)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.gateway.house import CHAT, MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange, echo
+from vllama.domain.spec import Policy
 from vllama.gateway.wire.limits import Limits
 
 BODY = b'{"model":"%s"}' % MODEL.encode()
@@ -172,4 +173,4 @@ def test_a_client_that_takes_nothing_for_long_is_let_go() -> None:
         await until(lambda: here.in_flight == 0)
         writer.transport.abort()
 
-    live(test, limits=Limits(stalled_s=SOON))
+    live(test, policy=Policy(stalled_client_s=SOON))

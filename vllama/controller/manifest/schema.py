@@ -76,6 +76,8 @@ class PolicyKeys(BaseModel):
     fairness: Duration = None
     ageing: SomeTime = None
     probe_deadline: SomeTime = None
+    queue_memory: Bytes = None
+    stalled_client: SomeTime = None
 
 
 class ServerKeys(BaseModel):

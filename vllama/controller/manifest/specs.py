@@ -77,6 +77,8 @@ def policy_of(keys: PolicyKeys) -> Policy:
         "fairness_bound_s": keys.fairness,
         "ageing_s": keys.ageing,
         "probe_deadline_s": keys.probe_deadline,
+        "queue_memory_bytes": keys.queue_memory,
+        "stalled_client_s": keys.stalled_client,
     }
     return Policy(**_without_none(said))
 

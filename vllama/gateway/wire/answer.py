@@ -75,7 +75,7 @@ def _read(head: bytes, most_headers: int) -> tuple[Answer | None, int]:
         body,
         b"date" in names,
         body is not Body.UNTIL_CLOSE and not old and b"close" not in connection,
-        body is Body.CHUNKED and b"content-encoding" not in names and _is_of_events(told),
+        b"content-encoding" not in names and _is_of_events(told),
     )
     return answer, length
 

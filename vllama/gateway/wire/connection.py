@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._stalled = True
         if self._state is State.LEAVING:
             return
-        self._set_deadline(self._limits.stalled_s)
+        self._set_deadline(self._shared.control.policy.stalled_client_s)
         if self._exchange is not None:
             self._exchange.pause()
         elif self._app is not None:
@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """Nothing is answered any more; what is written already may still be read."""
         self._state = State.LEAVING
-        self._leave_until = self._shared.loop.time() + self._limits.stalled_s
+        self._leave_until = self._shared.loop.time() + self._shared.control.policy.stalled_client_s
         self._set_deadline(self._limits.linger_s)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

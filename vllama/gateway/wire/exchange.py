@@ -18,9 +18,10 @@ from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Admission, Refused, Wanted, admit, find, find_maker, renamed
+from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
+from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
@@ -66,9 +67,8 @@ class Stage(enum.Enum):
 
 class Exchange:
     __slots__ = (
-        "_admission", "_answer", "_body", "_client", "_closes", "_control", "_endpoint", "_engine", "_grant",
-        "_making", "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "translator",
-        "unchunked",
+        "_answer", "_body", "_client", "_closes", "_control", "_early", "_endpoint", "_engine", "_grant", "_making",
+        "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "translator", "unchunked",
     )  # fmt: skip
 
     def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
@@ -87,6 +87,7 @@ class Exchange:
         self._answer: Answer | None = None
         self._grant: Grant | None = None
         self._making: Making | None = None
+        self._early: Early | None = None  # once its head is out
         self._tail = b""
         self._closes = False
 
@@ -95,11 +96,11 @@ class Exchange:
     def begin(self) -> None:
         try:
             self._wanted = wanted = self._find()
-            grant = self._control.board.admit(wanted.spec.model)
+            grant = self._control.board.admit(wanted.spec.model, wanted.keep_alive)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
-                self._admitted(Admission(grant=grant, waited=False))
+                self._admitted(grant)
         except Refused as refused:
             self.refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
@@ -144,15 +145,43 @@ class Exchange:
             self._failed()
 
     async def _wait(self, wanted: Wanted) -> None:
-        self._admitted(await admit(self._control.board, wanted.spec))
+        signs = self._signs_of_life(wanted)
+        try:
+            grant = await admit(
+                self._control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=len(self._body)
+            )  # fmt: skip
+        finally:
+            if signs is not None:
+                signs.hush()
+        self._admitted(grant)
 
-    def _admitted(self, admission: Admission) -> None:
-        self._admission, self._grant = admission, admission.grant
-        self._endpoint = admission.grant.endpoint
+    def _signs_of_life(self, wanted: Wanted) -> Early | None:
+        every_s = self._request.comments_s
+        if every_s is None or not wanted.streams:
+            return None
+
+        def words() -> str:
+            outlook = self._control.board.outlook(wanted.spec.model)
+            return f"vllama {outlook.doing} {wanted.spec.model}, about {max(1, round(outlook.ready_in_s))}s"
+
+        def write(data: bytes) -> None:
+            if self._early is None:
+                self._early, self._closes, self.unchunked = early, self._client.closing, True
+            self._write(data)
+
+        to = self._request.to
+        early = Early(
+            write, words, every_s=every_s, chunked=not to.old, close=self._client.closing, dialect=dialect_of(to.path)
+        )  # fmt: skip
+        early.begin()
+        return early
+
+    def _admitted(self, grant: Grant) -> None:
+        self._grant, self._endpoint = grant, grant.endpoint
         if self._wanted.engine_id not in {None, self._endpoint.engine_id}:
             raise Refused(errors.unknown_response(response_id(self._request.to.path)))
         served = self._endpoint.served_name
-        if self._wanted.is_served_as(served):
+        if self._wanted.passes_as_it_is(served):
             self._ask()
         elif len(self._body) <= _LONG_BODY_BYTES:
             self._body = renamed(self._wanted, self._body, served)
@@ -195,10 +224,17 @@ class Exchange:
     # what the engine does
 
     def answered(self, head: Answer, length: int, data: bytes) -> None:
+        grant = self._grant
+        if grant is None:
+            raise AssertionError("an answer to what was not granted")
         self._answer, self._stage = head, Stage.ANSWERING
         self._body = b""
+        if self._early is not None:
+            self._early.answered(head)
+            self.piece(data)
+            return
         self._closes = self._client.closing or head.body is Body.UNTIL_CLOSE
-        lines = [head.lines, self._admission.lines]
+        lines = [head.lines, state_lines(grant)]
         if not head.dated:
             lines.append(date_line())
         if head.body is Body.COUNTED:
@@ -211,11 +247,14 @@ class Exchange:
         self.piece(b"\r\n".join(lines))
 
     def piece(self, data: bytes) -> None:
+        if self._early is not None:
+            data = self._early.piece(data)
         self._tail = data
-        if not self._transport.is_closing():  # else the client's going is about to be told
-            self._transport.write(data)
+        self._write(data)
 
     def complete(self) -> None:
+        if self._early is not None:
+            self._write(self._early.complete())
         self._over()
         self._client.finish(close=self._closes)
 
@@ -226,6 +265,8 @@ class Exchange:
             self._later(self._dial())
         elif self._stage is Stage.ASKED:
             self.refuse(errors.engine_gone(model, why))
+        elif self._early is not None:
+            self.refuse(errors.engine_broke_off(model, why))
         elif self._takes_events:
             self._over()
             dialect = dialect_of(self._request.to.path)
@@ -252,7 +293,11 @@ class Exchange:
 
     def refuse(self, answer: ErrorAnswer) -> None:
         self._over()
-        self._client.refuse(answer)
+        if self._early is None:
+            self._client.refuse(answer)
+        else:
+            self._write(self._early.error(answer))
+            self._client.finish(close=self._closes)
 
     def finish_with(self, work: Coroutine[None, None, None]) -> None:
         """The engine has said all; `work` tells it to the client."""
@@ -273,6 +318,10 @@ class Exchange:
         answer, engine = self._answer, self._engine
         return answer is not None and answer.events and engine is not None and engine.between_chunks
 
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # else the client's going is about to be told
+            self._transport.write(data)
+
     def _over(self) -> None:
         self._stage = Stage.OVER
         if self._grant is None:
@@ -286,7 +335,7 @@ class Exchange:
     def _failed(self) -> None:
         """A fault of ours. Its client is told no more than that, the log has it all."""
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
-        begun, engine = self._stage is Stage.ANSWERING, self._engine
+        begun, engine = self._stage is Stage.ANSWERING or self._early is not None, self._engine
         self._over()
         if engine is not None:
             engine.abandon()

@@ -16,7 +16,6 @@ class Limits:
     head_s: float = 30.0
     body_idle_s: float = 60.0
     keep_alive_s: float = 75.0
-    stalled_s: float = 300.0  # a client that reads nothing of its answer keeps its model awake
     linger_s: float = 2.0  # what a refused client still sends is read so long, or its answer would be lost
     connect_s: float = 5.0
     first_byte_s: float | None = None  # an answer without a stream may take an hour
@@ -29,6 +28,6 @@ class Limits:
 
     @property
     def tick_s(self) -> float:
-        deadlines = (self.head_s, self.body_idle_s, self.keep_alive_s, self.stalled_s, self.linger_s, self.connect_s,
-                     self.first_byte_s, self.engine_idle_s, self.tunnel_idle_s, self.pooled_s)  # fmt: skip
+        deadlines = (self.head_s, self.body_idle_s, self.keep_alive_s, self.linger_s, self.connect_s, self.first_byte_s,
+                     self.engine_idle_s, self.tunnel_idle_s, self.pooled_s)  # fmt: skip
         return min(1.0, *(each / 4 for each in deadlines if each is not None))

@@ -21,6 +21,8 @@ _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!-\"$->@-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _MOST_DIGITS = 18
 _FRAMING = (b"content-length", b"transfer-encoding")
+_SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_PREFERRED_WAIT = re.compile(rb"(?:^|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?:$|[,;])", re.IGNORECASE)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -50,6 +52,8 @@ class Request(msgspec.Struct, frozen=True):
     key: bytes | None  # the digest of the API key that it shows
     origin: bytes | None  # of the page that it comes from
     preflight: bytes | None  # a browser asks whether that page may send these headers
+    max_wait_s: float | None  # who would wait longer for its model wants to be told so
+    comments_s: float | None  # so often a sign of life is wanted while a stream's model comes up
     websocket_key: bytes | None = None  # of a whole offer to change to a websocket
 
 
@@ -72,9 +76,9 @@ def _read(head: bytes, most_headers: int) -> tuple[Request, int]:
     try:
         for line in lines:
             what = judge(line)
-            if what is None:
+            if what is None or what[0] == b"prefer":  # the engine may see that one, too
                 kept.append(line)
-            else:
+            if what is not None:
                 told.append(what)
     except NoHeader:
         raise Refused(errors.malformed("one of its lines is no header")) from None
@@ -106,6 +110,8 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         shown(told),
         origins[0] if origins else None,
         _preflight(to, told) if origins else None,
+        _max_wait_s(told),
+        _seconds(told, b"x-keep-alive"),
         _websocket_key(to, kept, told) if to.way is Way.REALTIME and not (chunked or length) else None,
     )
     return request, length
@@ -131,6 +137,20 @@ def _websocket_key(to: Target, kept: list[bytes], told: list[Header]) -> bytes |
     if to.old or not offered or said.get(b"sec-websocket-version") != [b"13"] or len(key) != 1 or not is_key(key[0]):
         return None
     return key[0]
+
+
+def _max_wait_s(told: list[Header]) -> float | None:
+    """`Prefer: wait=N` (RFC 7240) asks for the same; of both the shorter counts."""
+    asked = [float(found[1]) for name, value in told if name == b"prefer" and (found := _PREFERRED_WAIT.search(value))]
+    said = _seconds(told, b"x-max-wait")
+    return min(asked if said is None else [said, *asked], default=None)
+
+
+def _seconds(told: list[Header], header: bytes) -> float | None:
+    said = [value for name, value in told if name == header]
+    if not all(_SECONDS.fullmatch(value) for value in said):
+        raise Refused(errors.no_seconds(header.decode().title()))
+    return min(map(float, said), default=None)
 
 
 def _framed(told: list[Header], *, old: bool) -> tuple[bool, int]:
