@@ -18,6 +18,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(STRINGS | st.just("model"), inner, max_size=4),
     max_leaves=10,
 )
+OURS = ("keep_alive", "ttl")
 SPACE = st.text(" \t\r\n", max_size=3)
 
 
@@ -32,28 +33,37 @@ def written(draw: Any, value: Any) -> str:
 
 @st.composite
 def bodies(draw: Any, served: str) -> tuple[bytes, bytes]:
-    """A body with at least one top-level `model`, and what it must become."""
-    keys = [*draw(st.lists(STRINGS, max_size=4)), "model", *draw(st.lists(STRINGS | st.just("model"), max_size=3))]
+    """A body with at least one top-level `model`, and what it must become, but for spaces next to what is taken out."""
+    keys = st.lists(STRINGS | st.sampled_from(["model", "keep_alive", "ttl"]), max_size=4)
     before, after = [], []
-    for key in keys:
+    for key in [*draw(keys), "model", *draw(keys)]:
         value = draw(STRINGS.filter(bool)) if key == "model" else draw(VALUES)
         head = draw(SPACE) + written(draw, key) + draw(SPACE) + ":" + draw(SPACE)
         tail = draw(SPACE)
         before.append(head + written(draw, value) + tail)
-        after.append(head + json.dumps(served, ensure_ascii=False) + tail if key == "model" else before[-1])
+        if key == "model":
+            after.append(head + json.dumps(served, ensure_ascii=False) + tail)
+        elif key not in OURS:
+            after.append(before[-1])
     open_, close = draw(SPACE) + "{", "}" + draw(SPACE)
     return ((open_ + ",".join(parts) + close).encode() for parts in (before, after))  # type: ignore[return-value]
 
 
+def ordered(body: bytes) -> list[list[tuple[str, Any]]]:
+    return [json.loads(body, object_pairs_hook=list)]
+
+
 @given(st.data(), TEXT)
-def test_exactly_the_values_of_the_top_level_model_change(data: st.DataObject, served: str) -> None:
+def test_exactly_the_top_level_model_changes_and_what_is_ours_alone_goes(data: st.DataObject, served: str) -> None:
     body, expected = data.draw(bodies(served))
     assert said_in(body).model == json.loads(body)["model"]
     rewritten = rewrite(body, served)
-    assert json.loads(rewritten) == {**json.loads(body), "model": served}
-    assert [json.loads(rewritten, object_pairs_hook=list)] == [json.loads(expected, object_pairs_hook=list)]
+    said, left = json.loads(body), {key: value for key, value in json.loads(body).items() if key not in OURS}
+    assert json.loads(rewritten) == {**left, "model": served}
+    assert ordered(rewritten) == ordered(expected)
+    assert said_in(body).has_ours == (said.keys() != left.keys())
     # msgspec and json write a few control characters differently; where they agree the bytes must.
-    if served.isprintable():
+    if served.isprintable() and said.keys() == left.keys():
         assert rewritten == expected
 
 
@@ -86,3 +96,20 @@ def test_long_strings_full_of_escapes_are_one_string() -> None:
     long = b'"' + b'\\"\\\\a{[' * 400_000 + b'"'
     body = b'{"image":' + long + b',"model":"tiny","z":' + long + b"}"
     assert rewrite(body, "org/x") == b'{"image":' + long + b',"model":"org/x","z":' + long + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "rest"),
+    [
+        (b'{"model":"m","keep_alive":"5m","n":1.10}', b'{"model":"m","n":1.10}'),
+        (b'{"ttl":300,"model":"m"}', b'{"model":"m"}'),
+        (b'{"model":"m", "ttl" : -1 }', b'{"model":"m" }'),
+        (b'{"model":"m" , "ttl":1,\n "keep_alive":0}', b'{"model":"m" }'),
+        (b'{"keep_alive":{"a":[1,"}"]},"model":"m","keep_alive":5}', b'{"model":"m"}'),
+        (b'{"model":"m","keep\\u005falive":"1h","x":{"ttl":1}}', b'{"model":"m","x":{"ttl":1}}'),
+        (b'{"model":"m","x":["ttl","keep_alive"],"ttl":null}', b'{"model":"m","x":["ttl","keep_alive"]}'),
+    ],
+)
+def test_what_is_ours_alone_is_taken_out(body: bytes, rest: bytes) -> None:
+    assert rewrite(body, "m") == rest
+    assert said_in(body).has_ours

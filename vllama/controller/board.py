@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vllama.controller import turned_away
-from vllama.controller.demand import Endpoint, Failure, Grant, Line, Waiter, WaitFailed
+from vllama.controller.demand import Endpoint, Failure, Found, Grant, Line, Waiter, WaitFailed
 from vllama.domain.demand import NO_DEMAND, Demand, KeepAlive
 from vllama.planner.outlook import UNTOLD, Doing, Outlook
 
@@ -110,7 +110,8 @@ class Board:
         if not line.open and line.closed_at is not None:
             line.closed_at, line.drain_ended_at = None, self._clock()
         if line.endpoint is None:
-            line.raised_at, line.woken = self._clock(), woken
+            for waiter in line.waiters:
+                waiter.found = Found.WOKEN if woken else Found.STARTED
         line.endpoint, line.max_concurrency, line.open = endpoint, max_concurrency, True
         self._pour(line)
 
@@ -189,8 +190,9 @@ class Board:
             if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(line)):
                 self._bell()
 
-        waited_s = 0.0 if waiter is None else now - waiter.since
-        return Grant(endpoint=line.endpoint, waited_s=waited_s, found=line.found_by(waiter), _release=release)
+        if waiter is None:
+            return Grant(endpoint=line.endpoint, waited_s=0.0, found=Found.HIT, _release=release)
+        return Grant(endpoint=line.endpoint, waited_s=now - waiter.since, found=waiter.found, _release=release)
 
     def _pour(self, line: Line) -> None:
         while line.waiters and line.can_grant:

@@ -65,20 +65,21 @@ class Grant:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """`body_bytes`: what is held of it while it waits."""
+    """`body_bytes`: what is held of it while it waits. `found`: as far as it knows by now."""
 
     since: float
     granted: asyncio.Future[Grant]
     keep_alive: KeepAlive | None = None
     body_bytes: int = 0
+    found: Found = Found.QUEUED
 
 
 @dataclass(slots=True, eq=False)
 class Line:
     """All of it is touched from the event loop only, so every method is one atomic step.
 
-    `raised_at`: when its model came up last, and `woken`: from sleep. `left_at`: when the last who waited went away
-    unserved. `keep_alive`: what a request said of this residency. `stand_in` waits for clients told to come back.
+    `left_at`: when the last who waited went away unserved. `keep_alive`: what a request said of this residency.
+    `stand_in` waits for clients that were told to come back.
     """
 
     endpoint: Endpoint | None = None
@@ -89,8 +90,6 @@ class Line:
     max_concurrency: int | None = None
     closed_at: float | None = None
     drain_ended_at: float | None = None
-    raised_at: float | None = None
-    woken: bool = False
     left_at: float | None = None
     keep_alive: KeepAlive | None = None
     stand_in: Waiter | None = None
@@ -99,13 +98,6 @@ class Line:
     @property
     def can_grant(self) -> bool:
         return self.open and (self.max_concurrency is None or self.in_flight < self.max_concurrency)
-
-    def found_by(self, waiter: Waiter | None) -> Found:
-        if waiter is None:
-            return Found.HIT
-        if self.raised_at is None or waiter.since > self.raised_at:
-            return Found.QUEUED
-        return Found.WOKEN if self.woken else Found.STARTED
 
     def took(self, seconds: float) -> None:
         mean = seconds if self.service_s is None else self.service_s
