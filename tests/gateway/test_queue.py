@@ -36,6 +36,20 @@ def test_a_thousand_that_wait_are_each_answered_once() -> None:
     live(test)
 
 
+def test_they_are_served_in_the_order_in_which_they_came() -> None:
+    async def test(here: House) -> None:
+        clients = []
+        for n in range(200):
+            clients.append(await here.raw(post(b'{"model":"%s","n":%d}' % (MODEL.encode(), n))))
+            await until(lambda n=n: here.waiting == n + 1)
+        here.open(max_concurrency=1)
+        for client in clients:
+            assert (await answered(*client))[0].startswith(b"HTTP/1.1 200 ")
+        assert [json.loads(exchange.body)["n"] for exchange in here.upstream.exchanges] == list(range(200))
+
+    live(test)
+
+
 def test_max_concurrency_lets_so_many_through_at_a_time() -> None:
     async def test(here: House) -> None:
         most = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vllama.controller.control import Unresolved
 from vllama.controller.demand import WaitFailed
+from vllama.domain.demand import KeepAlive
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -18,13 +19,18 @@ MOOD_S = 900.0
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """`patience_s`: how long it waits in the queue before it leaves; `stays_s`: and within the answer."""
+    """`patience_s`: how long it waits in the queue before it leaves; `stays_s`: and within the answer.
+
+    `max_wait_s`: who would wait longer is told so. `keep_alive`: what it says of the time after it.
+    """
 
     number: int
     name: str
     duration_s: float
     patience_s: float | None = None
     stays_s: float | None = None
+    max_wait_s: float | None = None
+    keep_alive: KeepAlive | None = None
     model: str = ""
     since: float = 0.0
     waits: bool = False
@@ -78,6 +84,10 @@ class Crowd:
             visit.patience_s = rng.expovariate(1 / 20.0)
         if rng.random() < profile.impatient:
             visit.stays_s = rng.uniform(0.0, visit.duration_s)
+        if rng.random() < profile.demanding:
+            visit.max_wait_s = rng.expovariate(1 / 20.0)
+        if rng.random() < profile.demanding:
+            visit.keep_alive = KeepAlive(idle_s=rng.choice([None, 0.0, rng.expovariate(1 / 60.0)]))
         self.send(visit)
         return visit
 
@@ -106,15 +116,17 @@ class Crowd:
             self.world.check_unknown(visit.name)
             return "unknown model"
         visit.model = found.model
-        board, grant = controller.board, controller.board.admit(found.model)
+        board = controller.board
+        grant = board.admit(found.model, visit.keep_alive)
         if grant is None:
             self._count(self.waiting, visit, 1)
             visit.waits = True
             try:
                 async with asyncio.timeout(visit.patience_s):
                     grant = await board.wait_until_ready(
-                        found.model, max_queue=found.max_queue, timeout_s=found.queue_timeout_s
-                    )
+                        found.model, max_queue=found.max_queue, timeout_s=found.queue_timeout_s,
+                        max_wait_s=visit.max_wait_s, keep_alive=visit.keep_alive,
+                    )  # fmt: skip
             except TimeoutError:
                 return "left the queue"
             except WaitFailed as failed:

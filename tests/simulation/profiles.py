@@ -46,6 +46,7 @@ class Profile:
     duration_s: float = 4.0
     longest_s: float = 60.0
     impatient: float = 0.15
+    demanding: float = 0.05  # chance that a request says how long it waits, or how long its model stays
     operators_every_s: float | None = None
     edits_every_s: float | None = None
     restarts_every_s: float | None = None

@@ -157,8 +157,9 @@ class World:
         if not self.crowd.changed:
             return
         self.crowd.changed = False
-        for model, demand in self.controller.board.demand().items():
-            waiting, flying = self.crowd.waiting[model], self.crowd.flying[model]
+        board = self.controller.board
+        for model, demand in board.demand().items():
+            waiting, flying = self.crowd.waiting[model] + board.stands_in(model), self.crowd.flying[model]
             if (demand.waiting, demand.in_flight) != (waiting, flying):
                 self.story.wrong(
                     "counts differ",

@@ -66,7 +66,7 @@ class Board:
         line = self._line(model)
         if (grant := self.admit(model, keep_alive)) is not None:
             return grant
-        if (waiting := _clients(line)) >= max_queue:
+        if (waiting := len(line.waiters) - self.stands_in(model)) >= max_queue:
             outlook = self.outlook(model)
             raise WaitFailed(turned_away.queue_full(model, outlook, waiting=waiting, max_queue=max_queue))
         if most_bytes is not None and self.queued_bytes + body_bytes > most_bytes:
@@ -165,6 +165,11 @@ class Board:
         line = self._lines.get(model)
         return line.endpoint.engine_id if line is not None and line.endpoint is not None else None
 
+    def stands_in(self, model: str) -> bool:
+        """One of those that wait is no client, but stands in for those that were told to come back."""
+        line = self._lines.get(model)
+        return line is not None and line.stand_in is not None and line.stand_in in line.waiters
+
     def is_open(self, model: str) -> bool:
         return model in self._lines and self._lines[model].open
 
@@ -247,10 +252,6 @@ class Board:
             line.stand_in = waiter
             self._queue(line, waiter)
         return turned_away.max_wait(model, outlook, max_wait_s=max_wait_s)
-
-
-def _clients(line: Line) -> int:
-    return len(line.waiters) - (line.stand_in in line.waiters if line.stand_in is not None else 0)
 
 
 def _rests_soon(line: Line) -> bool:
