@@ -113,3 +113,8 @@ def test_long_strings_full_of_escapes_are_one_string() -> None:
 def test_what_is_ours_alone_is_taken_out(body: bytes, rest: bytes) -> None:
     assert rewrite(body, "m") == rest
     assert said_in(body).has_ours
+
+
+def test_an_adapter_keeps_its_name() -> None:
+    assert rewrite(b'{"model":"tuned" ,"ttl":1,"x":1}', None) == b'{"model":"tuned" ,"x":1}'
+    assert rewrite(b'{"x":1,"model":"tuned","ttl":1}', None) == b'{"x":1,"model":"tuned"}'

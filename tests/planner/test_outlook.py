@@ -71,6 +71,13 @@ def test_who_was_asked_for_before_comes_up_and_leaves_first():
     assert seen(cluster).ready_in_s == pytest.approx(80.0 + 40.0 + SLEEP_S)
 
 
+def test_who_is_drained_for_another_comes_back_after_it():
+    cluster = Cluster().model("a", 6.0).model("b", 6.0, load_s=40.0).busy("a").waits("b", since=50.0)
+    cluster.wants("a", admission_closed_at=NOW - 5.0, waiting=1, oldest_waiting_at=NOW - 1.0)
+    found = seen(cluster)
+    assert (found.doing, found.ready_in_s) == (Doing.QUEUEING, pytest.approx(SLEEP_S + 40.0 + 30.0 + SLEEP_S))
+
+
 def test_the_pause_after_a_failure_goes_first():
     cluster = Cluster().model("a", load_s=80.0).waits("a")
     cluster.crashes["a"] = Crashes(count=2, last_at=NOW - 5.0, cause="CUDA out of memory")

@@ -2,8 +2,9 @@
 
 Values and bytes, whatever carries them:
 paths      which requests reach an engine, and nothing else does
-names      the `model` of a JSON body: found, and replaced where an alias was used
-forms      the same of multipart/form-data
+names      what a JSON body says to vllama: `model` above all, replaced where an alias was used
+forms      the `model` of multipart/form-data
+keep_alive how long a request wants its model to stay
 headers    which headers pass, to the engine and back
 errors     every refusal; dialects: in the shape, or the event, that whoever asked can read
 inference  from a body to a model, and from a model to the right to call its engine

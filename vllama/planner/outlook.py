@@ -85,6 +85,8 @@ class _Forecast:
         if decision.reason is Reason.BACKING_OFF and crashes is not None:
             pause_s = max(0.0, retry_at(crashes) - view.now)
             return Outlook(doing=Doing.PAUSING, ready_in_s=pause_s + own_s, why=why)
+        if view.demand(model).admission_closed_at is not None:
+            return Outlook(doing=Doing.QUEUEING, ready_in_s=self._comes_back_in_s(model), why=why)
         others = [self._goes(other) for other in decision.waits_for if other not in self._seen]
         if not others:
             return Outlook(doing=doing, ready_in_s=own_s, why=why, refused=decision.refused)
@@ -93,6 +95,13 @@ class _Forecast:
         if decision.reason is Reason.NO_IDLE_VICTIM:
             before_s += self._fair_in_s(model)
         return Outlook(doing=Doing.MAKING_ROOM, ready_in_s=before_s + own_s, why=why, refused=decision.refused)
+
+    def _comes_back_in_s(self, model: str) -> float:
+        """It is drained: it goes for those who wait for it, they come up, and it waits for its turn."""
+        waiters = [d.model for d in self._decisions.values() if model in d.waits_for and d.model not in self._seen]
+        others_s = max((self._comes_up(waiter)[1] for waiter in waiters), default=0.0)
+        wake_s = self._wake_s(model, self._view.engine(model))
+        return self._sleep_s(model) + others_s + self._view.policy.fairness_bound_s + wake_s
 
     def _comes_up(self, model: str) -> tuple[Doing, float]:
         """On its own, as if its room were free."""

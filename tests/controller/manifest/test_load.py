@@ -257,6 +257,8 @@ def test_policy():
       fairness: 15s
       ageing: 2m
       probe_deadline: 20s
+      queue_memory: 64MiB
+      stalled_client: 1m
     """
     assert read(text).policy == Policy(
         reserve_bytes=256 * MIB,
@@ -267,6 +269,8 @@ def test_policy():
         fairness_bound_s=15.0,
         ageing_s=120.0,
         probe_deadline_s=20.0,
+        queue_memory_bytes=64 * MIB,
+        stalled_client_s=60.0,
     )
     assert read("policy: {reserve: 0}").policy == Policy(reserve_bytes=0)
 

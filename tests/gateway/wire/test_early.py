@@ -168,6 +168,24 @@ def test_whatever_comes_instead_of_a_stream_is_told_in_an_event(
     live(test)
 
 
+@pytest.mark.parametrize("fails_at", ["load", "engine"])
+@pytest.mark.parametrize(("target", "event"), [("/v1/messages", b"event: error\ndata: "), (CHAT, b"data: ")])
+def test_errors_are_events_of_the_clients_dialect(fails_at: str, target: str, event: bytes) -> None:
+    async def test(here: House) -> None:
+        here.upstream.script = answers_no_stream_but_an_error
+        _, client = await begun(here, post(STREAM, target=target, headers=OFTEN))
+        if fails_at == "load":
+            here.control.board.fail_waiters(MODEL, FAILED)
+        else:
+            here.open()
+        assert unchunked(await rest_of(client)).startswith(event + b"{")
+
+    async def answers_no_stream_but_an_error(exchange: Exchange) -> None:
+        exchange.answer(b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}', status=400)
+
+    live(test)
+
+
 def test_who_is_served_before_the_first_comment_gets_the_engines_own_head() -> None:
     async def test(here: House) -> None:
         here.upstream.script = refuses

@@ -10,6 +10,7 @@ connection  one client: its requests one after the other, keep-alive, pipelining
 request     the head of a request, read strictly; body: the rest of it
 entry       whether it is let in
 exchange    one inference request: the model, the grant, the engine, the answer, and the grant given back once
+early       an answer that begins before its engine's, for the client of a stream that asked for signs of life
 engine      one connection to an engine: a request out, its answer back; pool: the ones that wait
 tunnel      one websocket of /v1/realtime: the model, the grant, frames both ways
             realtime: its events; websocket: its frames; engine_socket: its other end

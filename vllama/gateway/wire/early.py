@@ -38,7 +38,7 @@ class Early:
         self._write, self._words, self._every_s = write, words, max(every_s, _LEAST_S)
         self._chunked, self._close, self._dialect = chunked, close, dialect
         self._timer: asyncio.TimerHandle | None = None
-        self._passes = False
+        self._passes = self._failed = False
         self._held = bytearray()
         self._tail = b""
         self.begun = False
@@ -52,7 +52,8 @@ class Early:
             self._timer = None
 
     def answered(self, head: Answer) -> None:
-        self._passes = head.events and head.lines.startswith(b"HTTP/1.1 200 ")
+        self._failed = not head.lines.startswith(b"HTTP/1.1 200 ")
+        self._passes = head.events and not self._failed
 
     def piece(self, data: bytes) -> bytes:
         """`data` without any framing of the engine's."""
@@ -72,7 +73,9 @@ class Early:
             lines = []
         if not lines:
             return self.error(broke_off_unreadable())
-        return self._framed("".join(f"data: {line}\n" for line in lines).encode() + b"\n") + self._end
+        named = "event: error\n" if self._failed and self._dialect is not Dialect.OPENAI else ""
+        event = "".join((named, *(f"data: {line}\n" for line in lines), "\n"))
+        return self._framed(event.encode()) + self._end
 
     def error(self, answer: ErrorAnswer) -> bytes:
         """The last event, and the end."""
