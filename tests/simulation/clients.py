@@ -43,6 +43,7 @@ class Crowd:
 
     world: "World"
     rng: random.Random
+    demands: random.Random
     visits: dict[Visit, asyncio.Task[None]] = field(default_factory=dict)
     waiting: Counter[str] = field(default_factory=Counter)
     flying: Counter[str] = field(default_factory=Counter)
@@ -84,12 +85,17 @@ class Crowd:
             visit.patience_s = rng.expovariate(1 / 20.0)
         if rng.random() < profile.impatient:
             visit.stays_s = rng.uniform(0.0, visit.duration_s)
-        if rng.random() < profile.demanding:
-            visit.max_wait_s = rng.expovariate(1 / 20.0)
-        if rng.random() < profile.demanding:
-            visit.keep_alive = KeepAlive(idle_s=rng.choice([None, 0.0, rng.expovariate(1 / 60.0)]))
+        self._demand(visit)
         self.send(visit)
         return visit
+
+    def _demand(self, visit: Visit) -> None:
+        """By a chance of its own, so that who arrives when does not hang on it."""
+        chance, demanding = self.demands, self.world.profile.demanding
+        if chance.random() < demanding:
+            visit.max_wait_s = chance.expovariate(1 / 20.0)
+        if chance.random() < demanding:
+            visit.keep_alive = KeepAlive(idle_s=chance.choice([None, 0.0, chance.expovariate(1 / 60.0)]))
 
     def send(self, visit: Visit) -> None:
         self.world.story.tell("arrival", f"#{visit.number} for {visit.name}, {visit.duration_s:.2f} s")

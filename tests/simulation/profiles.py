@@ -46,7 +46,7 @@ class Profile:
     duration_s: float = 4.0
     longest_s: float = 60.0
     impatient: float = 0.15
-    demanding: float = 0.05  # chance that a request says how long it waits, or how long its model stays
+    demanding: float = 0.0  # chance that a request says how long it waits, and as large a one, how long its model stays
     operators_every_s: float | None = None
     edits_every_s: float | None = None
     restarts_every_s: float | None = None
@@ -62,14 +62,15 @@ _ACCIDENTS = FaultRates(
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(name="calm", arrivals_every_s=1.0, operators_every_s=200.0),
+        Profile(name="calm", arrivals_every_s=1.0, operators_every_s=200.0, demanding=0.1),
         Profile(name="faulty", arrivals_every_s=1.5, operators_every_s=120.0, edits_every_s=120.0, faults=_ACCIDENTS),
         Profile(name="tight", devices=1, models=5, smallest_bytes=10 * GIB, largest_bytes=22 * GIB, duration_s=6.0,
                 arrivals_every_s=1.0, host_budget_bytes=16 * GIB, too_large=1, operators_every_s=500.0),
         Profile(name="many", devices=2, models=30, smallest_bytes=3 * GIB, largest_bytes=12 * GIB, duration_s=3.0,
-                host_budget_bytes=96 * GIB, edits_every_s=200.0, operators_every_s=200.0, pinned=1),
+                host_budget_bytes=96 * GIB, edits_every_s=200.0, operators_every_s=200.0, pinned=1,
+                demanding=0.1),
         Profile(name="parallel", devices=4, models=8, parallel=0.5, smallest_bytes=6 * GIB, largest_bytes=20 * GIB,
-                arrivals_every_s=1.0,
+                arrivals_every_s=1.0, demanding=0.1,
                 operators_every_s=300.0, faults=FaultRates(every_s=150.0, load=0.02, sleep=0.02, wake=0.02)),
         Profile(name="restarts", models=7, copy_bytes_per_s=2 * GIB, arrivals_every_s=1.5,
                 restarts_every_s=60.0, edits_every_s=200.0, operators_every_s=200.0,

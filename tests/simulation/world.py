@@ -50,7 +50,7 @@ class World:
             host_budget=profile.host_budget_bytes, sleep_frees=profile.sleep_frees_memory, visible=self._visible,
         )  # fmt: skip
         self.machine.may_cut = self._may_cut
-        self.crowd = Crowd(world=self, rng=self.fate.stream("clients"))
+        self.crowd = Crowd(world=self, rng=self.fate.stream("clients"), demands=self.fate.stream("demands"))
         self.controller: Controller | None = None
         self.runtime: VirtualRuntime
         self.stopped_at: dict[str, float] = {}

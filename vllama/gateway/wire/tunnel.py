@@ -17,8 +17,8 @@ from vllama.controller.demand import Grant
 from vllama.engine.tasks import LISTENS
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Admission, Refused, Wanted, admit, resolved
-from vllama.gateway.names import rewrite_model
+from vllama.gateway.inference import Refused, Wanted, admit, resolved, state_lines
+from vllama.gateway.names import rewrite
 from vllama.gateway.paths import REALTIME
 from vllama.gateway.wire.engine_socket import EngineSocket
 from vllama.gateway.wire.realtime import (
@@ -81,7 +81,6 @@ class Tunnel:
         self._stage = Stage.ASKED
         self._task: asyncio.Task[None] | None = None
         self._wanted: Wanted | None = None
-        self._admission: Admission | None = None
         self._grant: Grant | None = None
         self._engine: EngineSocket | None = None
         self._greeted = False
@@ -150,10 +149,11 @@ class Tunnel:
     async def _open(self, model: str) -> None:
         try:
             self._wanted = wanted = resolved(self._shared.control, model, REALTIME, LISTENS)
-            self._admission = admission = await admit(self._shared.control.board, wanted.spec)
-            self._grant = admission.grant
+            self._grant = grant = await admit(
+                self._shared.control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=self._held_bytes
+            )  # fmt: skip
             self.deadline = self._shared.loop.time() + self._shared.limits.head_s
-            endpoint, request = admission.grant.endpoint, self._request.forward
+            endpoint, request = grant.endpoint, self._request.forward
             self._engine = await EngineSocket.dial(endpoint, self, request, limits=self._shared.limits)
         except Refused as refused:
             self._refuse(refused.answer)
@@ -206,15 +206,15 @@ class Tunnel:
         found = self._shared.control.resolve(model)
         if model == served or isinstance(found, Unresolved) or found.model != wanted.spec.model:
             return update.raw
-        return frame(TEXT, rewrite_model(update.payload, served), masked=True)
+        return frame(TEXT, rewrite(update.payload, served), masked=True)
 
     # what the engine does
 
     def engine_opened(self, subprotocol: bytes | None) -> None:
-        if self._admission is None or self._stage is Stage.OVER:
+        if self._grant is None or self._stage is Stage.OVER:
             return
         if not self._greeted:
-            self._accept(self._admission.lines + b"\r\n", subprotocol)
+            self._accept(state_lines(self._grant) + b"\r\n", subprotocol)
         self._stage = Stage.OPEN
         held, self._held = self._held, []
         for one in held:
