@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
+from vllama.domain.demand import KeepAlive
 from vllama.domain.spec import ModelSpec
 from vllama.domain.units import MIB
 from vllama.gateway import errors
-from vllama.gateway.inference import Refused, admit
-from vllama.gateway.names import NoModel, NotJson, model_of
+from vllama.gateway.inference import Refused, Wanted, admit
+from vllama.gateway.keep_alive import NoDuration, keep_alive_of
+from vllama.gateway.names import NoModel, NotJson, Said, said_in
 from vllama.gateway.ollama import lines
 from vllama.gateway.ollama.ask import Asked, Kind, OnlyLoad, translate
 from vllama.gateway.ollama.interpreter import Interpreter
@@ -80,7 +82,7 @@ class OllamaExchange:
     def _named(self) -> tuple[str, str, ModelSpec]:
         """The name that the client used, the one that vllama knows, and the model. Raises Refused."""
         try:
-            name = model_of(self._body)
+            name = said_in(self._body).model or ""
         except NotJson as error:
             raise Refused(errors.not_json(str(error))) from None
         except NoModel:
@@ -109,7 +111,8 @@ class OllamaExchange:
         if asked.unload:
             self._unload(spec)
         else:
-            (await admit(self._control.board, spec)).grant.release()
+            wanted = Wanted(name=name, spec=spec, keep_alive=_kept(asked))
+            (await admit(self._control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=0)).release()
         self._answer(lines.only_loaded(asked.kind, model=name, unloaded=asked.unload, at=datetime.now(UTC)))
 
     def _unload(self, spec: ModelSpec) -> None:
@@ -144,6 +147,14 @@ class OllamaExchange:
     def _failed(self) -> None:
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
         self._client.refuse(errors.internal())
+
+
+def _kept(asked: OnlyLoad) -> KeepAlive | None:
+    """How long it is to stay. Raises Refused."""
+    try:
+        return None if asked.keep_alive is None else keep_alive_of(Said(keep_alive=asked.keep_alive))
+    except NoDuration as error:
+        raise Refused(errors.invalid(f"{error}.")) from None
 
 
 def _as_to_an_engine(request: Request, asked: Asked) -> Request:

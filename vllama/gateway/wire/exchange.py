@@ -157,7 +157,7 @@ class Exchange:
 
     def _signs_of_life(self, wanted: Wanted) -> Early | None:
         every_s = self._request.comments_s
-        if every_s is None or not wanted.streams:
+        if every_s is None or not wanted.streams or self.translator is not None:
             return None
 
         def words() -> str:
@@ -289,7 +289,7 @@ class Exchange:
 
     @property
     def waited_s(self) -> float:
-        return self._admission.grant.waited_s
+        return 0.0 if self._grant is None else self._grant.waited_s
 
     def refuse(self, answer: ErrorAnswer) -> None:
         self._over()
