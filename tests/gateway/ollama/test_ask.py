@@ -131,13 +131,8 @@ def test_embeddings_old_and_new():
         (Kind.EMBEDDINGS, {}),
     ],
 )
-@pytest.mark.parametrize(
-    ("keep_alive", "unload"),
-    [(None, False), (0, True), (0.0, True), ("0", True), ("0s", True), ("0h0m", True), ("10m", False), (-1, False)],
-)
-def test_nothing_to_be_said_only_loads_or_unloads(kind, body, keep_alive, unload):
-    found = translate(kind, json.dumps(body | {"keep_alive": keep_alive}).encode(), model="m")
-    assert found == OnlyLoad(kind=kind, unload=unload, keep_alive=keep_alive)
+def test_nothing_to_be_said_is_only_about_the_model(kind, body):
+    assert translate(kind, json.dumps(body).encode(), model="m") == OnlyLoad(kind=kind)
 
 
 @pytest.mark.parametrize(

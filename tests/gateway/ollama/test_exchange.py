@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from tests.gateway.house import MODEL, SPEC, House, live, post, until
+from tests.gateway.house import MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange
-from vllama.domain.spec import ModelSpec
+from vllama.domain.demand import KeepAlive
 from vllama.domain.units import MIB
 from vllama.gateway.ollama import lines
 
@@ -457,32 +457,52 @@ def test_a_client_that_goes_while_a_model_is_only_loaded_leaves_the_queue():
     live(test)
 
 
-def test_unloading_sends_nobody_away():
+@pytest.mark.parametrize(("said", "idle_s"), [("10m", 600), (90, 90), (-1, None), (0, 0), ("0s", 0)])
+def test_keep_alive_holds_from_then_on_and_no_engine_sees_it(said, idle_s):
     async def test(here: House) -> None:
+        here.upstream.script = streaming()
         here.open()
-        letting_go = {"model": "tiny", "keep_alive": 0}
-        answer = await here.http.post(GENERATE, json=letting_go)
-        assert (answer.json()["done_reason"], here.control.asked) == ("unload", [("sleep", MODEL, None)])
-
-        async def script(exchange: Exchange) -> None:
-            await exchange.gone.wait()
-
-        here.upstream.script = script
-        _, writer = await here.raw(post(json.dumps(HI).encode(), target=CHAT))
-        await until(lambda: here.in_flight == 1)
-        assert (await here.http.post(GENERATE, json=letting_go)).json()["done_reason"] == "unload"
-        assert len(here.control.asked) == 1
-        writer.transport.abort()
+        for body in (HI, {"model": "tiny"}):
+            assert (await here.http.post(CHAT, json=body | {"keep_alive": said})).status_code == 200
+            assert here.control.board.demand()[MODEL].keep_alive == KeepAlive(idle_s=idle_s)
+        (exchange,) = here.upstream.exchanges
+        assert b"keep_alive" not in exchange.body
 
     live(test)
 
 
-def test_what_is_pinned_is_not_unloaded():
+def test_to_be_let_go_a_model_is_not_woken_first():
     async def test(here: House) -> None:
-        await here.http.post(GENERATE, json={"model": "tiny", "keep_alive": 0})
-        assert here.control.asked == []
+        answer = await here.http.post(GENERATE, json={"model": "tiny", "keep_alive": 0})
+        assert answer.json()["done_reason"] == "unload"
+        assert here.waiting == 0
 
-    live(test, ModelSpec(model=SPEC.model, aliases=SPEC.aliases, pin=True))
+    live(test)
+
+
+def test_a_keep_alive_that_is_none_is_refused():
+    async def test(here: House) -> None:
+        here.open()
+        for body in (HI, {"model": "tiny"}):
+            answer = await here.http.post(CHAT, json=body | {"keep_alive": "a while"})
+            assert (answer.status_code, list(answer.json())) == (400, ["error"])
+            assert "keep_alive is not a duration" in answer.json()["error"]
+
+    live(test)
+
+
+def test_signs_of_life_are_no_lines_and_so_are_not_sent():
+    async def test(here: House) -> None:
+        here.upstream.script = streaming()
+        asking = asyncio.ensure_future(here.http.post(CHAT, json=HI, headers={"x-keep-alive": "0.001"}))
+        await until(lambda: here.waiting == 1)
+        for _ in range(5):  # each of them takes longer than that
+            await here.http.get("/livez")
+        here.open()
+        answer = await asking
+        assert len(lines_of(answer.text)) == 4
+
+    live(test)
 
 
 def test_a_fault_of_ours_is_a_500_in_ollamas_shape(monkeypatch):

@@ -1,7 +1,6 @@
 """A request in Ollama's words -> what an engine is asked in OpenAI's."""
 
 import enum
-import re
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +12,6 @@ from vllama.gateway.ollama.requests import Asking, Chat, Embed, Embeddings, Gene
 
 # vLLM has no word for "as much as there is room for" where no chat template is applied.
 RAW_MAX_TOKENS = 512
-_ZERO = re.compile(r"[-+]?(?:0+(?:\.0*)?(?:ns|us|µs|ms|s|m|h)?)+")
 T = TypeVar("T")
 
 
@@ -42,11 +40,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyLoad:
-    """Nothing to be generated: the model is to be ready when this is answered, or, with `unload`, to be let go."""
+    """Nothing is to be generated: it is about the model being there, or not there."""
 
     kind: Kind
-    unload: bool
-    keep_alive: KeepAlive
 
 
 def translate(kind: Kind, body: bytes | bytearray, *, model: str) -> Asked | OnlyLoad:
@@ -73,7 +69,7 @@ def _read(body: bytes | bytearray, kind: type[T]) -> T:
 
 def _chat(chat: Chat, model: str) -> Asked | OnlyLoad:
     if not chat.messages:
-        return _only_load(Kind.CHAT, chat.keep_alive)
+        return OnlyLoad(kind=Kind.CHAT)
     asked: dict[str, Any] = {"messages": to_openai(chat.messages)}
     if chat.tools:  # vLLM refuses an empty list
         asked["tools"] = chat.tools
@@ -82,7 +78,7 @@ def _chat(chat: Chat, model: str) -> Asked | OnlyLoad:
 
 def _generate(generate: Generate, model: str) -> Asked | OnlyLoad:
     if not generate.prompt and not generate.images:
-        return _only_load(Kind.GENERATE, generate.keep_alive)
+        return OnlyLoad(kind=Kind.GENERATE)
     if generate.template:
         raise Untranslatable("the engine applies the model's own chat template; send `raw` with a finished prompt")
     prompt = generate.prompt or ""
@@ -113,7 +109,7 @@ def _asked(kind: Kind, path: bytes, asking: Asking, asked: dict[str, Any], model
 
 def _embed(kind: Kind, texts: str | list[str] | None, embed: Embed, model: str) -> Asked | OnlyLoad:
     if not texts:
-        return _only_load(kind, embed.keep_alive)
+        return OnlyLoad(kind=kind)
     body: dict[str, Any] = {"model": model, "input": texts, "encoding_format": "float"}
     if embed.truncate is not False:
         body["truncate_prompt_tokens"] = -1
@@ -131,9 +127,3 @@ def _logprobs(asking: Asking, *, chat: bool) -> dict[str, Any]:
 
 def _keep_alive(keep_alive: KeepAlive) -> dict[str, Any]:
     return {} if keep_alive is None else {"keep_alive": keep_alive}
-
-
-def _only_load(kind: Kind, keep_alive: KeepAlive) -> OnlyLoad:
-    zero = isinstance(keep_alive, str) and _ZERO.fullmatch(keep_alive) is not None
-    unload = zero or (keep_alive == 0 and not isinstance(keep_alive, str))
-    return OnlyLoad(kind=kind, unload=unload, keep_alive=keep_alive)

@@ -8,19 +8,17 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from vllama.domain.demand import KeepAlive
-from vllama.domain.spec import ModelSpec
 from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.inference import Refused, Wanted, admit
 from vllama.gateway.keep_alive import NoDuration, keep_alive_of
-from vllama.gateway.names import NoModel, NotJson, Said, said_in
+from vllama.gateway.names import NoModel, NotJson, said_in
 from vllama.gateway.ollama import lines
 from vllama.gateway.ollama.ask import Asked, Kind, OnlyLoad, translate
 from vllama.gateway.ollama.interpreter import Interpreter
 from vllama.gateway.ollama.lines import Times
 from vllama.gateway.ollama.messages import Untranslatable
-from vllama.gateway.ollama.names import find_named
+from vllama.gateway.ollama.names import NO_MODEL, find_named
 from vllama.gateway.paths import Way
 from vllama.gateway.wire.exchange import Client, Exchange
 from vllama.gateway.wire.request import Request
@@ -52,8 +50,8 @@ class OllamaExchange:
             self._later(self._begin_beside_the_loop())
             return
         try:
-            name, known, spec = self._named()
-            self._ask(name, spec, self._translated(known))
+            name, wanted = self._find()
+            self._ask(name, wanted, self._translated(wanted))
         except Refused as refused:
             self._client.refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
@@ -76,29 +74,34 @@ class OllamaExchange:
     # on the way
 
     async def _begin_beside_the_loop(self) -> None:
-        name, known, spec = self._named()
-        self._ask(name, spec, await asyncio.to_thread(self._translated, known))
+        name, wanted = self._find()
+        self._ask(name, wanted, await asyncio.to_thread(self._translated, wanted))
 
-    def _named(self) -> tuple[str, str, ModelSpec]:
-        """The name that the client used, the one that vllama knows, and the model. Raises Refused."""
+    def _find(self) -> tuple[str, Wanted]:
+        """The name that the client used, and what it wants by the name that vllama knows. Raises Refused."""
         try:
-            name = said_in(self._body).model or ""
+            said = said_in(self._body)
+            keep_alive = keep_alive_of(said)
         except NotJson as error:
             raise Refused(errors.not_json(str(error))) from None
         except NoModel:
-            name = ""
-        return (name, *find_named(self._control, name))
+            raise Refused(NO_MODEL) from None
+        except NoDuration as error:
+            raise Refused(errors.invalid(f"{error}.")) from None
+        name = said.model or ""
+        known, spec = find_named(self._control, name)
+        return name, Wanted(name=known, spec=spec, keep_alive=keep_alive)
 
-    def _translated(self, known: str) -> Asked | OnlyLoad:
+    def _translated(self, wanted: Wanted) -> Asked | OnlyLoad:
         try:
-            return translate(self._kind, self._body, model=known)
+            return translate(self._kind, self._body, model=wanted.name)
         except Untranslatable as error:
             raise Refused(errors.invalid(str(error))) from None
 
-    def _ask(self, name: str, spec: ModelSpec, asked: Asked | OnlyLoad) -> None:
+    def _ask(self, name: str, wanted: Wanted, asked: Asked | OnlyLoad) -> None:
         self._body = b""
         if isinstance(asked, OnlyLoad):
-            self._later(self._only_load(name, spec, asked))
+            self._later(self._only_load(name, wanted, asked))
             return
         request = _as_to_an_engine(self._request, asked)
         self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body)
@@ -107,19 +110,16 @@ class OllamaExchange:
         )
         exchange.begin()
 
-    async def _only_load(self, name: str, spec: ModelSpec, asked: OnlyLoad) -> None:
-        if asked.unload:
-            self._unload(spec)
+    async def _only_load(self, name: str, wanted: Wanted, asked: OnlyLoad) -> None:
+        """To be let go, a model need not be woken first; and whoever uses it or waits for it goes before."""
+        unload = wanted.keep_alive is not None and wanted.keep_alive.idle_s == 0
+        if unload:
+            grant = self._control.board.admit(wanted.spec.model, wanted.keep_alive)
         else:
-            wanted = Wanted(name=name, spec=spec, keep_alive=_kept(asked))
-            (await admit(self._control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=0)).release()
-        self._answer(lines.only_loaded(asked.kind, model=name, unloaded=asked.unload, at=datetime.now(UTC)))
-
-    def _unload(self, spec: ModelSpec) -> None:
-        """As in Ollama, nobody who is served or waits is sent away for it; and what is pinned stays."""
-        demand = self._control.board.demand_of(spec.model)
-        if not (spec.pin or demand.waiting or demand.in_flight):
-            self._control.sleep(spec.model, None)
+            grant = await admit(self._control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=0)
+        if grant is not None:
+            grant.release()
+        self._answer(lines.only_loaded(asked.kind, model=name, unloaded=unload, at=datetime.now(UTC)))
 
     def _answer(self, body: bytes) -> None:
         close = self._client.closing
@@ -147,14 +147,6 @@ class OllamaExchange:
     def _failed(self) -> None:
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
         self._client.refuse(errors.internal())
-
-
-def _kept(asked: OnlyLoad) -> KeepAlive | None:
-    """How long it is to stay. Raises Refused."""
-    try:
-        return None if asked.keep_alive is None else keep_alive_of(Said(keep_alive=asked.keep_alive))
-    except NoDuration as error:
-        raise Refused(errors.invalid(f"{error}.")) from None
 
 
 def _as_to_an_engine(request: Request, asked: Asked) -> Request:

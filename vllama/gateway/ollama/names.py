@@ -5,13 +5,14 @@ from vllama.domain.spec import ModelSpec
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 
+NO_MODEL = ErrorAnswer(status=400, code="missing_model", message="model is required", param="model")
 _LATEST = ":latest"
 
 
 def find_named(control: Control, name: str) -> tuple[str, ModelSpec]:
     """The name that vllama knows it by, and the model. Raises Refused, in Ollama's words."""
     if not name:
-        raise Refused(ErrorAnswer(status=400, code="missing_model", message="model is required", param="model"))
+        raise Refused(NO_MODEL)
     known = name
     found = control.resolve(known)
     if isinstance(found, Unresolved) and not found.ambiguous and name.endswith(_LATEST):

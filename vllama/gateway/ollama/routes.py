@@ -67,7 +67,7 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
         awake = [status for status in control.statuses() if status.phase in listing.LOADED]
         now = time.time()
         models = [
-            listing.loaded(status, spec, files, idle_s=spec.idle.sleep_after_s, now=now)
+            listing.loaded(status, spec, files, idle_s=_idle_s(control, spec), now=now)
             for status, spec, files in await _known(control, awake, hub)
         ]
         return JSONResponse({"models": models})
@@ -97,6 +97,12 @@ def _add_pull(router: APIRouter, control: Control, hub: Path | None) -> None:
             return StreamingResponse(_as_lines(told), media_type="application/x-ndjson")
         last = [each async for each in told][-1]
         return JSONResponse(last, status_code=500 if "error" in last else 200)
+
+
+def _idle_s(control: Control, spec: ModelSpec) -> float | None:
+    """Until it rests, unless a request said otherwise."""
+    said = control.board.demand_of(spec.model).keep_alive
+    return spec.idle.sleep_after_s if said is None else said.idle_s
 
 
 def _refusing(answer: ErrorAnswer) -> Callable[[], Awaitable[Response]]:
