@@ -19,7 +19,7 @@ FILES = {
 }  # fmt: skip
 NEEDED = ["config.json", "model.safetensors", "tokenizer.json"]
 PULL = """
-    import asyncio, json, pathlib, sys
+    import asyncio, json, pathlib, sys, threading
     from vllama.gateway.ollama.pull import pulling
 
     class Control:
@@ -31,8 +31,13 @@ PULL = """
         async for each in told:
             print(json.dumps(each), flush=True)
             if "completed" in each and len(sys.argv) > 3:
+                sys.stdin.readline()
                 break
         await told.aclose()
+        print(json.dumps("left"), flush=True)
+        for thread in threading.enumerate():
+            if thread.name.startswith("pull"):
+                thread.join()
 
     asyncio.run(run())
 """
@@ -50,7 +55,9 @@ def pull(hub: Hub, *args: object) -> subprocess.Popen:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env = kept | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "no_proxy": "*"}
     command = [sys.executable, "-c", textwrap.dedent(PULL), *map(str, args)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
 
 
 def lines(process: subprocess.Popen) -> list:
@@ -63,8 +70,8 @@ def test_a_pull_fetches_what_an_engine_needs_and_nothing_else(hub, tmp_path):
     found = lines(pull(hub, "org/M", tmp_path))
     total = sum(len(FILES[name]) for name in NEEDED)
     assert found[0] == {"status": "pulling manifest"}
-    assert found[-3] == {"status": f"pulling {SHA[:12]}", "digest": SHA, "total": total, "completed": total}
-    assert found[-2:] == ["rescan", {"status": "success"}]
+    assert found[-4] == {"status": f"pulling {SHA[:12]}", "digest": SHA, "total": total, "completed": total}
+    assert found[-3:] == ["rescan", {"status": "success"}, "left"]
     assert sorted(hub.fetched) == sorted(NEEDED)
     assert find(tmp_path, "org/M").complete
 
@@ -78,7 +85,7 @@ def test_its_bytes_are_told_as_they_come(hub, tmp_path):
     assert seen[-1]["completed"] < seen[-1]["total"]
     hub.gate.set()
     found = lines(process)
-    assert found[-1] == {"status": "success"}
+    assert found[-2] == {"status": "success"}
     completed = [each["completed"] for each in (*seen, *found) if "completed" in each]
     assert completed == sorted(completed)
 
@@ -86,19 +93,23 @@ def test_its_bytes_are_told_as_they_come(hub, tmp_path):
 def test_a_client_that_goes_ends_it_with_the_file_under_way(hub, tmp_path):
     hub.gate.clear()
     process = pull(hub, "org/M", tmp_path, "leaves")
-    wait_until(lambda: hub.fetched, what="the first file to be asked for")
-    assert lines(process)[-1]["completed"] < sum(map(len, FILES.values()))
+    wait_until(lambda: hub.fetched, deadline_s=40, what="the first file to be asked for")
+    process.stdin.write("\n")
+    process.stdin.flush()
+    while json.loads(process.stdout.readline()) != "left":
+        pass
     hub.gate.set()
+    assert lines(process) == []
     assert len(hub.fetched) == 1
     assert find(tmp_path, "org/M") is None or not find(tmp_path, "org/M").complete
-    assert lines(pull(hub, "org/M", tmp_path))[-1] == {"status": "success"}
+    assert lines(pull(hub, "org/M", tmp_path))[-2] == {"status": "success"}
 
 
 def test_what_the_hub_does_not_have_is_said(hub, tmp_path):
     found = lines(pull(hub, "org/other", tmp_path))
-    assert "the hub has no model org/other" in found[-1]["error"]
+    assert "the hub has no model org/other" in found[-2]["error"]
     hub.close()
-    assert "org/M could not be fetched" in lines(pull(hub, "org/M", tmp_path))[-1]["error"]
+    assert "org/M could not be fetched" in lines(pull(hub, "org/M", tmp_path))[-2]["error"]
 
 
 @pytest.mark.parametrize(
