@@ -84,6 +84,15 @@ def test_sleep_hangs(start: Start, devices: SimulatedDevices) -> None:
     assert engine.health() == 200
 
 
+def test_wake_hangs(start: Start, devices: SimulatedDevices) -> None:
+    engine = sleeper(start, devices, "wake_hangs")
+    engine.http.post("/sleep")
+    for method, path in (("POST", "/wake_up"), ("GET", "/is_sleeping")):
+        with pytest.raises(httpx.ReadTimeout):
+            engine.http.request(method, path, timeout=0.2)
+    assert engine.health() == 200
+
+
 def test_sleep_exits(start: Start, devices: SimulatedDevices) -> None:
     engine = sleeper(start, devices, "sleep_exits")
     assert engine.http.post("/sleep").status_code == 500
@@ -112,12 +121,24 @@ def test_wake_garbage(start: Start, devices: SimulatedDevices) -> None:
     assert engine.text(max_tokens=3) == "!!!"
 
 
-def test_is_sleeping_lies(start: Start, devices: SimulatedDevices) -> None:
-    engine = sleeper(start, devices, "is_sleeping_lies")
-    assert engine.http.get("/is_sleeping").json() == {"is_sleeping": True}
-    engine.http.post("/sleep")
-    assert engine.http.get("/is_sleeping").json() == {"is_sleeping": False}
+def sleeps(engine: Engine) -> bool:
+    return engine.http.get("/is_sleeping").json()["is_sleeping"]
+
+
+def test_denies_sleep(start: Start, devices: SimulatedDevices) -> None:
+    engine = sleeper(start, devices, "denies_sleep")
+    assert engine.http.post("/sleep").status_code == 200
+    assert not sleeps(engine)
     assert first_held(devices) == 200 * MIB
+
+
+def test_denies_wake(start: Start, devices: SimulatedDevices) -> None:
+    engine = sleeper(start, devices, "denies_wake")
+    assert not sleeps(engine)
+    engine.http.post("/sleep")
+    assert engine.http.post("/wake_up").json()["status"] == "awake"
+    assert sleeps(engine)
+    assert first_held(devices) == 2 * GIB
 
 
 def test_residue_grows(start: Start, devices: SimulatedDevices) -> None:

@@ -45,7 +45,10 @@ def test_claims_add_up(devices: SimulatedDevices) -> None:
         devices.claim(0, ME, GIB)
         first, second = devices.read()
     assert (first.index, first.total_bytes, first.free_bytes) == (0, 4 * GIB, 0)
-    assert set(first.claims) == {Claim(pid=other.pid, memory_bytes=3 * GIB), Claim(pid=ME, memory_bytes=GIB)}
+    assert set(first.claims) == {
+        Claim(pid=other.pid, memory_bytes=3 * GIB, foreign=True),
+        Claim(pid=ME, memory_bytes=GIB),
+    }
     assert (second.index, second.free_bytes, second.claims) == (1, 4 * GIB, ())
 
 

@@ -2,7 +2,7 @@
 
     DIRECTORY/totals        bytes per device, one per line
     DIRECTORY/lock          held (flock) by whoever claims
-    DIRECTORY/INDEX/PID     "START_TIME BYTES": what that process holds on that device
+    DIRECTORY/INDEX/PID     "START_TIME BYTES [foreign]": what that process holds on that device
 
 Every file is written whole, by rename, so a process killed at any moment leaves nothing half-written. A claim counts
 only while its process lives: the number of a dead process may be given to another, hence the start time.
@@ -20,8 +20,11 @@ from vllama.domain.units import format_bytes, parse_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
+    """`foreign`: by a program that is no engine."""
+
     pid: int
     memory_bytes: int
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +82,21 @@ class SimulatedDevices:
         """Make the devices, `totals` bytes each. Claims that live processes already hold stay."""
         for index in range(len(totals)):
             (self.directory / str(index)).mkdir(parents=True, exist_ok=True)
-        _write(self.directory / "totals", "".join(f"{total}\n" for total in totals))
+        write_whole(self.directory / "totals", "".join(f"{total}\n" for total in totals))
 
-    def claim(self, index: int, pid: int, memory_bytes: int) -> None:
+    def claim(self, index: int, pid: int, memory_bytes: int, *, foreign: bool = False) -> None:
         """Set what `pid` holds on a device, in place of what it held. OutOfMemory if the others leave too little."""
         start_time = process_start_time(pid)
         if start_time is None:
             raise ProcessLookupError(f"process {pid} does not run, so it can hold no device memory")
-        with self._locked():
+        with self.locked():
             reading = self._read_device(index, self._total(index), sweep=True)
             others_bytes = sum(claim.memory_bytes for claim in reading.claims if claim.pid != pid)
             free_bytes = reading.total_bytes - others_bytes
             if memory_bytes > free_bytes:
                 raise OutOfMemory(index=index, wanted_bytes=memory_bytes, free_bytes=free_bytes)
-            _write(self.directory / str(index) / str(pid), f"{start_time} {memory_bytes}\n")
+            mark = " foreign" if foreign else ""
+            write_whole(self.directory / str(index) / str(pid), f"{start_time} {memory_bytes}{mark}\n")
 
     def release(self, index: int, pid: int) -> None:
         (self.directory / str(index) / str(pid)).unlink(missing_ok=True)
@@ -116,11 +120,11 @@ class SimulatedDevices:
             if not path.name.isdigit():  # a file on its way to its name
                 continue
             try:
-                start_time, memory_bytes = map(int, path.read_text().split())
+                start_time, memory_bytes, *mark = path.read_text().split()
             except FileNotFoundError:
                 continue
-            if process_start_time(int(path.name)) == start_time:
-                claims.append(Claim(pid=int(path.name), memory_bytes=memory_bytes))
+            if process_start_time(int(path.name)) == int(start_time):
+                claims.append(Claim(pid=int(path.name), memory_bytes=int(memory_bytes), foreign=bool(mark)))
             elif sweep:
                 path.unlink(missing_ok=True)
         return DeviceReading(
@@ -128,13 +132,13 @@ class SimulatedDevices:
         )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         with (self.directory / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text)
     unfinished.replace(path)

@@ -21,8 +21,10 @@ class Faults:
     sleep_hangs: bool = False  # the core stands still for ever; /health stays 200
     sleep_exits: bool = False
     wake_500: bool = False  # out of memory while waking, and the core dies of it
+    wake_hangs: bool = False  # as in sleep
     wake_garbage: bool = False  # answers nonsense after a wake, until a restart
-    is_sleeping_lies: bool = False
+    denies_sleep: bool = False  # /is_sleeping is false while it sleeps
+    denies_wake: bool = False  # /is_sleeping is still true after a wake
     residue_grows: int = 0  # bytes that each sleep leaves behind on top of those before
     ignore_sigterm: bool = False
     completions_hang: bool = False  # accepts requests and never answers; /health stays 200
@@ -55,8 +57,10 @@ _KINDS: dict[str, Callable[[str], int] | None] = {  # None: a plain switch, with
     "sleep_hangs": None,
     "sleep_exits": None,
     "wake_500": None,
+    "wake_hangs": None,
     "wake_garbage": None,
-    "is_sleeping_lies": None,
+    "denies_sleep": None,
+    "denies_wake": None,
     "residue_grows": parse_bytes,
     "ignore_sigterm": None,
     "completions_hang": None,

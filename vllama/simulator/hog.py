@@ -20,7 +20,8 @@ def main() -> int:
     parser.add_argument("--memory", type=parse_bytes, required=True, help="for example 3GiB")
     arguments = parser.parse_args()
     try:
-        SimulatedDevices(arguments.directory).claim(arguments.device, os.getpid(), arguments.memory)
+        devices = SimulatedDevices(arguments.directory)
+        devices.claim(arguments.device, os.getpid(), arguments.memory, foreign=True)
     except OutOfMemory as error:
         print(error, file=sys.stderr)
         return 1

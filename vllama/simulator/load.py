@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
+from vllama.simulator.changes import Collided
 from vllama.simulator.command import ServeCommand
 from vllama.simulator.devices import DeviceReading, OutOfMemory
 from vllama.simulator.log import GIB, gib, log
@@ -22,13 +23,25 @@ class LoadFailed(Exception):
 
 def load(command: ServeCommand, settings: Settings, memory: DeviceMemory) -> None:
     """Ends with the memory held. LoadFailed if it cannot."""
-    faults, memory_bytes = settings.faults, settings.memory_bytes
     started = time.monotonic()
     _say("core.py:134", f"Initializing a V1 LLM engine (v0.32.0) with config: model='{command.model}', dtype=bfloat16")
     before = list(memory.readings())
     for rank, reading in enumerate(before):
         if error := start_check(rank, reading, command, settings):
             raise LoadFailed(error)
+    try:
+        with memory.changing("load"):
+            _take(command, settings, memory, before)
+    except Collided:
+        raise _spoilt(before, memory) from None
+    _kv_cache(command, settings)
+    _summary(before, command, settings)
+    _say("core.py:403", f"init engine (profile, create kv cache, warmup model) took {time.monotonic() - started:.2f} s")
+
+
+def _take(command: ServeCommand, settings: Settings, memory: DeviceMemory, before: Sequence[DeviceReading]) -> None:
+    """Weights and profile run: nobody else may move on these devices meanwhile."""
+    faults, memory_bytes, started = settings.faults, settings.memory_bytes, time.monotonic()
     _say("gpu_model_runner.py:5040", f"Starting to load model {command.model}...")
     if faults.oom_at_load:
         raise _out_of_memory(memory_bytes, before[0].free_bytes if before else 0)
@@ -46,22 +59,25 @@ def load(command: ServeCommand, settings: Settings, memory: DeviceMemory) -> Non
     weights = gib(_weights(memory_bytes))
     _say("gpu_model_runner.py:5150", f"Model loading took {weights} GiB memory and {loaded_s:.6f} seconds")
     _profile(before, memory)
-    _kv_cache(command, settings)
-    _summary(before, command, settings)
-    _say("core.py:403", f"init engine (profile, create kv cache, warmup model) took {time.monotonic() - started:.2f} s")
 
 
-def _profile(before: Iterable[DeviceReading], memory: DeviceMemory) -> None:
+def _profile(before: Sequence[DeviceReading], memory: DeviceMemory) -> None:
     """Profiling cannot tell a neighbour's memory from its own, so a neighbour that moves makes it give up."""
     for then, now in zip(before, memory.readings(), strict=True):
         if now.free_bytes != then.free_bytes - memory.held_bytes:
-            raise LoadFailed(
-                f"AssertionError: Error in memory profiling. Initial free memory {gib(then.free_bytes)} GiB, "
-                f"current free memory {gib(now.free_bytes)} GiB. "
-                "This happens when other processes sharing the same container release GPU memory while vLLM is "
-                "profiling during initialization. To fix this, ensure consistent GPU memory allocation or "
-                "isolate vLLM in its own container."
-            )
+            memory.note_the_gone(before)
+            raise _spoilt(before, memory)
+
+
+def _spoilt(before: Sequence[DeviceReading], memory: DeviceMemory) -> LoadFailed:
+    then, now = before[0].free_bytes, next(memory.readings()).free_bytes
+    return LoadFailed(
+        f"AssertionError: Error in memory profiling. Initial free memory {gib(then)} GiB, "
+        f"current free memory {gib(now)} GiB. "
+        "This happens when other processes sharing the same container release GPU memory while vLLM is "
+        "profiling during initialization. To fix this, ensure consistent GPU memory allocation or "
+        "isolate vLLM in its own container."
+    )
 
 
 def _kv_cache(command: ServeCommand, settings: Settings) -> None:

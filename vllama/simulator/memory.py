@@ -2,8 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
+from vllama.simulator.changes import Changes
 from vllama.simulator.command import ServeCommand
 from vllama.simulator.devices import DeviceReading, OutOfMemory, SimulatedDevices
 from vllama.simulator.log import gib
@@ -28,6 +30,19 @@ class DeviceMemory:
                     self._claim(changed, self.held_bytes)
                 raise
         self.held_bytes = memory_bytes
+
+    def changing(self, what: str) -> AbstractContextManager[None]:
+        """While inside, nobody else may change what they hold of these devices: else Collided, here and there."""
+        return Changes(self.devices).change(what, self.indices) if self.devices else nullcontext()
+
+    def note_the_gone(self, before: Iterable[DeviceReading]) -> None:
+        """A neighbouring engine that ended meanwhile has changed the memory as well: that counts as a collision."""
+        if self.devices is None or Changes(self.devices).noted():
+            return
+        for then, now in zip(before, self.readings(), strict=True):
+            here = {claim.pid for claim in now.claims}
+            for gone in (claim.pid for claim in then.claims if not claim.foreign and claim.pid not in here):
+                Changes(self.devices).note(f"end of {gone} during the load of {os.getpid()}")
 
     def readings(self) -> Iterator[DeviceReading]:
         if self.devices:

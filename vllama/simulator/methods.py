@@ -5,10 +5,13 @@ import math
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from vllama.simulator.changes import Collided
 from vllama.simulator.devices import OutOfMemory
 from vllama.simulator.log import GIB, gib, log
 from vllama.simulator.memory import DeviceMemory
@@ -41,10 +44,11 @@ class Methods:
                 return await self._sleep(**arguments)
             case "wake_up":
                 async with self._one_at_a_time:
-                    return await self._wake_up(**arguments)
+                    with self._alone("wake"):
+                        return await self._wake_up(**arguments)
             case "is_sleeping":
                 async with self._one_at_a_time:
-                    return self._state.is_sleeping != self._settings.faults.is_sleeping_lies
+                    return self._says_it_sleeps()
             case "pause_scheduler":
                 return await self._pause(**arguments)
             case "resume_scheduler":
@@ -79,14 +83,35 @@ class Methods:
                 _say("abstract.py:384", "Executor is already sleeping.", level="WARNING")
                 return
             started = time.monotonic()
-            self._misbehave_in_sleep()
-            await asyncio.sleep(self._settings.sleep_s)
-            self._sleeps += 1
-            held_bytes = self._memory.held_bytes
-            self._become(fall_asleep(self._state, level))
-            self._memory.hold(self._resident_bytes())
+            with self._alone("sleep"):
+                if self._settings.faults.sleep_exits:
+                    os._exit(1)
+                if self._settings.faults.sleep_hangs:
+                    _stand_still()
+                await asyncio.sleep(self._settings.sleep_s)
+                self._sleeps += 1
+                held_bytes = self._memory.held_bytes
+                self._become(fall_asleep(self._state, level))
+                self._memory.hold(self._resident_bytes())
             self._say_slept(held_bytes - self._memory.held_bytes, level)
             _say("abstract.py:390", f"It took {time.monotonic() - started:.6f} seconds to fall asleep.")
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """CoreDied if a neighbour's memory changed at the same time."""
+        try:
+            with self._memory.changing(what):
+                yield
+        except Collided as collision:
+            error = f"CUDA error: an illegal memory access was encountered ({collision})"
+            _say("core.py:1750", f"Invocation of {what} method failed\nRuntimeError: {error}", level="ERROR")
+            raise CoreDied(error) from None
+
+    def _says_it_sleeps(self) -> bool:
+        faults = self._settings.faults
+        if faults.denies_sleep:
+            return False
+        return self._state.is_sleeping or (faults.denies_wake and self._sleeps > 0)
 
     async def _wake_up(self, tags: list[str] | None) -> bool:
         sleeping = self._state.sleeping_tags
@@ -105,6 +130,8 @@ class Methods:
 
     def _restore(self, awake: SleepState) -> None:
         """Take the memory back. CoreDied if it is no longer free: vLLM does not survive that."""
+        if self._settings.faults.wake_hangs:
+            _stand_still()
         if self._settings.faults.wake_500 or not self._hold(self._resident_bytes(awake)):
             error = "CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:139"
             _say("core.py:1750", f"Invocation of wake_up method failed\nRuntimeError: {error}", level="ERROR")
@@ -144,13 +171,6 @@ class Methods:
         self._become(reload_weights(self._state))
         return [None]
 
-    def _misbehave_in_sleep(self) -> None:
-        if self._settings.faults.sleep_exits:
-            os._exit(1)
-        while self._settings.faults.sleep_hangs:  # the whole core stands still, signals included
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.pause()
-
     def _say_slept(self, freed_bytes: int, level: int) -> None:
         backed_up = freed_bytes * 2 // 3 if level == 1 else 0
         used_bytes = sum(reading.total_bytes - reading.free_bytes for reading in self._memory.readings())
@@ -164,3 +184,10 @@ class Methods:
             "gpu_worker.py:326",
             f"Sleep mode freed {gib(freed_bytes)} GiB memory, {gib(used_bytes)} GiB memory is still in use.",
         )
+
+
+def _stand_still() -> None:
+    """For ever: the whole core, signals included, until it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        signal.pause()
