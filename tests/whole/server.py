@@ -14,6 +14,8 @@ import httpx
 from tests.waiting import wait_until
 from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
+from vllama.simulator.changes import Changes
+from vllama.simulator.devices import SimulatedDevices
 
 QUICK = {"VLLAMA_SIM_LOAD_S": "0.2", "VLLAMA_SIM_SLEEP_S": "0.05", "VLLAMA_SIM_WAKE_S": "0.05"}
 
@@ -39,6 +41,24 @@ class Server:
         body = {"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]} | body
         return self.http.post(f"{self.url}/v1/chat/completions", json=body)
 
+    def ask(self, model: str, **body) -> str:
+        """The text of a streamed answer, which must be a good one: whole events, one [DONE], and that last."""
+        body = {"model": model, "prompt": "hello", "max_tokens": 4, "stream": True} | body
+        with self.http.stream("POST", f"{self.url}/v1/completions", json=body) as answer:
+            lines = [line for line in answer.iter_lines() if line]
+        assert answer.status_code == 200, lines
+        *events, done = [line.removeprefix("data: ") for line in lines]
+        assert done == "[DONE]"
+        return "".join(json.loads(event)["choices"][0]["text"] for event in events)
+
+    def act(self, verb: str, model: str, **body) -> None:
+        """As the commands do: start, stop, sleep."""
+        self.http.post(f"{self.url}/admin/models/{model}/{verb}", json=body or None).raise_for_status()
+
+    @property
+    def devices(self) -> SimulatedDevices:
+        return SimulatedDevices(self.config_dir / "simulated")
+
     def cli(self, *args: str) -> subprocess.CompletedProcess:
         return vllama(*args, "--server", self.url)
 
@@ -54,7 +74,9 @@ class Server:
         return self.process.wait(deadline_s)
 
     def close(self) -> None:
-        """The end of a test: nothing may be left, however the test went."""
+        """The end of a test: nothing may be left, however the test went; and no two engines were ever in each other's
+        way, which vLLM does not survive.
+        """
         self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -65,6 +87,7 @@ class Server:
                 self.process.wait()
         for pid in self.engines():
             os.kill(pid, signal.SIGKILL)
+        assert Changes(self.devices).collisions() == ()
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -5,17 +5,6 @@ from tests.waiting import wait_until
 ONE = 'models: {org/A: {memory: 1GiB, env: {VLLAMA_SIM_FAULTS: "%s"}}}'
 
 
-def test_a_wake_that_fails_is_followed_by_a_cold_start_and_the_request_is_answered(start_server):
-    server = start_server(ONE % "wake_500", "--simulate", "8GiB")
-    assert server.chat("org/A").status_code == 200
-    first = server.ps()["org/A"]["pid"]
-    server.http.post(f"{server.url}/admin/models/org/A/sleep", json={"level": 1})
-    wait_until(lambda: server.phases()["org/A"] == "Asleep", what="A to sleep")
-    assert server.chat("org/A").status_code == 200
-    assert server.ps()["org/A"]["pid"] != first
-    assert "wakeFailed" in server.log()
-
-
 def test_a_load_that_fails_is_told_at_once_and_tried_again_after_a_pause(start_server):
     server = start_server(ONE % "exit_at_load:1", "--simulate", "8GiB")
     answer = server.chat("org/A")

@@ -98,7 +98,8 @@ def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     except ValueError as error:
         raise CannotServe(f"--simulate: {error}") from error
     directory = settings.config_dir / "simulated"
-    source = SimulatedDeviceSource(node=NODE, directory=directory, totals=totals)
+    hides = settings.environ.get("VLLAMA_SIM_HIDES_PROCESSES", "0") not in {"", "0"}
+    source = SimulatedDeviceSource(node=NODE, directory=directory, totals=totals, tells_processes=not hides)
     launcher = SimulatorLauncher(directory=directory, parent_env=settings.environ)
     return source, launcher, f"simulated {settings.simulate}", "simulated"
 

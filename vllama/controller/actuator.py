@@ -1,6 +1,7 @@
 """Carries out actions, and has no opinion of them. The one `match` over Action is here."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import assert_never
@@ -12,11 +13,20 @@ from vllama.controller.profiles import Profiles
 from vllama.controller.sleep import VerifiedSleep
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.observed import Broken, Footprint, Operation, Verb
-from vllama.domain.spec import ModelSpec
+from vllama.domain.spec import ModelSpec, Policy
+from vllama.domain.units import format_bytes
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
 from vllama.runtime.base import Runtime, RuntimeFailed
 
+Free = tuple[int | None, ...]  # bytes, by device
+
+LOOK_WITHIN_S = 1.0
+
 _UNDECLARED = "an action on a model that nobody declared"
+
+
+class Outdated(Exception):
+    """Things are not as they were planned with, so nothing was done."""
 
 
 class Actuator:
@@ -42,9 +52,7 @@ class Actuator:
         self.operations: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def carry_out(
-        self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, stop_deadline_s: float
-    ) -> bool:
+    def carry_out(self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, policy: Policy) -> bool:
         """Begin it. False: a request slipped in since the plan was made, and nothing was begun."""
         match action:
             case Start():
@@ -56,17 +64,17 @@ class Actuator:
                     raise AssertionError(_UNDECLARED)
                 if not self._close(action.model, action.engine_id, cut=False):
                     return False
-                self._begin(
-                    Verb.SLEEP, action.engine_id, action, lambda _: self._sleeps.put_to_sleep(action, spec, footprint)
-                )
+                asleep = self._sleeps.put_to_sleep(action, spec, footprint, within_s=policy.sleep_deadline_s)
+                self._begin(Verb.SLEEP, action.engine_id, action, lambda _: asleep)
             case Wake():
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
-                self._begin(Verb.WAKE, action.engine_id, action, lambda _: self._sleeps.wake(action, spec))
+                awake = self._wake(action, spec, self._free(action), within_s=policy.wake_deadline_s)
+                self._begin(Verb.WAKE, action.engine_id, action, lambda _: awake)
             case Stop():
                 if not self._close(action.model, action.engine_id, cut=action.cut):
                     return False
-                self._begin(Verb.STOP, action.engine_id, action, lambda _: self._stop(action, stop_deadline_s))
+                self._begin(Verb.STOP, action.engine_id, action, lambda _: self._stop(action, policy.stop_deadline_s))
             case _:
                 assert_never(action)
         return True
@@ -98,6 +106,8 @@ class Actuator:
                 await self._runtime.settled(operation.node, operation.devices)
             # what it freed or took must be seen before anybody plans with it
             await self._observer.look()
+        except Outdated as error:
+            self._events.record(f"{operation.verb}PutOff", str(error), model=operation.model)
         except (RuntimeFailed, EngineRefused, EngineUnanswered) as error:
             self._failed(operation, str(error))
             await self._observer.look()
@@ -121,10 +131,40 @@ class Actuator:
             self._start_failed(operation.model, cause)
 
     def _start(self, action: Start, spec: ModelSpec) -> Callable[[str], Awaitable[None]]:
+        free = self._free(action)
+
         async def start(engine_id: str) -> None:
+            await self._look_before_it_leaps(action, free, needs=action.memory_bytes)
             self._observer.add(await self._runtime.start(engine_id, spec, action))
 
         return start
+
+    async def _wake(self, action: Wake, spec: ModelSpec, free: Free, *, within_s: float) -> None:
+        if (probe := self._observer.probes.get(action.engine_id)) is not None:
+            held = self._observer.measured_bytes(action.engine_id) or 0
+            await self._look_before_it_leaps(action, free, needs=probe.engine.memory_bytes - held)
+        await self._sleeps.wake(action, spec, within_s=within_s)
+
+    def _free(self, action: Start | Wake) -> Free:
+        devices = (self._observer.device(action.node, index) for index in action.devices)
+        return tuple(
+            None if device is None or device.used_bytes is None else device.total_bytes - device.used_bytes
+            for device in devices
+        )
+
+    async def _look_before_it_leaps(self, action: Start | Wake, planned_with: Free, *, needs: int) -> None:
+        """The plan's reading may be seconds old. No engine survives that others were quicker, so it is not even tried:
+        the next plan knows. A driver that takes its time is not waited for.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                await self._observer.look()
+        for device, before, now in zip(action.devices, planned_with, self._free(action), strict=True):
+            if before is None or now is None:
+                raise Outdated(f"How much of gpu{device} is free cannot be read any more.")
+            if now < needs and now < before:
+                said = f"{format_bytes(needs)} are needed of gpu{device}, {format_bytes(now)} are free"
+                raise Outdated(f"{said}: {format_bytes(before - now)} less than when it was planned.")
 
     async def _stop(self, action: Stop, deadline_s: float) -> None:
         await self._runtime.stop(action.engine_id, deadline_s=deadline_s)

@@ -203,12 +203,11 @@ class Loop:
     def _act(self, decision: Decision, engine: EngineObservation | None, now: float) -> None:
         if self.actuator is None or decision.action is None:
             return
-        policy = self._watch.current.policy
         begun = self.actuator.carry_out(
             decision.action,
             spec=self._catalog.models.get(decision.model),
             footprint=self._catalog.footprints.get(decision.model),
-            stop_deadline_s=policy.stop_deadline_s,
+            policy=self._watch.current.policy,
         )
         if not begun or engine is None:
             return

@@ -14,6 +14,7 @@ from vllama.domain.observed import (
     Asleep,
     Awake,
     Crashes,
+    Device,
     EngineObservation,
     Footprint,
     Loading,
@@ -61,6 +62,11 @@ class Observer:
     def measured_bytes(self, engine_id: str) -> int | None:
         """What the engine held when memory was last read; None: not visible."""
         return self._reading.measured_bytes.get(engine_id)
+
+    def device(self, node: str, index: int) -> Device | None:
+        """The device as it was when memory was last read."""
+        devices = (device for each in self._reading.nodes if each.name == node for device in each.devices)
+        return next((device for device in devices if device.index == index), None)
 
     @property
     def device_troubles(self) -> tuple[str, ...]:

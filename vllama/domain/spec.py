@@ -99,6 +99,8 @@ class Policy:
     only_declared: bool = False
     drain_deadline_s: float = 120.0  # how long admission may stay closed for somebody else's sake
     stop_deadline_s: float = 30.0  # SIGTERM to SIGKILL
+    sleep_deadline_s: float = 120.0  # 235 GB take 6 s; a slow host that pins memory for the first time, many times that
+    wake_deadline_s: float = 600.0  # level 2 reads the weights from disk
     fairness_bound_s: float = 30.0  # a waiter past this may have a busy engine drained
     ageing_s: float = 60.0  # one step of priority is worth this much waiting
     probe_deadline_s: float = 60.0  # past it, an engine of unknown state is failed

@@ -254,6 +254,8 @@ def test_policy():
       only_declared: true
       drain_deadline: 1m
       stop_deadline: 10s
+      sleep_deadline: 5s
+      wake_deadline: 8s
       fairness: 15s
       ageing: 2m
       probe_deadline: 20s
@@ -266,6 +268,8 @@ def test_policy():
         only_declared=True,
         drain_deadline_s=60.0,
         stop_deadline_s=10.0,
+        sleep_deadline_s=5.0,
+        wake_deadline_s=8.0,
         fairness_bound_s=15.0,
         ageing_s=120.0,
         probe_deadline_s=20.0,

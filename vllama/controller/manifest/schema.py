@@ -73,6 +73,8 @@ class PolicyKeys(BaseModel):
     only_declared: Switch = None
     drain_deadline: Duration = None
     stop_deadline: Duration = None
+    sleep_deadline: SomeTime = None
+    wake_deadline: SomeTime = None
     fairness: Duration = None
     ageing: SomeTime = None
     probe_deadline: SomeTime = None

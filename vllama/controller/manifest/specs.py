@@ -74,6 +74,8 @@ def policy_of(keys: PolicyKeys) -> Policy:
         "only_declared": keys.only_declared,
         "drain_deadline_s": keys.drain_deadline,
         "stop_deadline_s": keys.stop_deadline,
+        "sleep_deadline_s": keys.sleep_deadline,
+        "wake_deadline_s": keys.wake_deadline,
         "fairness_bound_s": keys.fairness,
         "ageing_s": keys.ageing,
         "probe_deadline_s": keys.probe_deadline,

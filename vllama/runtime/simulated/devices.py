@@ -1,4 +1,4 @@
-"""Made-up devices as a DeviceSource. They know exactly who holds what."""
+"""Made-up devices as a DeviceSource. They know exactly who holds what, and may be told not to say."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,14 @@ HOST_BUDGET_BYTES = 128 * GIB
 
 
 class SimulatedDeviceSource:
-    def __init__(self, *, node: str, directory: Path, totals: tuple[int, ...]) -> None:
-        """`totals` in bytes per device. Claims of processes that still live are kept."""
+    def __init__(self, *, node: str, directory: Path, totals: tuple[int, ...], tells_processes: bool = True) -> None:
+        """`totals` in bytes per device. Claims of processes that still live are kept.
+
+        `tells_processes` False: only what all hold of a device is told, as by a driver whose pids are not ours.
+        """
         self._node = node
         self._count = len(totals)
+        self._tells_processes = tells_processes
         self._devices = SimulatedDevices(directory)
         self._devices.create(totals)
 
@@ -49,4 +53,4 @@ class SimulatedDeviceSource:
         node = Node(
             name=self._node, devices=tuple(devices), host_budget_bytes=HOST_BUDGET_BYTES, sleep_frees_memory=True
         )  # fmt: skip
-        return Reading(nodes=(node,), measured_bytes=measured)
+        return Reading(nodes=(node,), measured_bytes=measured if self._tells_processes else {})
