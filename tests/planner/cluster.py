@@ -80,9 +80,10 @@ class Cluster:
         self.engines.append(replace(made, **fields))
         return self.wants(name, last_used_at=self.now - unused)
 
-    def asleep(self, name: str, *devices: int, unused: float = LONG_AGO, level: int = 1) -> "Cluster":
+    def asleep(self, name: str, *devices: int, unused: float = LONG_AGO, level: int = 1, **fields) -> "Cluster":
         copy = int(1.5 * self.weights.get(name, 2.0) * GIB) if level == 1 else 0
-        return self.engine(name, *devices, unused=unused, state=Asleep(level=SleepLevel(level)), host_copy_bytes=copy)
+        state = Asleep(level=SleepLevel(level))
+        return self.engine(name, *devices, unused=unused, state=state, host_copy_bytes=copy, **fields)
 
     def wants(self, name: str, **fields) -> "Cluster":
         self.demand[name] = replace(self.demand.get(name, NO_DEMAND), **fields)

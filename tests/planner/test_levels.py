@@ -137,3 +137,11 @@ def test_a_residue_that_grew_past_twice_its_first_measure_is_recycled(first: int
             True,
         )
         assert cluster.waits("a").plan().does == {"a": "Wake 1"}  # first who waits
+
+
+@pytest.mark.parametrize(("leaked", "does"), [(0.5, {"a": "Wake 1"}), (1.5, {"b": "Sleep 1"})])
+def test_a_wake_needs_room_for_what_was_leaked_as_well(leaked: float, does: dict[str, str]):
+    """0.4 of what it holds asleep turns into 3.5 when awake; what it leaked stays on top of that."""
+    cluster = Cluster((8.0,), foreign={0: leaked}).model("a").model("b").engine("b").waits("a")
+    held = {"measured_bytes": int((0.4 + leaked) * GIB), "first_residue_bytes": int(0.4 * GIB)}
+    assert cluster.asleep("a", **held).plan().does == does

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.planner.cluster import Cluster
 from vllama.domain.action import Start
 from vllama.domain.observed import Loading
@@ -70,11 +72,20 @@ def test_a_pair_needs_two_such_devices():
     assert "2 such devices are needed" in answer["a"].message
 
 
-def test_a_share_of_two_unequal_devices_may_fit_though_it_would_not_fit_the_larger_alone():
-    """0.9 of 24 GiB is not there beside the pinned one, 0.9 of 8 GiB is."""
+@pytest.mark.parametrize(("share", "starts"), [(0.5, True), (0.9, False)])
+def test_a_share_of_two_unequal_devices_must_be_free_on_the_larger_one_too(share, starts):
+    """0.9 of 24 GiB is not there beside the pinned one, and vLLM looks for it although it will hold 0.9 of 8 GiB."""
     cluster = Cluster((8.0, 24.0)).model("fix", 10.0, pin=True).engine("fix", 1)
-    share = LaunchSpec(settings=(("gpu_memory_utilization", 0.9),))
-    assert cluster.model("a", None, device_count=2, launch=share).waits("a").plan().does == {"a": "Start"}
+    launch = LaunchSpec(settings=(("gpu_memory_utilization", share),))
+    answer = cluster.model("a", None, device_count=2, launch=launch).waits("a").plan()
+    assert (answer.does == {"a": "Start"}) is starts
+    assert answer["a"].refused is not starts
+
+
+def test_room_is_made_on_the_larger_of_two_devices_for_what_vllm_looks_for_there():
+    """4 of 8 GiB are half of each: 12 of 24 GiB, of which 10 are free."""
+    cluster = Cluster((8.0, 24.0)).model("b", 14.0).engine("b", 1).model("a", 4.0, device_count=2)
+    assert cluster.waits("a").plan().does == {"b": "Sleep 1"}
 
 
 def test_a_device_that_is_not_there_is_named():

@@ -11,7 +11,8 @@
       - carried out                  the plan before it
       - {after: 40s, demand: {a: null}}
 
-A sleeper holds 1 GiB, and its copy in host memory takes three quarters of what it holds awake, unless said otherwise.
+A sleeper holds 1 GiB (else `holds`; and `first_held` after its first sleep), and its copy in host memory takes three
+quarters of what it holds awake, unless said otherwise.
 Durations are ages: how long ago. Everything happens on a node called `here`.
 """
 
@@ -160,6 +161,7 @@ class Scenario:
             spec_hash=said.get("settings", spec.spec_hash if spec else "gone"), memory_bytes=memory, state=state,
             started_at=self._ago(said.get("started", said.get("used", "1h"))),
             measured_bytes=parse_bytes(said.get("holds", holds)),
+            first_residue_bytes=parse_bytes(said["first_held"]) if "first_held" in said else None,
             host_copy_bytes=memory * 3 // 4 if state == Asleep(level=SleepLevel.WEIGHTS_OFFLOADED) else 0,
         )  # fmt: skip
 

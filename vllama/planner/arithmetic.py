@@ -7,7 +7,7 @@ from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.draft import Draft
 from vllama.planner.eviction import Victim
 from vllama.planner.ledger import Ledger, need_bytes
-from vllama.planner.placement import Offer, allowed
+from vllama.planner.placement import Offer, allowed, needs_on
 from vllama.planner.view import DeviceKey, View
 from vllama.planner.wanted import Wanted
 
@@ -32,9 +32,10 @@ def cannot_fit(ledger: Ledger, spec: ModelSpec) -> tuple[Reason, str] | None:
 def _can_fit(ledger: Ledger, spec: ModelSpec, node: str, indices: tuple[int, ...]) -> bool:
     """Some set of the size has room on each for what the smallest of them makes the need."""
     for smallest in indices:
-        need, least = _need(ledger, spec, (node, smallest)), ledger.devices[node, smallest].total_bytes
-        as_large = [(node, index) for index in indices if ledger.devices[node, index].total_bytes >= least]
-        if sum(_most(ledger, spec, key) >= need for key in as_large) >= spec.device_count:
+        least = ledger.devices[node, smallest].total_bytes
+        as_large = [index for index in indices if ledger.devices[node, index].total_bytes >= least]
+        pairs = [(index, needs_on(spec, ledger, node, (smallest, index))[1]) for index in as_large]
+        if sum(_most(ledger, spec, (node, index)) >= need for index, need in pairs) >= spec.device_count:
             return True
     return False
 
@@ -116,13 +117,18 @@ def victim_message(draft: Draft, want: Wanted, offer: Offer, victim: Victim) -> 
     if not candidate.sleep_frees:
         return f"Unused for {idle}; stopping it {frees}: asleep it would hold as much."
     asleep = ledger.charge(engine) - candidate.sleep_frees
-    room = min(_room_if_asleep(draft, offer, victim, device) for device in offer.devices if device in engine.devices)
-    if room >= offer.added_bytes:
+    rooms = [
+        (_room_if_asleep(draft, offer, victim, device), need)
+        for device, need in zip(offer.devices, offer.needs, strict=True)
+        if device in engine.devices
+    ]
+    room, need = min(rooms, key=lambda pair: pair[0] - pair[1])
+    if room >= need:
         copy = format_bytes(min(copy for _, copy in candidate.copies))
         return f"Unused for {idle}; stopping it {frees}: host memory has no room for one more copy of {copy}."
     return (
         f"Unused for {idle}; must stop, not sleep: asleep it would still hold {format_bytes(asleep)}, "
-        f"and {format_bytes(max(0, room))} would be free where {want.model} needs {format_bytes(offer.added_bytes)}."
+        f"and {format_bytes(max(0, room))} would be free where {want.model} needs {format_bytes(need)}."
     )
 
 

@@ -209,6 +209,10 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
             if device is None or device.used_bytes is None:
                 yield FindingKind.UNKNOWN_MEMORY, f"{action.model} on {key}"
                 continue
+            free = device.total_bytes - device.used_bytes
+            asks = int(action.gpu_memory_utilization * device.total_bytes) if isinstance(action, Start) else 0
+            if asks > free:
+                yield FindingKind.OVERCOMMITTED, f"{action.model} looks for {asks} on {key}, where {free} are free"
             charged = sum(after(case, engine) for engine in engines_on(case, key))
             charged += sum(a.memory_bytes for a in case.plan.actions if isinstance(a, Start) and is_on(a, key))
             limit = device.total_bytes - device.reserve_bytes

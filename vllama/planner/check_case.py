@@ -124,10 +124,15 @@ def after(case: Case, engine: EngineObservation) -> int:
                 case Sleep():
                     return residue(case, engine)
                 case Wake():
-                    return max(engine.memory_bytes, charge(case, engine))
+                    return max(engine.memory_bytes + leaked(engine), charge(case, engine))
                 case Stop():
                     return 0
     return charge(case, engine)
+
+
+def leaked(engine: EngineObservation) -> int:
+    """By how much more than after its first sleep it holds asleep: its wake does not give that back."""
+    return max(0, (engine.measured_bytes or 0) - (engine.first_residue_bytes or engine.measured_bytes or 0))
 
 
 def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:

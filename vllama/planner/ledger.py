@@ -42,6 +42,13 @@ def residue_bytes(footprint: Footprint | None, device_count: int) -> int:
     return DEFAULT_RESIDUE_BYTES if device_count == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
 
 
+def leaked_bytes(engine: EngineObservation) -> int:
+    """What a sleeper holds beyond what it held after its first sleep: not what it wakes into, but on top of that."""
+    if not isinstance(engine.state, Asleep) or engine.first_residue_bytes is None or engine.measured_bytes is None:
+        return 0
+    return max(0, engine.measured_bytes - engine.first_residue_bytes)
+
+
 def cache_bytes(footprint: Footprint | None, memory_bytes: int) -> int | None:
     """The KV cache that fits into `memory_bytes` beside what is fixed; None: vLLM sizes it from what it may use."""
     if footprint is None or footprint.fixed_bytes is None or memory_bytes <= footprint.fixed_bytes:
@@ -159,11 +166,11 @@ class Ledger:
             case Verb.SLEEP:
                 return self.asleep(engine)
             case Verb.START | Verb.WAKE:
-                return max(engine.memory_bytes, engine.measured_bytes or 0)
+                return max(engine.memory_bytes + leaked_bytes(engine), engine.measured_bytes or 0)
 
     def wake_bytes(self, engine: EngineObservation) -> int:
         """What waking takes on top of what it holds asleep."""
-        return max(0, engine.memory_bytes - self.charge(engine))
+        return max(0, engine.memory_bytes + leaked_bytes(engine) - self.charge(engine))
 
     def take(self, node: str, devices: tuple[int, ...], size_bytes: int) -> None:
         for device in devices:

@@ -17,13 +17,18 @@ MOST_SETS = 128  # of devices on one node that are priced one by one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A set of devices and what it takes to use it. `bytes` is what the newcomer adds to each."""
+    """A set of devices and what it takes to use it. `needs` is what the newcomer must find on each, in bytes."""
 
     node: str
     devices: tuple[int, ...]
-    added_bytes: int
+    needs: tuple[int, ...]
     victims: tuple[Victim, ...]
     least_room: int
+
+    @property
+    def added_bytes(self) -> int:
+        """What it will hold of each: no more than it does on the smallest."""
+        return min(self.needs)
 
     @property
     def busy(self) -> tuple[Victim, ...]:
@@ -74,40 +79,44 @@ def is_linked(node: Node, devices: tuple[int, ...]) -> bool:
     return len(devices) == 1 or not node.linked or any(set(devices) <= set(group) for group in node.linked)
 
 
-def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> int:
-    """Bytes per device; a share of the device is that of the smallest of the set."""
-    smallest = min(ledger.devices[node, device].total_bytes for device in devices)
-    return need_bytes(spec, ledger.footprint(spec.model), smallest)
+def needs_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> tuple[int, ...]:
+    """Bytes on each device. vLLM is told one share for all, that of the smallest, and looks at its start whether each
+    has that free: of a larger one this is more than it comes to hold.
+    """
+    totals = [ledger.devices[node, device].total_bytes for device in devices]
+    smallest = min(totals)
+    need = need_bytes(spec, ledger.footprint(spec.model), smallest)
+    return tuple(need if total == smallest else math.ceil(need * total / smallest) for total in totals)
 
 
 def make_offer(
-    ledger: Ledger, node: str, devices: tuple[int, ...], added_bytes: int, candidates: Candidates
+    ledger: Ledger, node: str, devices: tuple[int, ...], needs: tuple[int, ...], candidates: Candidates
 ) -> Offer | None:
     """None where the set cannot be used: room unknown, or not enough even without all `candidates`."""
     deficits: dict[DeviceKey, int] = {}
     rooms: list[int] = []
-    for device in devices:
+    for device, need in zip(devices, needs, strict=True):
         room = ledger.room.get((node, device))
         if room is None:
             return None
         rooms.append(room)
-        if room < added_bytes:
-            deficits[node, device] = added_bytes - room
+        if room < need:
+            deficits[node, device] = need - room
     victims = choose(candidates, deficits, ledger.host_room)
     if victims is None:
         return None
-    return Offer(node=node, devices=devices, added_bytes=added_bytes, victims=victims, least_room=min(rooms))
+    return Offer(node=node, devices=devices, needs=needs, victims=victims, least_room=min(rooms))
 
 
 def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer | None:
     """The cheapest set over all nodes. Only sets of the least effort are priced: what is first in the price."""
     known: dict[tuple[DeviceKey, int], Effort] = {}
-    least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], int]]()
+    least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], tuple[int, ...]]]()
     for node in ledger.view.nodes.values():
         for devices in sets(spec, node, ledger):
-            need = need_on(spec, ledger, node.name, devices)
+            needs = needs_on(spec, ledger, node.name, devices)
             effort = Effort.NOBODY
-            for device in devices:
+            for device, need in zip(devices, needs, strict=True):
                 key = node.name, device
                 if (each := known.get((key, need))) is None:
                     each = known[key, need] = effort_on(ledger.room.get(key), candidates.get(key, ()), need)
@@ -115,17 +124,17 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
             if effort < least:
                 least, found = effort, []
             if effort is least:
-                found.append((node.name, devices, need))
+                found.append((node.name, devices, needs))
     return None if least is Effort.IN_VAIN else _cheapest(ledger, candidates, found)
 
 
 def _cheapest(
-    ledger: Ledger, candidates: Candidates, found: Sequence[tuple[str, tuple[int, ...], int]]
+    ledger: Ledger, candidates: Candidates, found: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]
 ) -> Offer | None:
     best: Offer | None = None
     lowest: Price | None = None
-    for node, devices, need in found:
-        offer = make_offer(ledger, node, devices, need, candidates)
+    for node, devices, needs in found:
+        offer = make_offer(ledger, node, devices, needs, candidates)
         if offer is None:
             continue
         linked = is_linked(ledger.view.nodes[node], devices)

@@ -52,7 +52,8 @@ def is_at_hand(ledger: Ledger, offer: Offer) -> bool:
     for victim in offer.victims:
         for device in victim.candidate.engine.devices:
             freed[device] = freed.get(device, 0) + victim.frees
-    return all((ledger.free[offer.node, d] or 0) + freed.get(d, 0) >= offer.added_bytes for d in offer.devices)
+    needs = zip(offer.devices, offer.needs, strict=True)
+    return all((ledger.free[offer.node, device] or 0) + freed.get(device, 0) >= need for device, need in needs)
 
 
 def _wait_for_busy(draft: Draft, want: Wanted, offer: Offer) -> None:
@@ -105,7 +106,8 @@ def promise(draft: Draft, want: Wanted, offer: Offer, *, act: bool = False, stay
             _evict(draft, victim, message)
         elif stay_closed and victim.candidate.draining and may_drain(draft.view, engine.model):
             _drain(draft, victim, want)
-    draft.ledger.take(offer.node, offer.devices, offer.added_bytes)
+    for device, need in zip(offer.devices, offer.needs, strict=True):
+        draft.ledger.take(offer.node, (device,), need)
     for device in offer.devices:
         draft.claims.setdefault((offer.node, device), []).append(want.model)
 

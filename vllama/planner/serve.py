@@ -8,7 +8,7 @@ from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.arithmetic import cannot_fit, decide_no_room, name_devices
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
-from vllama.planner.ledger import cache_bytes
+from vllama.planner.ledger import cache_bytes, leaked_bytes
 from vllama.planner.placement import best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuses, use
 from vllama.planner.stopping import stop
@@ -70,7 +70,8 @@ def _wake(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
         draft.decide(want.model, Reason.ROOM_RESERVED, message, waits_for=(first,))
         return
     added = draft.ledger.wake_bytes(engine)
-    offer = make_offer(draft.ledger, engine.node, engine.devices, added, draft.candidates)
+    needs = (added,) * len(engine.devices)
+    offer = make_offer(draft.ledger, engine.node, engine.devices, needs, draft.candidates)
     if offer is not None:
         action = Wake(
             model=want.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, level=asleep.level
@@ -85,6 +86,8 @@ def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
     """It cannot wake where it sleeps: its engine stops where there is room elsewhere, and that room is kept for it."""
     ledger, in_flight = draft.ledger, draft.view.demand(want.model).in_flight
     known = all(ledger.room.get((engine.node, device)) is not None for device in engine.devices)
+    if not in_flight and _start_anew(draft, want, engine):
+        return
     elsewhere = best_offer(spec, ledger, draft.candidates) if known and not in_flight else None
     if elsewhere is not None and is_at_hand(ledger, elsewhere) and not refuses(draft, want, elsewhere):
         stop(draft, engine, Reason.RELOCATED, f"Cannot wake where it is; {name_devices(elsewhere)} has room.")
@@ -93,3 +96,16 @@ def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
         draft.decide(want.model, *never, refused=True)
     else:
         decide_no_room(draft, spec)
+
+
+def _start_anew(draft: Draft, want: Wanted, engine: EngineObservation) -> bool:
+    """Whether it stops to be started where it is: there is room for it, and not for what it has leaked as well."""
+    ledger, leaked = draft.ledger, leaked_bytes(engine)
+    needs = (ledger.wake_bytes(engine) - leaked,) * len(engine.devices)
+    offer = make_offer(ledger, engine.node, engine.devices, needs, draft.candidates) if leaked else None
+    if offer is None or not is_at_hand(ledger, offer) or refuses(draft, want, offer):
+        return False
+    message = f"Cannot wake beside the {format_bytes(leaked)} that it has leaked; there is room for a new engine."
+    stop(draft, engine, Reason.RESIDUE_GREW, message)
+    promise(draft, want, offer)
+    return True
