@@ -45,8 +45,9 @@ clean:
 mutants: $(STAMP)
 	$(PY) -m tests.simulation.mutants --score $(if $(SAMPLE),--sample $(SAMPLE))
 
-# Offline: hours of simulated life.
+# Offline: hours of simulated life, and plans by the million on simulated devices.
 simulate-long: $(STAMP)
+	$(PY) -m tests.simulation.plans --plans 1000000 --jobs 2
 	$(PY) -m tests.simulation.run --events 10000000 --jobs 2
 
 bench: $(STAMP)
