@@ -79,6 +79,11 @@ def is_linked(node: Node, devices: tuple[int, ...]) -> bool:
     return len(devices) == 1 or not node.linked or any(set(devices) <= set(group) for group in node.linked)
 
 
+def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> int:
+    """Bytes that it comes to hold of each."""
+    return min(needs_on(spec, ledger, node, devices))
+
+
 def needs_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> tuple[int, ...]:
     """Bytes on each device. vLLM is told one share for all, that of the smallest, and looks at its start whether each
     has that free: of a larger one this is more than it comes to hold.
