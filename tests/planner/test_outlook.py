@@ -12,7 +12,8 @@ from vllama.domain.observed import Crashes, Loading, Verb
 from vllama.domain.spec import IdleSpec, OnConflict
 from vllama.domain.units import GIB
 from vllama.planner import plan
-from vllama.planner.outlook import CHANGE_S, COPIES_BYTES_PER_S, START_S, Doing, outlook, rests_in_s
+from vllama.planner.outlook import Doing, outlook, rests_in_s
+from vllama.planner.timing import CHANGE_S, COPIES_BYTES_PER_S, START_S
 
 SLEEP_S = CHANGE_S + 2 * GIB / COPIES_BYTES_PER_S
 

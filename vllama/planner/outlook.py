@@ -9,19 +9,14 @@ from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Operation, Snapshot, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import SleepLevel
-from vllama.domain.units import GIB
 from vllama.planner.backoff import retry_at
+from vllama.planner.timing import CHANGE_S, START_S, STOP_S, sleep_takes, start_takes, wake_takes
 from vllama.planner.view import View
 from vllama.planner.wanted import wanted_models
 
-# What is typical, until it is measured: of one GPU and its driver, PCIe and a fast disk.
-START_S = 35.0  # of a start, besides reading the weights
-READS_BYTES_PER_S = 2 * GIB
-COPIES_BYTES_PER_S = 20 * GIB
-CHANGE_S = 1.0  # of a sleep or a wake, besides moving the weights
-STOP_S = 5.0
 OVERDUE = 0.1  # what takes longer than it should is taken to need this much of it still
 LEAST_S = 0.5
+_USUAL_LEVEL = SleepLevel.WEIGHTS_OFFLOADED
 
 
 class Doing(enum.StrEnum):
@@ -148,27 +143,17 @@ class _Forecast:
         return self._view.snapshot.footprints.get(model)
 
     def _load_s(self, model: str) -> float:
-        footprint = self._footprint(model)
-        if footprint is None:
-            return START_S
-        return footprint.load_s or START_S + footprint.weights_bytes / READS_BYTES_PER_S
+        return start_takes(self._footprint(model)).seconds or START_S
 
     def _wake_s(self, model: str, engine: EngineObservation | None) -> float:
-        footprint = self._footprint(model)
-        if footprint is None:
-            return CHANGE_S
-        reads = engine is not None and engine.state == Asleep(level=SleepLevel.DISCARDED)
-        return footprint.wake_s or _moved_in_s(footprint, READS_BYTES_PER_S if reads else COPIES_BYTES_PER_S)
+        devices = 1 if engine is None else len(engine.devices)
+        level = engine.state.level if engine is not None and isinstance(engine.state, Asleep) else _USUAL_LEVEL
+        return wake_takes(self._footprint(model), level, devices).seconds or CHANGE_S
 
     def _sleep_s(self, model: str) -> float:
-        footprint = self._footprint(model)
-        if footprint is None:
-            return CHANGE_S
-        return footprint.sleep_s or _moved_in_s(footprint, COPIES_BYTES_PER_S)
-
-
-def _moved_in_s(footprint: Footprint, bytes_per_s: int) -> float:
-    return CHANGE_S + footprint.weights_bytes / bytes_per_s
+        engine = self._view.engine(model)
+        devices = 1 if engine is None else len(engine.devices)
+        return sleep_takes(self._footprint(model), _USUAL_LEVEL, devices).seconds or CHANGE_S
 
 
 def _left_of(whole_s: float, elapsed_s: float) -> float:

@@ -50,11 +50,11 @@ def latest(spans: Iterable[Span]) -> Span:
 def takes(action: Action, footprint: Footprint | None) -> Span:
     match action:
         case Start():
-            return _start(footprint)
+            return start_takes(footprint)
         case Sleep():
-            return _sleep(footprint, action.level, len(action.devices))
+            return sleep_takes(footprint, action.level, len(action.devices))
         case Wake():
-            return _wake(footprint, action.level, len(action.devices))
+            return wake_takes(footprint, action.level, len(action.devices))
         case Stop():
             return Span(seconds=STOP_S, assumed=True)
         case _:
@@ -66,18 +66,18 @@ def left_of(operation: Operation, footprint: Footprint | None, now: float) -> Sp
     level = SleepLevel.WEIGHTS_OFFLOADED if operation.level is None else operation.level
     match operation.verb:
         case Verb.START:
-            whole = _start(footprint)
+            whole = start_takes(footprint)
         case Verb.SLEEP:
-            whole = _sleep(footprint, level, len(operation.devices))
+            whole = sleep_takes(footprint, level, len(operation.devices))
         case Verb.WAKE:
-            whole = _wake(footprint, level, len(operation.devices))
+            whole = wake_takes(footprint, level, len(operation.devices))
         case Verb.STOP:
             whole = Span(seconds=STOP_S, assumed=True)
     return _less(whole, now - operation.started_at)
 
 
 def left_of_load(started_at: float, footprint: Footprint | None, now: float) -> Span:
-    return _less(_start(footprint), now - started_at)
+    return _less(start_takes(footprint), now - started_at)
 
 
 def _less(whole: Span, gone_s: float) -> Span:
@@ -86,7 +86,7 @@ def _less(whole: Span, gone_s: float) -> Span:
     return Span(seconds=max(0.0, whole.seconds - gone_s), assumed=whole.assumed, unknown=whole.unknown or over)
 
 
-def _start(footprint: Footprint | None) -> Span:
+def start_takes(footprint: Footprint | None) -> Span:
     if footprint is None or (footprint.load_s is None and not footprint.weights_bytes):
         return UNKNOWN  # not downloaded yet, perhaps: nothing to reckon with
     if footprint.load_s is not None:
@@ -94,7 +94,7 @@ def _start(footprint: Footprint | None) -> Span:
     return Span(seconds=START_S + footprint.weights_bytes / READS_BYTES_PER_S, assumed=True)
 
 
-def _sleep(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
+def sleep_takes(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
     if footprint is not None and footprint.sleep_s is not None:
         return Span(seconds=footprint.sleep_s)
     if level is SleepLevel.DISCARDED:
@@ -102,7 +102,7 @@ def _sleep(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span
     return UNKNOWN if footprint is None else _copy(footprint, devices)
 
 
-def _wake(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
+def wake_takes(footprint: Footprint | None, level: SleepLevel, devices: int) -> Span:
     if footprint is None:
         return UNKNOWN
     if footprint.wake_s is not None:

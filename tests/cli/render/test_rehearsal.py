@@ -41,6 +41,7 @@ def test_what_would_happen_anyway_says_so() -> None:
 
 def test_a_load_under_way() -> None:
     cluster = Cluster().model("a", 5.0).model("c", 6.0).engine("a", state=Loading(progress_at=NOW), unused=5.0)
+    cluster.waits("a", since=5.0)
     assert "  … a  Starting -> Ready  gpu0, at once, takes ~31s\n      It loads since 5.0s." in render(
         calling(cluster, "c")
     )
