@@ -18,6 +18,7 @@ from tests.simulation.virtual import VirtualLoop
 from vllama.domain.spec import SleepLevel
 from vllama.domain.units import MIB
 
+LAST_LOOK_S = 0.02
 NOTICED_BYTES = 64 * MIB  # a change of a neighbour's memory that ruins a profile run
 CONTEXT_BYTES = 400 * MIB
 
@@ -41,7 +42,7 @@ class Machine:
         self.ending = False
         self.rings: list[Callable[[], None]] = []
         self.may_cut: Callable[[Engine], bool] = lambda _: False
-        self.known_foreign: dict[int, int | None] = {}  # by the latest reading that reached the manager
+        self.readings: list[tuple[float, dict[int, int | None]]] = []  # what others held, as it reached the manager
         self._context = contextvars.copy_context()
         self._next_pid, self._next_port, self._next_request = 4000, 33000, 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,6 +57,15 @@ class Machine:
 
     def free(self, index: int) -> int:
         return self.gpus[index].total - self.used(index)
+
+    def known_foreign(self) -> dict[int, int | None]:
+        """What was planned with now, or less: the last look, at the moment of the deed, may have told of more."""
+        old = [known for at, known in self.readings if at < self.loop.now - LAST_LOOK_S][-1:]
+        seen = [*old, *(known for at, known in self.readings if at >= self.loop.now - LAST_LOOK_S)]
+        told = {
+            index: [known[index] for known in seen if known.get(index) is not None] for index in range(len(self.gpus))
+        }
+        return {index: min(sizes) if sizes else None for index, sizes in told.items()}
 
     def hold(self, engine: Engine, held: int) -> None:
         change, engine.held = abs(held - engine.held), held

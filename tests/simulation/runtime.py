@@ -57,7 +57,7 @@ class VirtualRuntime:
         await asyncio.sleep(machine.fate.between(0.5, 3.0) if slow else 0.002)
         if began >= self._newest and self._manager == machine.now_managed_by:
             self._newest = began
-            machine.known_foreign = foreign
+            machine.readings = [*machine.readings[-4:], (machine.loop.now, foreign)]
         node = Node(
             name=NODE, devices=devices, host_budget_bytes=self._host_budget, sleep_frees_memory=machine.sleep_frees
         )
@@ -72,7 +72,7 @@ class VirtualRuntime:
         return {gpu.index: self._machine.used(gpu.index) if gpu.readable else None for gpu in self._machine.gpus}
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
-        machine, known, expected = self._machine, self._machine.known_foreign, self._footprints.get(spec.model)
+        machine, known, expected = self._machine, self._machine.known_foreign(), self._footprints.get(spec.model)
         await asyncio.sleep(0.005)
         if machine.fate.strikes(machine.fate.rates.spawn):
             machine.story.tell("fault", f"spawn of {spec.model} fails")
@@ -216,7 +216,7 @@ class VirtualClient:
         await self._answered(engine, step, partial(self._machine.fall_asleep, level=level), timeout_s)
 
     async def wake(self, base_url: str, level: SleepLevel, *, timeout_s: float) -> None:
-        known = self._machine.known_foreign
+        known = self._machine.known_foreign()
         engine = await self._reach("POST /wake_up", base_url, timeout_s)
         reload = level is SleepLevel.DISCARDED
         await self._answered(

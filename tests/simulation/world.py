@@ -67,7 +67,7 @@ class World:
         self._managers += 1
         name = f"manager-{self._managers}"
         self.machine.now_managed_by, self.machine.ending, self.ending_since = name, False, None
-        self.machine.known_foreign = {}
+        self.machine.readings = []
         self._blind = self.catalogue.wrong
         self.runtime = VirtualRuntime(
             self.machine, manager=name, footprints=self.catalogue.footprints, visible=self._visible,

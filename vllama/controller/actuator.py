@@ -14,12 +14,13 @@ from vllama.controller.sleep import VerifiedSleep
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.observed import Broken, Footprint, Operation, Verb
 from vllama.domain.spec import ModelSpec, Policy
-from vllama.domain.units import format_bytes
+from vllama.domain.units import MIB, format_bytes
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
 from vllama.runtime.base import Runtime, RuntimeFailed
 
 Free = tuple[int | None, ...]  # bytes, by device
 
+MOVED_BYTES = 64 * MIB  # less free than planned with: somebody came, and may not leave what others grow into
 LOOK_WITHIN_S = 1.0
 
 _UNDECLARED = "an action on a model that nobody declared"
@@ -162,7 +163,7 @@ class Actuator:
         for device, before, now in zip(action.devices, planned_with, self._free(action), strict=True):
             if before is None or now is None:
                 raise Outdated(f"How much of gpu{device} is free cannot be read any more.")
-            if now < needs and now < before:
+            if now < before - MOVED_BYTES or (now < needs and now < before):
                 said = f"{format_bytes(needs)} are needed of gpu{device}, {format_bytes(now)} are free"
                 raise Outdated(f"{said}: {format_bytes(before - now)} less than when it was planned.")
 
