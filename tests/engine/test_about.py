@@ -8,7 +8,7 @@ import pytest
 
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.engine.about import about
-from vllama.engine.cache import Task
+from vllama.engine.kinds import Task
 
 CONFIG = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "torch_dtype": "bfloat16",

@@ -26,15 +26,15 @@ class Catalog:
         self._cached: tuple[str, ...] = ()
         self._refreshing = asyncio.Lock()
 
-    async def refresh(self) -> None:
-        """Scan the cache and estimate what is new, in threads; then change all at once."""
+    async def refresh(self, *, anew: bool = False) -> None:
+        """Scan the cache and estimate what is new, in threads; then change all at once. `anew`: estimate all."""
         async with self._refreshing:
             manifest = self._watch.current
             if not manifest.policy.only_declared:
                 self._cached = await self._runtime.cached_models()
             undeclared = () if manifest.policy.only_declared else self._cached
             models = {model: manifest.spec_for_undeclared(model) for model in undeclared} | dict(manifest.models)
-            estimates = {model: await self._estimate(spec) for model, spec in models.items()}
+            estimates = {model: await self._estimate(spec, anew=anew) for model, spec in models.items()}
             self.models, self.names = models, Names(models.values())
             self._estimates = {model: estimate for model, estimate in estimates.items() if estimate is not None}
             self._merge()
@@ -63,10 +63,10 @@ class Catalog:
         known = {model: frozenset(profile.supported_tasks) for model, profile in profiles.items()}
         self._tasks = {model: tasks for model, tasks in known.items() if tasks}
 
-    async def _estimate(self, spec: ModelSpec) -> Footprint | None:
-        """Estimated anew only where the model's settings changed."""
+    async def _estimate(self, spec: ModelSpec, *, anew: bool) -> Footprint | None:
+        """Where the model's settings have not changed, only if it is to be `anew`."""
         known = self.models.get(spec.model)
-        if known is not None and known.spec_hash == spec.spec_hash and spec.model in self._estimates:
+        if not anew and known is not None and known.spec_hash == spec.spec_hash and spec.model in self._estimates:
             return self._estimates[spec.model]
         try:
             return await self._runtime.footprint(spec)

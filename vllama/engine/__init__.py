@@ -12,5 +12,7 @@ cause      why an engine failed: one line out of its log, with what to do
 failures   the failures we know, by their texts
 files      the config and the weights of a model directory
 estimate   what a model will take before it ever ran, from its files
-cache      which models are on disk
+cache      which models are on disk: in the hub's cache, in ModelScope's (modelscope), in directories
+completeness   whether a directory is a whole model
+kinds      what a model is for, guessed or told
 """

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vllama.domain.spec import ModelSpec
-from vllama.engine.cache import Task, find, task_of
+from vllama.engine.cache import find
 from vllama.engine.files import read_json, weight_files
 from vllama.engine.flags import flag_name
+from vllama.engine.kinds import Task, task_of
 
 _TEMPLATE_BYTES = 1 << 20
 _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}

@@ -1,35 +1,25 @@
-"""The Hugging Face cache as a list of models. Blocks on the file system: call it in a thread."""
+"""The models on disk: in the Hugging Face cache, in ModelScope's, and in directories. Blocks: call it in a thread."""
 
-import enum
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vllama.engine.files import read_json, weight_files
+from vllama.domain.units import format_bytes
+from vllama.engine.completeness import described, missing_files
+from vllama.engine.kinds import Task, task_of
+from vllama.engine.modelscope import modelscope_directories, unfinished_in_modelscope
 
-_TOKENIZERS = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tekken.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "*.tiktoken",
-)
-
-
-class Task(enum.StrEnum):
-    CHAT = "chat"
-    EMBEDDING = "embedding"
-    RERANK = "rerank"
+_LONGEST_ID = 2  # parts: `org/name`, or the old `name`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedModel:
-    """One model in the cache, at the revision that vLLM would take.
+    """One model on disk, at the revision that vLLM would take.
 
-    `missing` names what keeps it from being complete. `task` is a guess, for people only.
+    `missing` names what keeps it from being complete, `note` what it is if it is no model. `task` is a guess.
+    `path` is what `vllm serve` must be told; None: the id will do, as for what huggingface_hub keeps as `main`.
+    `repository` is all that the cache has of it, other revisions included.
     """
 
     model: str
@@ -38,6 +28,9 @@ class CachedModel:
     missing: tuple[str, ...]
     size_bytes: int
     task: Task
+    path: str | None = None
+    note: str = ""
+    repository: Path | None = None
 
 
 def hub_directory(environ: Mapping[str, str]) -> Path:
@@ -51,26 +44,75 @@ def hub_directory(environ: Mapping[str, str]) -> Path:
     return caches.expanduser() / "huggingface" / "hub"
 
 
+def models_on_disk(environ: Mapping[str, str]) -> tuple[CachedModel, ...]:
+    """Of all caches, sorted by name. Of a model that lies in several the first that is complete."""
+    found = {model.model: model for model in scan(hub_directory(environ))}
+    for model, directory in modelscope_directories(environ):
+        if model not in found or not found[model].complete:
+            other = _in_modelscope(model, directory)
+            if other.complete or model not in found:
+                found[model] = other
+    return tuple(sorted(found.values(), key=lambda each: each.model))
+
+
+def find_on_disk(environ: Mapping[str, str], model: str) -> CachedModel | None:
+    """One model by its id, without looking at the others. None: not there."""
+    in_hub = find(hub_directory(environ), model)
+    if in_hub is not None and in_hub.complete:
+        return in_hub
+    others = (_in_modelscope(model, directory) for name, directory in modelscope_directories(environ) if name == model)
+    return next((other for other in others if other.complete or in_hub is None), in_hub)
+
+
 def scan(hub: Path) -> tuple[CachedModel, ...]:
-    """Every model with a snapshot, sorted by name. A directory that cannot be read is empty."""
+    """Every model of a Hugging Face cache, sorted by name. A directory that cannot be read is empty."""
     found = (_cached(entry) for entry in _entries(hub) if entry.name.startswith("models--"))
     return tuple(sorted((model for model in found if model is not None), key=lambda model: model.model))
 
 
 def find(hub: Path, model: str) -> CachedModel | None:
-    """One model by its id, without looking at the others. None: not there, or not a hub id."""
+    """One model of a Hugging Face cache. None: not there, or not a hub id."""
+    repository = repository_of(hub, model)
+    return None if repository is None else _cached(repository)
+
+
+def repository_of(hub: Path, model: str) -> Path | None:
+    """Where a Hugging Face cache keeps `model`, if it has it. None: not a hub id."""
     parts = model.split("/")
-    if len(parts) > 2 or any(part in {"", ".", ".."} for part in parts) or "\0" in model:
+    if len(parts) > _LONGEST_ID or any(part in {"", ".", ".."} for part in parts) or "\0" in model:
         return None
-    return _cached(hub / f"models--{model.replace('/', '--')}")
+    return hub / f"models--{model.replace('/', '--')}"
+
+
+def in_directory(model: str, directory: Path) -> CachedModel:
+    """A model that models.yaml says lies in `directory`."""
+    return _looked_at(model, directory, path=str(directory))
 
 
 def _cached(repository: Path) -> CachedModel | None:
-    directory = _snapshot(repository)
+    directory, is_main = _snapshot(repository)
     if directory is None:
         return None
     model = repository.name.removeprefix("models--").replace("--", "/")
-    missing = tuple(dict.fromkeys(_missing(directory)))
+    unfinished = tuple(_unfinished(repository, directory))
+    path = None if is_main else str(directory)
+    return _looked_at(model, directory, path=path, unfinished=unfinished, repository=repository)
+
+
+def _in_modelscope(model: str, directory: Path) -> CachedModel:
+    unfinished = tuple(map(_said, unfinished_in_modelscope(directory)))
+    return _looked_at(model, directory, path=str(directory), unfinished=unfinished, repository=directory)
+
+
+def _looked_at(
+    model: str,
+    directory: Path,
+    *,
+    path: str | None = None,
+    unfinished: tuple[str, ...] = (),
+    repository: Path | None = None,
+) -> CachedModel:
+    missing = (*missing_files(directory), *unfinished)
     return CachedModel(
         model=model,
         directory=directory,
@@ -78,11 +120,14 @@ def _cached(repository: Path) -> CachedModel | None:
         missing=missing,
         size_bytes=sum(_sizes(directory)),
         task=task_of(model, directory),
+        path=path,
+        note=described(directory),
+        repository=repository,
     )
 
 
-def _snapshot(repository: Path) -> Path | None:
-    """The one that refs/main names; without it, the newest."""
+def _snapshot(repository: Path) -> tuple[Path | None, bool]:
+    """The one that refs/main names (True); without it, the newest."""
     snapshots = [entry for entry in _entries(repository / "snapshots") if entry.is_dir()]
     try:
         main = (repository / "refs" / "main").read_text(errors="replace").strip()
@@ -90,46 +135,39 @@ def _snapshot(repository: Path) -> Path | None:
         main = ""
     for entry in snapshots:
         if entry.name == main:
-            return entry
-    return max(snapshots, key=_modified_at, default=None)
+            return entry, True
+    return max(snapshots, key=_modified_at, default=None), False
 
 
-def _missing(directory: Path) -> Iterator[str]:
-    if read_json(directory / "config.json") is None:
-        yield "config.json"
-    if not any(entry.is_file() for name in _TOKENIZERS for entry in directory.glob(name)):
-        yield "tokenizer.json"
-    weights = weight_files(directory)
-    yield from weights.missing
-    if not weights.present and not weights.missing:
-        yield "*.safetensors"
-    # A link without its blob is a download that was cut short, or cleaned away.
-    yield from (entry.name for entry in _entries(directory) if entry.is_symlink() and not entry.exists())
+def _unfinished(repository: Path, directory: Path) -> Iterator[str]:
+    """Downloads that were broken off, or go on, and could be of this snapshot: those begun or gone on with since the
+    last of its files came, unless there is a newer snapshot that they are for.
+    """
+    blobs = [entry for entry in _entries(repository / "blobs") if entry.name.endswith(".incomplete")]
+    if not blobs or any(_modified_at(other) > _modified_at(directory) for other in _entries(directory.parent)):
+        return
+    last = max((path.lstat().st_mtime for path in _files(directory)), default=0.0)
+    yield from (_said(blob) for blob in sorted(blobs) if _modified_at(blob) >= last)
 
 
-def task_of(model: str, directory: Path | None) -> Task:
-    """A guess, from the name and the files as far as there are some."""
-    name = model.lower()
-    config = {} if directory is None else read_json(directory / "config.json") or {}
-    architectures = config.get("architectures")
-    classes = [str(c) for c in architectures] if isinstance(architectures, list) else []
-    if "rerank" in name or "ranker" in name or any("SequenceClassification" in c or "Rerank" in c for c in classes):
-        return Task.RERANK
-    bare = any(c.endswith(("Model", "ForMaskedLM")) for c in classes)  # no head that generates
-    if "embed" in name or bare or (directory is not None and (directory / "modules.json").exists()):
-        return Task.EMBEDDING
-    return Task.CHAT
+def _said(unfinished: Path) -> str:
+    name = unfinished.name.partition(".")[0]
+    return f"{name[:12]} ({format_bytes(sum(_sizes(unfinished)))} so far)"
 
 
-def _sizes(directory: Path) -> Iterator[int]:
-    for entry in _entries(directory):
+def _sizes(path: Path) -> Iterator[int]:
+    """Of a file, or of all files below a directory."""
+    for file in [path] if path.is_file() else _files(path):
         try:
-            if entry.is_dir() and not entry.is_symlink():
-                yield from _sizes(entry)
-            elif entry.is_file():
-                yield entry.stat().st_size
+            yield file.stat().st_size
         except OSError:
             continue
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Dangling links too."""
+    for folder, _, files in os.walk(directory):
+        yield from (Path(folder, name) for name in files)
 
 
 def _entries(directory: Path) -> list[Path]:

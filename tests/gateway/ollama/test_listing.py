@@ -5,7 +5,7 @@ import pytest
 from vllama.domain.spec import ModelSpec
 from vllama.domain.status import ModelStatus, Phase
 from vllama.engine.about import About
-from vllama.engine.cache import Task
+from vllama.engine.kinds import Task
 from vllama.gateway.ollama.listing import FOREVER, listed, loaded, shown
 
 FILES = About(

@@ -7,7 +7,7 @@ from typing import Any
 from vllama.domain.spec import ModelSpec
 from vllama.domain.status import ModelStatus, Phase
 from vllama.engine.about import About
-from vllama.engine.cache import Task
+from vllama.engine.kinds import Task
 from vllama.engine.tasks import EMBEDS, GENERATES
 from vllama.gateway.ollama.lines import timestamp
 
@@ -89,7 +89,7 @@ def _model_info(about: About) -> dict[str, Any]:
 
 def _capabilities(about: About, tasks: Collection[str] | None) -> list[str]:
     if tasks is None:
-        tasks = {Task.CHAT: GENERATES, Task.EMBEDDING: EMBEDS, Task.RERANK: ()}[about.task]
+        tasks = {Task.CHAT: GENERATES, Task.EMBEDDING: EMBEDS}.get(about.task, frozenset())
     found = ["embedding"] if not EMBEDS.isdisjoint(tasks) else []
     if not GENERATES.isdisjoint(tasks):
         more = {"tools": about.calls_tools, "vision": about.sees, "thinking": about.thinks}

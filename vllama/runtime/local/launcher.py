@@ -1,12 +1,13 @@
 """What runs for a model on this machine: `vllm serve`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
-from vllama.engine.cache import find, hub_directory, scan
+from vllama.engine.cache import find_on_disk, models_on_disk
 from vllama.engine.command import EngineCommand, serve_command
 from vllama.engine.estimate import NoEstimate, WeightsEstimate, estimate, footprint_of
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm
@@ -23,7 +24,7 @@ class VllmLauncher:
         except EngineUnavailable as error:
             raise RuntimeFailed(str(error)) from error
         return serve_command(
-            spec=spec, action=action, port=port, executable=(vllm,), platform=self._platform,
+            spec=self._located(spec), action=action, port=port, executable=(vllm,), platform=self._platform,
             cache_root=self._cache_root, parent_env=self._parent_env, tag={tag[0]: tag[1]},
         )  # fmt: skip
 
@@ -40,8 +41,17 @@ class VllmLauncher:
     def _directory_of(self, spec: ModelSpec) -> Path | None:
         if spec.launch.path is not None:
             return Path(spec.launch.path)
-        cached = find(hub_directory(self._parent_env), spec.model)
+        cached = find_on_disk(self._parent_env, spec.model)
         return None if cached is None else cached.directory
 
+    def _located(self, spec: ModelSpec) -> ModelSpec:
+        """A model that is complete where vLLM would not look by its id, with the directory where it is."""
+        if spec.launch.path is not None or any(spec.launch.setting(name) for name in ("revision", "download_dir")):
+            return spec
+        cached = find_on_disk(self._parent_env, spec.model)
+        if cached is None or not cached.complete or cached.path is None:
+            return spec
+        return replace(spec, launch=replace(spec.launch, path=cached.path))
+
     def cached_models(self) -> tuple[str, ...]:
-        return tuple(each.model for each in scan(hub_directory(self._parent_env)) if each.complete)
+        return tuple(each.model for each in models_on_disk(self._parent_env) if each.complete)

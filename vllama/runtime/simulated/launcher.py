@@ -8,6 +8,7 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.domain.units import GIB, MIB, parse_bytes
+from vllama.engine.cache import hub_directory, scan
 from vllama.engine.command import EngineCommand, serve_command
 from vllama.engine.platform import Platform
 
@@ -39,4 +40,7 @@ class SimulatorLauncher:
         )
 
     def cached_models(self) -> tuple[str, ...]:
-        return ()
+        """Of a cache that was named; the user's own has no business in a simulation."""
+        if "VLLAMA_TRANSFORMERS_CACHE" not in self._parent_env:
+            return ()
+        return tuple(each.model for each in scan(hub_directory(self._parent_env)) if each.complete)
