@@ -18,8 +18,9 @@ def modelscope_directories(environ: Mapping[str, str]) -> Iterator[tuple[str, Pa
             if owner.name in _NO_OWNERS:
                 continue
             for directory in _directories(owner):
+                if directory.is_symlink() and directory.resolve().parent == owner.resolve():
+                    continue  # the dotted name, which is often there as well
                 model = f"{owner.name}/{directory.name}".replace(_DOT, ".")
-                # the dotted name is often there as well, as a link to the other
                 if model not in seen and _holds_a_model(directory):
                     seen.add(model)
                     yield model, directory
