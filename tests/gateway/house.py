@@ -29,6 +29,7 @@ from vllama.domain.status import ModelStatus, Phase
 from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
 from vllama.gateway.guard import Guard
+from vllama.gateway.info import ServerFacts
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
 from vllama.planner.books import Books, books_of
@@ -41,6 +42,10 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates take longer to 
 SPEC = ModelSpec(model=MODEL, aliases=("tiny", "small one"))
 LIMITS = Limits()
 POLICY = Policy()
+FACTS = ServerFacts(
+    host="127.0.0.1", port=1, started_at=1.75e9, config_dir="/c", models_yaml="/c/models.yaml", logs="/c/logs",
+    model_cache="/hub", engine_ports=(33300, 34299), runs_on="GPUs 0", simulated=False,
+)  # fmt: skip
 CHAT = "/v1/chat/completions"
 
 
@@ -114,6 +119,9 @@ class ListedControl:
             ),
             failures=Failures(count=1, last_at=1.75e9, cause="c", retry_in_s=None),
         )  # fmt: skip
+
+    def defaults(self) -> ModelSpec:
+        return ModelSpec(model="", declared=False)
 
     async def rescan(self) -> None:
         self.asked.append(("rescan",))
@@ -206,8 +214,9 @@ async def house(
     guard = guard or Guard()
     data_path = DataPath(control, limits=limits, keyring=guard.keyring, origins=origins)
     config = uvicorn.Config(
-        create_app(control, version="1.2.3", guard=guard), http=data_path.protocol, log_config=None, access_log=False,
-        proxy_headers=False, server_header=False, date_header=False, timeout_graceful_shutdown=5,
+        create_app(control, version="1.2.3", guard=guard, facts=FACTS), http=data_path.protocol,
+        log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()
     config.ssl, trust = tls or (None, None)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from tests.gateway.house import MODEL, House, live
@@ -35,6 +37,32 @@ def test_plan_now_and_settled() -> None:
         wrong = await here.http.get("/admin/plan?settle=often")
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "invalid_request")
         assert "settle" in wrong.json()["error"]["message"]
+
+    live(test)
+
+
+def test_the_files_are_looked_at_again_on_request() -> None:
+    async def test(here: House) -> None:
+        answer = await here.http.post("/admin/reload")
+        assert (answer.status_code, answer.json()["models"]) == (200, [MODEL])
+        assert answer.json()["conditions"][0]["type"] == "LoopRuns"
+        assert here.control.asked == [("rescan",)]
+        assert (await here.http.get("/admin/reload")).status_code == 405
+
+    live(test)
+
+
+def test_what_the_server_is() -> None:
+    async def test(here: House) -> None:
+        info = (await here.http.get("/admin/info")).json()
+        assert (info["version"], info["pid"], info["models"]) == ("1.2.3", os.getpid(), 1)
+        assert info["started_at"] == "2025-06-15T15:06:40Z"
+        assert info["uptime_s"] > 0
+        assert info["rss_bytes"] > 1 << 20
+        assert info["engine_ports"] == [33300, 34299]
+        assert info["idle"] == {"sleep_after_s": 1800.0, "level": None, "stop_after_s": None}
+        for path in info["endpoints"].values():
+            assert (await here.http.get(path)).status_code != 404 or path == "/v1"
 
     live(test)
 

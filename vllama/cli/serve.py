@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Generator
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.cache import hub_directory
 from vllama.gateway.app import create_app
+from vllama.gateway.info import ServerFacts
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.signals import become_subreaper
 
@@ -96,8 +98,8 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await house.runtime.recover()
     await house.controller.start_up()
     doors = house.doors
-    hub = hub_directory(settings.environ)
-    app = create_app(house.controller, version=version("vllama"), guard=doors.guard, hub=hub)
+    hub, facts = hub_directory(settings.environ), _facts(listener, settings, house)
+    app = create_app(house.controller, version=version("vllama"), guard=doors.guard, hub=hub, facts=facts)
     data_path = DataPath(house.controller, keyring=doors.guard.keyring, origins=doors.origins)
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
@@ -128,6 +130,16 @@ async def _run(house: House) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(house.controller.run(), name="controller")
         tasks.create_task(house.doors.follow(), name="doors")
+
+
+def _facts(listener: socket.socket, settings: Settings, house: House) -> ServerFacts:
+    host, port = listener.getsockname()[:2]
+    return ServerFacts(
+        host=host, port=port, started_at=time.time(), config_dir=str(settings.config_dir),
+        models_yaml=str(settings.manifest), logs=str(settings.config_dir / "logs"),
+        model_cache=str(hub_directory(settings.environ)), engine_ports=(settings.ports[0], settings.ports[-1]),
+        runs_on=house.describe, simulated=settings.simulate is not None,
+    )  # fmt: skip
 
 
 def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:

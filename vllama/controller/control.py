@@ -95,8 +95,12 @@ class Control(Protocol):
         """All that is known of one model."""
         ...
 
+    def defaults(self) -> ModelSpec:
+        """What holds for a model that models.yaml does not name."""
+        ...
+
     async def rescan(self) -> None:
-        """Look at the model cache again; what is new there can be called when this returns."""
+        """Look at models.yaml and the model cache again; what is new there can be called when this returns."""
         ...
 
     def start(self, model: str) -> None: ...

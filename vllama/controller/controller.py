@@ -202,8 +202,12 @@ class Controller:
     async def show(self, spec: ModelSpec) -> ModelCard:
         return await self._enquiries.show(spec)
 
+    def defaults(self) -> ModelSpec:
+        return self._watch.current.undeclared
+
     async def rescan(self) -> None:
-        await self._catalog.refresh()
+        await self._watch.check()
+        await self._catalog.refresh(anew=True)
         self._bell.ring()
 
     def start(self, model: str) -> None:

@@ -38,6 +38,16 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
     async def plan(*, settle: bool = False) -> JSONResponse:
         return JSONResponse({"plans": [plan_json(plan) for plan in await control.plans(settle=settle)]})
 
+    @router.post("/reload")
+    async def reload() -> JSONResponse:
+        await control.rescan()
+        return JSONResponse(
+            {
+                "models": [status.model for status in control.statuses()],
+                "conditions": [condition_json(condition) for condition in control.conditions()],
+            }
+        )
+
     @router.post("/models/{name:path}/start")
     async def start(name: str) -> Response:
         found = control.resolve(name)

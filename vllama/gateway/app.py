@@ -14,13 +14,21 @@ from vllama.gateway.dialects import dialect_of
 from vllama.gateway.enquiries import enquiries_router
 from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
+from vllama.gateway.info import ServerFacts, info_router
 from vllama.gateway.models import models_router
 from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
 
 
-def create_app(control: Control, *, version: str, guard: Guard | None = None, hub: Path | None = None) -> FastAPI:
+def create_app(
+    control: Control,
+    *,
+    version: str,
+    guard: Guard | None = None,
+    hub: Path | None = None,
+    facts: ServerFacts | None = None,
+) -> FastAPI:
     """Serve it with uvicorn's `proxy_headers`, `server_header` and `date_header` off, and `http` as wire.server has it.
 
     The address of the peer decides who may use /admin, so nobody's header may replace it but as `guard` has it. The
@@ -41,6 +49,8 @@ def create_app(control: Control, *, version: str, guard: Guard | None = None, hu
     app.include_router(admin_router(control, version=version))
     app.include_router(enquiries_router(control))
     app.include_router(ollama_router(control, hub=hub))
+    if facts is not None:
+        app.include_router(info_router(control, facts, version=version))
     answer_errors(app)
     app.add_middleware(Door, guard=guard)
     return app

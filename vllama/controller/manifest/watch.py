@@ -51,6 +51,7 @@ class FileWatch(Generic[T]):
         self._poll_interval_s = poll_interval_s
         self._settle_s = settle_s
         self._seen: str | None = None  # the digest that was judged last
+        self._checking = asyncio.Lock()
         self._applied: str | None = None  # the digest of `current`
         self._said_something = says_something  # `current` is of a file that was there and not blank
         self.current = first
@@ -69,10 +70,11 @@ class FileWatch(Generic[T]):
 
     async def check(self) -> None:
         """Look at the file now, and apply it where it changed and is good."""
-        try:
-            await self._check()
-        except Exception as error:  # noqa: BLE001  whatever it is, the next look may go better
-            self._fail(error)
+        async with self._checking:
+            try:
+                await self._check()
+            except Exception as error:  # noqa: BLE001  whatever it is, the next look may go better
+                self._fail(error)
 
     async def _watch_directory(self) -> None:
         """Until the directory is another one than at the beginning."""
