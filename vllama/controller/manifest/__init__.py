@@ -9,6 +9,8 @@ values       single values: numbers, names, lists
 amounts      single values with a unit: tokens, bytes, durations
 settings     vLLM's own settings, by vLLM's names
 schema       vllama's own keys
+shapes       the same values as JSON Schema
+json_schema  all of it as JSON Schema
 findings     all that is wrong with one document
 entry        one layer of settings: the environment's, the defaults', a model's
 environment  the lowest layer

@@ -22,7 +22,7 @@ _SHORT_FLAGS = {
     "dp": "data-parallel-size",
     "q": "quantization",
 }
-_OF_ONE_MODEL = ("aliases", "lora", "path", "port")
+OF_ONE_MODEL = ("aliases", "lora", "path", "port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def read_entry(data: Any, path: KeyPath, findings: Findings) -> Entry:
         own["extra_args"] = _flags(own["extra_args"], settings, moved, path, findings)
     _check_env(own.get("env"), path, findings)
     if path == ("defaults",):
-        for key in [key for key in _OF_ONE_MODEL if own.get(key) is not None]:
+        for key in [key for key in OF_ONE_MODEL if own.get(key) is not None]:
             findings.add((*path, key), "belongs to one model; the defaults are for all")
             del own[key]
     return Entry(

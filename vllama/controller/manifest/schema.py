@@ -1,19 +1,27 @@
-"""vllama's own keys of models.yaml. All are optional; what was not said is told apart from null."""
+"""vllama's own keys of models.yaml. All are optional; what was not said is told apart from null.
+
+The text below a key is what editors show for it, by way of the JSON Schema.
+"""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
-from vllama.controller.manifest import amounts, values
+from vllama.controller.manifest import amounts, shapes, values
 from vllama.controller.manifest.problems import shown
 from vllama.controller.manifest.settings import AnySetting, Count, CountOrNone, Switch, Text, unless_null
+from vllama.controller.manifest.shapes import either, shape
 from vllama.domain.spec import OnConflict, SleepLevel
 
-Duration = Annotated[float | None, unless_null(amounts.duration)]
-SomeTime = Annotated[float | None, unless_null(amounts.some_time)]
-DurationOrNever = Annotated[float | None, PlainValidator(amounts.duration_or_never)]
-Level = Annotated[SleepLevel | None, unless_null(amounts.level)]
-Bytes = Annotated[int | None, unless_null(amounts.amount_or_none_at_all)]
+Duration = Annotated[float | None, unless_null(amounts.duration), shape(*shapes.DURATION)]
+SomeTime = Annotated[float | None, unless_null(amounts.some_time), shape(*shapes.DURATION)]
+DurationOrNever = Annotated[
+    float | None, PlainValidator(amounts.duration_or_never), shape(*shapes.DURATION, shapes.NEVER)
+]
+Level = Annotated[SleepLevel | None, unless_null(amounts.level), shape(shapes.LEVEL)]
+Bytes = Annotated[int | None, unless_null(amounts.amount_or_none_at_all), shape(*shapes.AMOUNT, either(0, "0"))]
+Variable = Annotated[str | None, unless_null(values.variable), shape(shapes.VARIABLE)]
+Address = Annotated[str, PlainValidator(values.endpoint), shape(shapes.ADDRESS, null=False)]
 
 
 def _one_replica(value: Any) -> int:
@@ -32,71 +40,115 @@ def _aliases(value: Any) -> tuple[str, ...]:
     return tuple(values.name(item) for item in value)
 
 
-class IdleKeys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Port = Annotated[int | None, unless_null(values.whole(1, 65535)), shape(*shapes.whole(1, 65535))]
+Memory = Annotated[int | None, unless_null(amounts.amount_or_auto), shape(*shapes.AMOUNT, either("auto"))]
+Devices = Annotated[tuple[int, ...] | None, unless_null(values.devices), shape(*shapes.DEVICES)]
+Replicas = Annotated[int | None, unless_null(_one_replica), shape(*shapes.whole(1, 1))]
+Aliases = Annotated[tuple[str, ...] | None, unless_null(_aliases), shape(shapes.NAMES)]
+Priority = Annotated[
+    int | None, unless_null(values.whole(-1_000_000, 1_000_000)), shape(*shapes.whole(-1_000_000, 1_000_000))
+]
+CountOrAny = Annotated[int | None, unless_null(_none_or_count), shape(*shapes.whole(1), either("none"))]
+Conflict = Annotated[str | None, unless_null(values.one_of(*OnConflict)), shape(either(*OnConflict))]
+Rate = Annotated[float | None, unless_null(values.number(0, 1)), shape(*shapes.number(0, 1))]
 
+
+class Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class IdleKeys(Keys):
     sleep_after: DurationOrNever = None
+    """A model that nobody used for so long goes to sleep, e.g. 30m; or never."""
     level: Level = None
+    """1: weights to host memory, 2: weights dropped, 3: stopped, auto: what fits best."""
     stop_after: DurationOrNever = None
+    """Unused for so long it stops altogether, e.g. 6h; or never."""
 
 
-class ModelKeys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class ModelKeys(Keys):
     extra_args: dict[str, AnySetting] | None = None
-    env: dict[str, Annotated[str | None, unless_null(values.variable)]] | None = None
+    """Any other flag of `vllm serve`: a value, a list, or true for a bare flag."""
+    env: dict[str, Variable] | None = None
+    """Environment of its engine, beside the server's own."""
     lora: dict[str, Text] | None = None
+    """Adapters: the name by which clients call each, and its path or repository."""
     vllm: Text = None
+    """Which `vllm` runs it. Default: VLLAMA_VLLM, else the one on PATH."""
     path: Text = None
-    port: Annotated[int | None, unless_null(values.whole(1, 65535))] = None
-    memory: Annotated[int | None, unless_null(amounts.amount_or_auto)] = None
-    devices: Annotated[tuple[int, ...] | None, unless_null(values.devices)] = None
-    replicas: Annotated[int | None, unless_null(_one_replica)] = None
-    aliases: Annotated[tuple[str, ...] | None, unless_null(_aliases)] = None
+    """A directory with its files, in place of the model cache."""
+    port: Port = None
+    """A fixed port for its engine. Default: any free one."""
+    memory: Memory = None
+    """What it takes of each of its GPUs when it is awake, e.g. 24GiB; auto: estimated, then measured."""
+    devices: Devices = None
+    """The GPUs that it may use; several without tensor_parallel_size: one engine across all of them. Or auto."""
+    replicas: Replicas = None
+    """Engines of this model; only 1 is possible yet."""
+    aliases: Aliases = None
+    """Further names that clients may call it by."""
     pin: Switch = None
+    """Awake always, and never put aside for another model."""
     auto_start: Switch = None
-    priority: Annotated[int | None, unless_null(values.whole(-1_000_000, 1_000_000))] = None
+    """Started when the server starts."""
+    priority: Priority = None
+    """Who has more waits less for memory."""
     idle: IdleKeys | None = None
+    """What becomes of it when nobody uses it."""
     eviction_level: Level = None
-    max_concurrency: Annotated[int | None, unless_null(_none_or_count)] = None
+    """The sleep level when it makes room for another: auto, 1, 2, or 3 to stop."""
+    max_concurrency: CountOrAny = None
+    """Requests that its engine is given at once; the others wait. Or none."""
     max_queue: CountOrNone = None
+    """Requests that may wait for it; more are answered 429."""
     queue_timeout: Duration = None
+    """How long a request may wait for it, e.g. 10m."""
     load_timeout: SomeTime = None
-    on_conflict: Annotated[str | None, unless_null(values.one_of(*OnConflict))] = None
+    """A load without a sign of progress for so long has failed, e.g. 10m."""
+    on_conflict: Conflict = None
+    """queue: a request waits until others make room; refuse: it is refused at once."""
 
 
-class PolicyKeys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class PolicyKeys(Keys):
     reserve: Bytes = None
+    """Left free of every GPU, e.g. 512MiB."""
     host_memory: Bytes = None
+    """Host memory for models that sleep at level 1. Default: half of what the control group allows."""
     only_declared: Switch = None
+    """Only models that stand in this file can be called."""
     drain_deadline: Duration = None
+    """How long a busy model may be kept from new requests for the sake of another, e.g. 2m."""
     stop_deadline: Duration = None
+    """How long an engine that is asked to end may take, before it is killed, e.g. 30s."""
     sleep_deadline: SomeTime = None
+    """How long an engine may take to fall asleep before that has failed, e.g. 2m."""
     wake_deadline: SomeTime = None
+    """How long an engine may take to wake up before that has failed, e.g. 10m."""
     fairness: Duration = None
+    """Who waits longer than this may have a busy model drained, e.g. 30s."""
     ageing: SomeTime = None
+    """Waiting so long is worth one step of priority, e.g. 1m."""
     probe_deadline: SomeTime = None
+    """An engine whose state is not known for so long has failed, e.g. 1m."""
     queue_memory: Bytes = None
+    """What the bodies of all requests that wait may take together, e.g. 256MiB; more are answered 503."""
     stalled_client: SomeTime = None
+    """A client that reads nothing of its answer for so long is given up, e.g. 5m."""
 
 
-class ServerKeys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: Annotated[str, PlainValidator(values.endpoint)]
+class ServerKeys(Keys):
+    url: Address
+    """For example http://gpu-server-1:8081"""
     max_concurrent_requests: Count = None
+    """Requests that it is given at once."""
 
 
-class BalanceKeys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class BalanceKeys(Keys):
     enable_active_health_check: Switch = None
     health_check_interval: SomeTime = None
     health_check_timeout: SomeTime = None
     health_check_max_response_time: SomeTime = None
-    health_check_min_success_rate: Annotated[float | None, unless_null(values.number(0, 1))] = None
+    health_check_min_success_rate: Rate = None
     health_check_window_size: Count = None
     health_check_consecutive_failures: Count = None
     failure_threshold: Count = None

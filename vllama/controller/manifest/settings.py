@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
-from vllama.controller.manifest import amounts, values
+from vllama.controller.manifest import amounts, shapes, values
+from vllama.controller.manifest.shapes import shape
 from vllama.domain.spec import Setting
 
 
@@ -17,15 +18,16 @@ def unless_null(read: Callable[[Any], Any]) -> PlainValidator:
     return PlainValidator(lambda value: None if value is None else read(value))
 
 
-Switch = Annotated[bool | None, unless_null(values.switch)]
-Text = Annotated[str | None, unless_null(values.text)]
-Count = Annotated[int | None, unless_null(values.whole(1))]
-CountOrNone = Annotated[int | None, unless_null(values.whole(0))]
-Tokens = Annotated[int | None, unless_null(amounts.tokens)]
-Amount = Annotated[int | None, unless_null(amounts.amount)]
-Gigabytes = Annotated[float | None, unless_null(values.number(0))]
-Share = Annotated[float | None, unless_null(values.number(0, 1, above=True))]
-AnySetting = Annotated[Setting | None, unless_null(values.setting)]
+Switch = Annotated[bool | None, unless_null(values.switch), shape(*shapes.SWITCH)]
+Text = Annotated[str | None, unless_null(values.text), shape(shapes.TEXT)]
+Count = Annotated[int | None, unless_null(values.whole(1)), shape(*shapes.whole(1))]
+CountOrNone = Annotated[int | None, unless_null(values.whole(0)), shape(*shapes.whole(0))]
+Tokens = Annotated[int | None, unless_null(amounts.tokens), shape(*shapes.TOKENS)]
+Amount = Annotated[int | None, unless_null(amounts.amount), shape(*shapes.AMOUNT)]
+Gigabytes = Annotated[float | None, unless_null(values.number(0)), shape(*shapes.number(0))]
+Share = Annotated[float | None, unless_null(values.number(0, 1, above=True)), shape(*shapes.number(0, 1, above=True))]
+AnySetting = Annotated[Setting | None, unless_null(values.setting), shape(*shapes.SETTING)]
+MediaDomains = Annotated[Setting | None, unless_null(values.media_domains), shape(*shapes.HOSTS)]
 
 
 class VllmSettings(BaseModel):
@@ -60,7 +62,7 @@ class VllmSettings(BaseModel):
     max_model_len: Tokens = None
     max_num_seqs: Count = None
     max_num_batched_tokens: Tokens = None
-    max_logprobs: Annotated[int | None, unless_null(values.whole(-1))] = None
+    max_logprobs: Annotated[int | None, unless_null(values.whole(-1)), shape(*shapes.whole(-1))] = None
 
     # memory
     gpu_memory_utilization: Share = None
@@ -97,7 +99,7 @@ class VllmSettings(BaseModel):
     mm_processor_cache_gb: Gigabytes = None
     media_io_kwargs: AnySetting = None
     allowed_local_media_path: Text = None
-    allowed_media_domains: Annotated[Setting | None, unless_null(values.media_domains)] = None  # unset: none at all
+    allowed_media_domains: MediaDomains = None  # unset: none at all
 
     # adapters
     enable_lora: Switch = None
