@@ -99,6 +99,14 @@ class FakeNvml:
         self._check()
         self._open, self._life = False, self._life + 1
 
+    def nvmlSystemGetDriverVersion(self) -> str:
+        self._check()
+        return "570.86.15"
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        self._check()
+        return 12080
+
     def nvmlDeviceGetCount(self) -> int:
         self._check()
         return len(self.gpus)

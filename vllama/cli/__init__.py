@@ -1,12 +1,15 @@
 """The `vllama` command.
 
-app          the commands and their options
+app          the commands and their options; those of on_disk and machine are written there
 options      options that several commands share
 failure      how a command fails: one message on stderr, an exit code
+connect      to a server, or to none where one can do without
 server       which server is meant
 client       its admin API
 terminal     width, colour, output
 ps, memory, card, plan, progress, validate   one command each (card: show; progress: start, stop, sleep, wake-up)
 what_if      plan --request and plan --matrix
+on_disk      list, pull, rm (list_models, pull, pull_progress, remove), from the stock of models
+machine      init (with suggest), doctor/, info, schema, version; survey says what there is to run models with
 render/      what the admin API answers -> text, pure
 """

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from vllama.cli import machine, on_disk
+from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
 from vllama.cli.options import (
@@ -30,9 +32,6 @@ from vllama.cli.options import (
     Server,
     Timeout,
 )
-
-if TYPE_CHECKING:
-    from vllama.cli.client import AdminClient
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, epilog=EPILOG,
@@ -140,7 +139,7 @@ def ps(
 
     if watch and output is PsOutput.JSON:
         raise typer.BadParameter("--watch is for people; leave it out with -o json.", param_hint="--watch")
-    with _client(server, config_dir, api_key) as client:
+    with connect(server, config_dir, api_key) as client:
         if watch:
             keep_watching(client, show_all=show_all, wide=output is PsOutput.WIDE)
         else:
@@ -161,7 +160,7 @@ def memory(
     """
     from vllama.cli.memory import run
 
-    with _client(server, config_dir, api_key) as client:
+    with connect(server, config_dir, api_key) as client:
         run(client, as_json=output is Output.JSON)
 
 
@@ -177,7 +176,7 @@ def show(
     """Show all that is known of one model, whether it runs or not."""
     from vllama.cli.card import run
 
-    with _client(server, config_dir, api_key) as client:
+    with connect(server, config_dir, api_key) as client:
         run(client, model, as_json=output is Output.JSON)
 
 
@@ -207,7 +206,7 @@ def plan(
     if settle + bool(request) + matrix > 1:
         raise typer.BadParameter("one at a time.", param_hint="--settle, --request, --matrix")
     as_json, code = output is Output.JSON, 0
-    with _client(server, config_dir, api_key) as client:
+    with connect(server, config_dir, api_key) as client:
         if matrix:
             what_if.matrix(client, as_json=as_json)
         elif request:
@@ -295,12 +294,15 @@ def validate(
 app.add_typer(keys, name="keys")
 
 
-@app.command()
-def version() -> None:
-    """Show the version."""
-    from importlib.metadata import version as version_of
-
-    print(f"vllama {version_of('vllama')}")
+app.command("list")(on_disk.list_models)
+app.command("ls", hidden=True, help="The same as list.")(on_disk.list_models)
+app.command()(on_disk.pull)
+app.command("rm")(on_disk.remove)
+app.command()(machine.init)
+app.command()(machine.doctor)
+app.command()(machine.info)
+app.command()(machine.schema)
+app.command()(machine.version)
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -317,21 +319,6 @@ def _refusals() -> Iterator[None]:
         raise CommandFailed(str(refusal)) from None
 
 
-@contextlib.contextmanager
-def _client(server: str | None, config_dir: Path, api_key: str | None = None) -> "Iterator[AdminClient]":
-    """Commands without an `--api-key` of their own still have the environment's."""
-    from vllama.cli.server import find_server
-
-    url = find_server(server, config_dir)
-    from vllama.cli.client import AdminClient, trusting
-    from vllama.cli.server import certificate_of
-
-    key = api_key or os.environ.get("VLLAMA_API_KEY")
-    trust = trusting(certificate_of(config_dir) if server is None else None) if url.startswith("https:") else None
-    with AdminClient(url, api_key=key, trust=trust) as client:
-        yield client
-
-
 def _ask(
     verb: str, model: str, *, level: int | None = None, server: str | None, config_dir: Path,
     api_key: str | None, no_wait: bool, timeout: str | None, output: Output,
@@ -342,7 +329,7 @@ def _ask(
         timeout_s = None if timeout is None else parse_duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
-    with _client(server, config_dir, api_key) as client:
+    with connect(server, config_dir, api_key) as client:
         from vllama.cli.progress import Wish, run
 
         wish = Wish(verb=verb, model=model, level=level)

@@ -40,6 +40,14 @@ class AdminClient:
         """The status of `model` (its id), or None where the server has no such model any more."""
         return next((status for status in self.status()["models"] if status["model"] == model), None)
 
+    def info(self) -> Mapping[str, Any]:
+        """What the server is: `version`, `pid`, `port`, `config_dir` and more."""
+        return self._answer("GET", "/admin/info", having="pid")
+
+    def reload(self) -> Mapping[str, Any]:
+        """Have it look at models.yaml and the model cache again: `models` (ids) and `conditions` afterwards."""
+        return self._answer("POST", "/admin/reload", having="models")
+
     def plans(self, *, settle: bool) -> list[Mapping[str, Any]]:
         answer = self._answer("GET", "/admin/plan", params={"settle": int(settle)}, having="plans")
         return list(answer["plans"])

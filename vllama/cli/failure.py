@@ -32,14 +32,16 @@ class CommandFailed(Exception):
         self.exit_code = exit_code
 
 
-def complain(message: str) -> None:
+def complain(message: str, *, word: str = "error") -> None:
+    """`word`: error, or warning where the command goes on."""
     first, *others = message.splitlines() or [""]
-    lines = wrapped(first, width(sys.stderr), indent="  ", first="error: ")
+    lines = wrapped(first, width(sys.stderr), indent="  ", first=f"{word}: ")
     for line in others:
         lines += wrapped(line, width(sys.stderr), indent="  ")
     text = "\n".join(lines)
     if is_coloured(sys.stderr):
-        text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+        colour = "31" if word == "error" else "33"
+        text = text.replace(f"{word}:", f"\x1b[1;{colour}m{word}:\x1b[0m", 1)
     print(text, file=sys.stderr)
 
 

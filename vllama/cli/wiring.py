@@ -111,24 +111,28 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     except EngineUnavailable as error:
         raise CannotServe(f"{error}\nTo try vllama without vLLM: vllama serve --simulate 2x24GiB") from error
     platform = Platform.CUDA if version is None else platform_of(version)
-    source: DeviceSource
-    if platform is Platform.CPU:
-        source, describe = HostMemory(node=NODE), "the host's memory (vLLM's CPU build)"
-    else:
-        try:
-            source = NvmlDevices(
-                node=NODE, nvml=pynvml, environ=environ, clock=clock.now, sees_every_process=proc.sees_every_process()
-            )  # fmt: skip
-        except RuntimeFailed as error:
-            raise CannotServe(
-                f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
-                "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
-            ) from error
-        describe = "GPUs " + ", ".join(map(str, source.indices()))
+    try:
+        source = real_devices(platform, environ)
+    except RuntimeFailed as error:
+        raise CannotServe(
+            f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
+            "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
+        ) from error
+    on_cpu = platform is Platform.CPU
+    describe = "the host's memory (vLLM's CPU build)" if on_cpu else "GPUs " + ", ".join(map(str, source.indices()))
     cache_root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
     kinds = {device.name for node in source.read({}).nodes for device in node.devices}
     place = f"vllm {version or 'of unknown version'} | {', '.join(sorted(kinds))}"
     return source, VllmLauncher(platform=platform, cache_root=cache_root, parent_env=environ), describe, place
+
+
+def real_devices(platform: Platform, environ: Mapping[str, str]) -> DeviceSource:
+    """Blocks. RuntimeFailed where the driver gives us no GPU, with what to do."""
+    if platform is Platform.CPU:
+        return HostMemory(node=NODE)
+    return NvmlDevices(
+        node=NODE, nvml=pynvml, environ=environ, clock=clock.now, sees_every_process=proc.sees_every_process()
+    )  # fmt: skip
 
 
 def environment() -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ class Profile(BaseModel):
             sleep_s=self.sleep_s,
             wake_s=self.wake_s,
         )
+
+
+def known_tasks(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Model -> what vLLM said that it can do, as far as a profiles.json tells; where several do, any. Never raises."""
+    try:
+        profiles = json.loads(path.read_text())["profiles"]
+        said = ((key.partition(" | ")[0], entry["supported_tasks"]) for key, entry in profiles.items())
+        return {model: tuple(map(str, tasks)) for model, tasks in said if tasks}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 class Profiles:

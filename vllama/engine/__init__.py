@@ -13,6 +13,9 @@ failures   the failures we know, by their texts
 files      the config and the weights of a model directory
 estimate   what a model will take before it ever ran, from its files
 cache      which models are on disk: in the hub's cache, in ModelScope's (modelscope), in directories
-completeness   whether a directory is a whole model
+completeness  whether a directory is a whole model
 kinds      what a model is for, guessed or told
+listing    what a hub has of a model, and what of that vLLM reads
+download   a model from a hub into the cache (resuming: its large files)
+removal    a model out of the cache
 """

@@ -1,5 +1,6 @@
 """The models on disk: in the Hugging Face cache, in ModelScope's, and in directories. Blocks: call it in a thread."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ def models_on_disk(environ: Mapping[str, str]) -> tuple[CachedModel, ...]:
     return tuple(sorted(found.values(), key=lambda each: each.model))
 
 
-def find_on_disk(environ: Mapping[str, str], model: str) -> CachedModel | None:
-    """One model by its id, without looking at the others. None: not there."""
-    in_hub = find(hub_directory(environ), model)
-    if in_hub is not None and in_hub.complete:
+def find_on_disk(environ: Mapping[str, str], model: str, *, revision: str | None = None) -> CachedModel | None:
+    """One model by its id, without looking at the others. None: not there, or not at this `revision`."""
+    in_hub = find(hub_directory(environ), model, revision=revision)
+    if revision is not None or (in_hub is not None and in_hub.complete):
         return in_hub
     others = (_in_modelscope(model, directory) for name, directory in modelscope_directories(environ) if name == model)
     return next((other for other in others if other.complete or in_hub is None), in_hub)
@@ -70,10 +71,10 @@ def scan(hub: Path) -> tuple[CachedModel, ...]:
     return tuple(sorted((model for model in found if model is not None), key=lambda model: model.model))
 
 
-def find(hub: Path, model: str) -> CachedModel | None:
-    """One model of a Hugging Face cache. None: not there, or not a hub id."""
+def find(hub: Path, model: str, *, revision: str | None = None) -> CachedModel | None:
+    """One model of a Hugging Face cache, at a branch, tag or commit; None: main, else the newest. None: not there."""
     repository = repository_of(hub, model)
-    return None if repository is None else _cached(repository)
+    return None if repository is None else _cached(repository, revision)
 
 
 def repository_of(hub: Path, model: str) -> Path | None:
@@ -89,8 +90,8 @@ def in_directory(model: str, directory: Path) -> CachedModel:
     return _looked_at(model, directory, path=str(directory))
 
 
-def _cached(repository: Path) -> CachedModel | None:
-    directory, is_main = _snapshot(repository)
+def _cached(repository: Path, revision: str | None = None) -> CachedModel | None:
+    directory, is_main = _snapshot(repository) if revision is None else (_at(repository, revision), False)
     if directory is None:
         return None
     model = repository.name.removeprefix("models--").replace("--", "/")
@@ -124,6 +125,13 @@ def _looked_at(
         note=described(directory),
         repository=repository,
     )
+
+
+def _at(repository: Path, revision: str) -> Path | None:
+    with contextlib.suppress(OSError, ValueError):
+        revision = (repository / "refs" / revision).read_text(errors="replace").strip()
+    directory = repository / "snapshots" / revision
+    return directory if directory.parent == repository / "snapshots" and directory.is_dir() else None
 
 
 def _snapshot(repository: Path) -> tuple[Path | None, bool]:

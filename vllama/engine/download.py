@@ -9,7 +9,6 @@ import contextlib
 import glob
 import shutil
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,8 @@ _SILENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`files`: name -> bytes here and bytes in all, of the files that are under way."""
-
     done_bytes: int
     total_bytes: int
-    files: Mapping[str, tuple[int, int]]
 
 
 class Download:
@@ -52,12 +48,13 @@ class Download:
 
     def progress(self) -> Progress:
         """Blocks on the file system."""
-        here = {file.name: (self._here(file), file.size_bytes) for file in self.listing.files}
         return Progress(
-            done_bytes=sum(done for done, _ in here.values()),
-            total_bytes=self.listing.size_bytes,
-            files={name: (done, size) for name, (done, size) in here.items() if 0 < done < size},
-        )
+            done_bytes=sum(done for done, _ in self.files().values()), total_bytes=self.listing.size_bytes
+        )  # fmt: skip
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Name -> bytes here and bytes in all. Blocks on the file system."""
+        return {file.name: (self._here(file), file.size_bytes) for file in self.listing.files}
 
     def check_room(self) -> None:
         """PullFailed where the disk has no room for what is still to come."""

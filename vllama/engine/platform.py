@@ -57,29 +57,44 @@ def platform_of(version: str) -> Platform:
     return Platform.CPU if "cpu" in version.partition("+")[2] else Platform.CUDA
 
 
+def has_sleep_mode(executable: str) -> bool | None:
+    """Whether this vLLM was built with what its sleep mode needs. None: its files are not where they can be told."""
+    try:
+        found = [path for packages in _packages_of(executable) for path in packages.glob("vllm/*")]
+    except (OSError, ValueError):
+        return None
+    if not found:
+        return None
+    return any(path.name.startswith("cumem_allocator") for path in found)
+
+
 def installed_version(executable: str) -> str | None:
     """The version of the vllm package beside the interpreter that `executable` runs under.
 
     Reads the script's first line and a few directory names. None: not a script of a Python
     environment, or not exactly one version there, so that only running it can tell.
     """
-    script = Path(executable)
     try:
-        with script.open("rb") as file:
-            first = file.readline(512).decode(errors="replace").strip()
-        interpreter = Path(first[2:].strip()) if first.startswith("#!") else None
-        # `#!/usr/bin/env python3` names no environment. The interpreter itself is not resolved:
-        # in a virtual environment it is a link out of it.
-        if interpreter is None or not interpreter.name.startswith("python"):
-            return None
         found = {
             info.name.removesuffix(".dist-info").removeprefix("vllm-")
-            for packages in _PACKAGES
-            for info in interpreter.parent.parent.glob(f"{packages}/vllm-*.dist-info")
+            for packages in _packages_of(executable)
+            for info in packages.glob("vllm-*.dist-info")
         }
     except (OSError, ValueError):
         return None
     return found.pop() if len(found) == 1 else None
+
+
+def _packages_of(executable: str) -> list[Path]:
+    """Where the environment of a Python script keeps its packages; empty: it is no such script. May raise OSError."""
+    with Path(executable).open("rb") as file:
+        first = file.readline(512).decode(errors="replace").strip()
+    interpreter = Path(first[2:].strip()) if first.startswith("#!") else None
+    # `#!/usr/bin/env python3` names no environment. The interpreter itself is not resolved:
+    # in a virtual environment it is a link out of it.
+    if interpreter is None or not interpreter.name.startswith("python"):
+        return []
+    return [path for packages in _PACKAGES for path in interpreter.parent.parent.glob(packages)]
 
 
 async def read_version(executable: str, *, timeout_s: float) -> str:

@@ -41,7 +41,8 @@ class VllmLauncher:
     def _directory_of(self, spec: ModelSpec) -> Path | None:
         if spec.launch.path is not None:
             return Path(spec.launch.path)
-        cached = find_on_disk(self._parent_env, spec.model)
+        revision = spec.launch.setting("revision")
+        cached = find_on_disk(self._parent_env, spec.model, revision=None if revision is None else str(revision))
         return None if cached is None else cached.directory
 
     def _located(self, spec: ModelSpec) -> ModelSpec:
