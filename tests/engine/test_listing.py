@@ -99,6 +99,9 @@ def test_errors_are_told_to_people(error: Exception, says: str) -> None:
     [
         ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
         ("gpt2", "gpt2"),
+        ("Qwen/Qwen3-8B:latest", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen3-8B:q4", None),
+        ("..", None),
         ("https://huggingface.co/Qwen/Qwen3-0.6B/", "Qwen/Qwen3-0.6B"),
         ("hf.co/Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
         ("a/b/c", None),

@@ -20,7 +20,7 @@ from vllama.cli.terminal import show, show_json
 from vllama.domain.units import format_bytes
 from vllama.engine.cache import find, hub_directory
 from vllama.engine.download import Download, tidy
-from vllama.engine.listing import Listing, PullFailed, endpoint_of, hub_name, look_up
+from vllama.engine.listing import Listing, PullFailed, endpoint_of, hub_name, look_up, own_token
 from vllama.engine.resuming import Stopped
 
 LET_GO_S = 1.0  # of the network, after Ctrl-C
@@ -35,7 +35,7 @@ def run(name: str, revision: str | None, stock: Stock, *, as_json: bool) -> tupl
     model, revision = meant(name, revision, stock)
     if said := [each for each in _OFFLINE if environ.get(each, "").lower() in {"1", "true", "yes", "on"}]:
         raise CommandFailed(f"{said[0]} is set, so nothing is fetched. Unset it to pull.")
-    endpoint, token, hub = endpoint_of(environ), _token(), hub_directory(environ)
+    endpoint, token, hub = endpoint_of(environ), own_token(), hub_directory(environ)
     try:
         listing = look_up(model, revision=revision, endpoint=endpoint, token=token)
         download = Download(listing, hub, endpoint=endpoint, token=token)
@@ -145,9 +145,3 @@ def _interrupted(download: Download, over: threading.Event) -> NoReturn:
     if not over.is_set():  # it waits for the network, and Python would wait for it
         os._exit(INTERRUPTED)
     raise KeyboardInterrupt
-
-
-def _token() -> str | None:
-    from huggingface_hub import get_token  # noqa: PLC0415  # half a second that only a download is worth
-
-    return get_token()

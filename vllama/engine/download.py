@@ -9,7 +9,6 @@ import contextlib
 import glob
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -94,17 +93,30 @@ class Download:
         large = [file for file in large if not (self.snapshot / file.name).exists()]
         headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {self._token}"} if self._token else {})
         timeout = httpx.Timeout(_SILENCE_S, connect=10.0)
-        with (
-            httpx.Client(follow_redirects=True, timeout=timeout, headers=headers) as http,
-            ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="pull") as threads,
-        ):
-            fetching = [threads.submit(self._fetch_one, http, file) for file in large]
-            try:
-                for each in as_completed(fetching):
-                    each.result()
-            except BaseException:
-                self._stop.set()  # the others end with the bytes under way
-                raise
+        waiting, failures = iter(large), list[Exception]()
+        taking = threading.Lock()
+        with httpx.Client(follow_redirects=True, timeout=timeout, headers=headers) as http:
+
+            def work() -> None:
+                while not self._stop.is_set():
+                    with taking:
+                        file = next(waiting, None)
+                    if file is None:
+                        return
+                    try:
+                        self._fetch_one(http, file)
+                    except Exception as error:  # noqa: BLE001  # it is raised where somebody waits for it
+                        failures.append(error)
+                        self._stop.set()  # the others end with the bytes under way
+
+            # daemons: a program that ends does not wait for a hub that says nothing
+            threads = [threading.Thread(target=work, name="pull", daemon=True) for _ in large[:AT_ONCE]]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if failures:
+            raise failures[0]  # which is why the others stopped
 
     def _fetch_one(self, http: httpx.Client, file: RemoteFile) -> None:
         blob = self.repository / "blobs" / file.blob

@@ -54,13 +54,20 @@ class Listing:
 
 def hub_name(text: str) -> str | None:
     """The id that a hub knows, from the ways in which people write it; None: it is none."""
-    found = _NAME.fullmatch(text)
+    found = _NAME.fullmatch(text.removesuffix(":latest"))  # as users of Ollama write it
     return None if found is None or ".." in found[1] else found[1]
 
 
 def endpoint_of(environ: Mapping[str, str]) -> str:
     """HF_ENDPOINT names a mirror."""
     return (environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def own_token() -> str | None:
+    """HF_TOKEN, or the one that `hf auth login` left here."""
+    from huggingface_hub import get_token  # noqa: PLC0415  # half a second that only a download is worth
+
+    return get_token()
 
 
 def look_up(model: str, *, revision: str | None, endpoint: str, token: str | None) -> Listing:

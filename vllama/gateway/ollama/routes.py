@@ -14,7 +14,7 @@ from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec
 from vllama.domain.status import ModelStatus
 from vllama.engine.about import About, about
-from vllama.engine.hub import hub_name
+from vllama.engine.listing import hub_name
 from vllama.gateway import errors
 from vllama.gateway.dialects import Dialect
 from vllama.gateway.errors import ErrorAnswer
