@@ -136,7 +136,7 @@ def test_what_vllm_said_of_a_model_counts_more_than_its_files(vllama: Vllama, ca
 def test_a_declared_revision_is_the_one_that_is_looked_at(vllama: Vllama, cache: Path) -> None:
     put(cache, "org/a", FILES)
     declare(cache, "org/a: {revision: r2}")
-    assert listed(vllama)["org/a"]["complete"]  # the cache's own, as nothing is known of r2
+    assert listed(vllama)["org/a"]["size_bytes"] is None
     snapshot = put(cache, "org/a", {"config.json": b"{}"}, revision="r2", main=None)
     found = listed(vllama)["org/a"]
     assert (found["directory"], found["complete"]) == (str(snapshot), False)

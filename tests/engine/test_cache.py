@@ -115,6 +115,12 @@ def test_the_revision_is_that_of_main_else_the_newest(tmp_path: Path) -> None:
     new = put(tmp_path, "a/b", FILES, revision="new", main=None)
     os.utime(old, (1, 1))
     assert (only(tmp_path).directory, only(tmp_path).path) == (old, None)
+    (old / "model.safetensors").unlink()
+    assert (only(tmp_path).directory, only(tmp_path).path) == (new, str(new))  # complete, where main is not
+    (new / "model.safetensors").unlink()
+    assert (only(tmp_path).directory, only(tmp_path).path) == (old, None)
+    (old / "model.safetensors").write_bytes(b"12345")
+    (new / "model.safetensors").write_bytes(b"12345")
     (tmp_path / "models--a--b" / "refs" / "main").write_text("gone")
     assert (only(tmp_path).directory, only(tmp_path).path) == (new, str(new))  # its id would mean another
 
@@ -156,6 +162,7 @@ def test_a_download_that_goes_on_keeps_its_model_from_being_called(tmp_path: Pat
     put(tmp_path, "a/b", FILES)
     unfinished(tmp_path, "a/b")
     assert (only(tmp_path).missing, only(tmp_path).complete) == (("0123456789ab (2.0 KiB so far)",), False)
+    assert only(tmp_path).arriving
 
 
 def test_what_was_left_before_the_model_was_complete_is_no_download(tmp_path: Path) -> None:

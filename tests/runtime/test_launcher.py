@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.test_cache import unfinished
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.engine.platform import Platform
@@ -62,6 +63,18 @@ def test_a_model_of_modelscopes_cache_by_its_directory(launcher: VllmLauncher, t
     (directory / "model.safetensors").unlink()
     assert served(launcher) == "a/b"
     assert launcher.cached_models() == ()
+
+
+def test_a_model_that_was_complete_stays_callable_while_more_of_it_comes(
+    launcher: VllmLauncher, tmp_path: Path
+) -> None:
+    hub = tmp_path / "hf" / "hub"
+    in_hub(hub, main=True)
+    assert launcher.cached_models() == ("a/b",)
+    unfinished(hub, "a/b")
+    assert launcher.cached_models() == ("a/b",)
+    begun = VllmLauncher(platform=Platform.CUDA, cache_root=tmp_path, parent_env={"HF_HUB_CACHE": str(hub)})
+    assert begun.cached_models() == ()
 
 
 def test_what_models_yaml_says_is_left_as_it_is(launcher: VllmLauncher, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def take_stock(
     """Sorted by model. `statuses` as the admin API gives them; None: no server told. Blocks on the file system."""
     manifest, problem = _manifest(config_dir / "models.yaml", environ)
     tasks = known_tasks(config_dir / "profiles.json")
-    found = {each.model: each for each in models_on_disk(environ)}
-    found |= {spec.model: here for spec in manifest.models.values() if (here := _declared(spec, environ)) is not None}
+    found: dict[str, CachedModel | None] = {each.model: each for each in models_on_disk(environ)}
+    found |= {model: _declared(spec, environ) for model, spec in manifest.models.items() if _says_where(spec)}
     told = None if statuses is None else {status["model"]: status for status in statuses}
     models = sorted({*found, *manifest.models, *(told or {})})
     return Stock(
@@ -83,12 +83,15 @@ def _manifest(path: Path, environ: Mapping[str, str]) -> tuple[Manifest, str | N
         return Manifest(), str(invalid)
 
 
+def _says_where(spec: ModelSpec) -> bool:
+    return spec.launch.path is not None or spec.launch.setting("revision") is not None
+
+
 def _declared(spec: ModelSpec, environ: Mapping[str, str]) -> CachedModel | None:
-    """Where models.yaml says that it is to be taken from; None: nowhere else than its id."""
-    if spec.launch.path is not None:
-        return in_directory(spec.model, Path(spec.launch.path))
-    revision = spec.launch.setting("revision")
-    return None if revision is None else find_on_disk(environ, spec.model, revision=str(revision))
+    """Where models.yaml says that it is to be taken from; None: that revision is not here."""
+    if spec.launch.path is None:
+        return find_on_disk(environ, spec.model, revision=str(spec.launch.setting("revision")))
+    return in_directory(spec.model, Path(spec.launch.path))
 
 
 def _stocked(

@@ -20,7 +20,8 @@ class CachedModel:
 
     `missing` names what keeps it from being complete, `note` what it is if it is no model. `task` is a guess.
     `path` is what `vllm serve` must be told; None: the id will do, as for what huggingface_hub keeps as `main`.
-    `repository` is all that the cache has of it, other revisions included.
+    `repository` is all that the cache has of it, other revisions included. `arriving`: all that it needs by its own
+    account is there, but a download goes on.
     """
 
     model: str
@@ -32,6 +33,7 @@ class CachedModel:
     path: str | None = None
     note: str = ""
     repository: Path | None = None
+    arriving: bool = False
 
 
 def hub_directory(environ: Mapping[str, str]) -> Path:
@@ -91,12 +93,22 @@ def in_directory(model: str, directory: Path) -> CachedModel:
 
 
 def _cached(repository: Path, revision: str | None = None) -> CachedModel | None:
-    directory, is_main = _snapshot(repository) if revision is None else (_at(repository, revision), False)
-    if directory is None:
-        return None
+    """While a newer revision comes, the older one that is complete."""
+    if revision is not None:
+        directory = _at(repository, revision)
+        return None if directory is None else _in_hub(repository, directory, path=str(directory))
+    first: CachedModel | None = None
+    for directory, is_main in _snapshots(repository):
+        found = _in_hub(repository, directory, path=None if is_main else str(directory))
+        if found.complete:
+            return found
+        first = first or found
+    return first
+
+
+def _in_hub(repository: Path, directory: Path, *, path: str | None) -> CachedModel:
     model = repository.name.removeprefix("models--").replace("--", "/")
     unfinished = tuple(_unfinished(repository, directory))
-    path = None if is_main else str(directory)
     return _looked_at(model, directory, path=path, unfinished=unfinished, repository=repository)
 
 
@@ -113,7 +125,8 @@ def _looked_at(
     unfinished: tuple[str, ...] = (),
     repository: Path | None = None,
 ) -> CachedModel:
-    missing = (*missing_files(directory), *unfinished)
+    lacking = missing_files(directory)
+    missing = (*lacking, *unfinished)
     return CachedModel(
         model=model,
         directory=directory,
@@ -124,6 +137,7 @@ def _looked_at(
         path=path,
         note=described(directory),
         repository=repository,
+        arriving=not lacking and bool(unfinished),
     )
 
 
@@ -134,17 +148,14 @@ def _at(repository: Path, revision: str) -> Path | None:
     return directory if directory.parent == repository / "snapshots" and directory.is_dir() else None
 
 
-def _snapshot(repository: Path) -> tuple[Path | None, bool]:
-    """The one that refs/main names (True); without it, the newest."""
-    snapshots = [entry for entry in _entries(repository / "snapshots") if entry.is_dir()]
+def _snapshots(repository: Path) -> Iterator[tuple[Path, bool]]:
+    """First the one that refs/main names (True), then the others from the newest on."""
     try:
         main = (repository / "refs" / "main").read_text(errors="replace").strip()
     except OSError:
         main = ""
-    for entry in snapshots:
-        if entry.name == main:
-            return entry, True
-    return max(snapshots, key=_modified_at, default=None), False
+    snapshots = [(entry, entry.name == main) for entry in _entries(repository / "snapshots") if entry.is_dir()]
+    yield from sorted(snapshots, key=lambda pair: (pair[1], _modified_at(pair[0])), reverse=True)
 
 
 def _unfinished(repository: Path, directory: Path) -> Iterator[str]:

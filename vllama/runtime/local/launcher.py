@@ -17,6 +17,7 @@ from vllama.runtime.base import RuntimeFailed
 class VllmLauncher:
     def __init__(self, *, platform: Platform, cache_root: Path, parent_env: Mapping[str, str]) -> None:
         self._platform, self._cache_root, self._parent_env = platform, cache_root, parent_env
+        self._callable: dict[str, Path] = {}
 
     def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
         try:
@@ -55,4 +56,10 @@ class VllmLauncher:
         return replace(spec, launch=replace(spec.launch, path=cached.path))
 
     def cached_models(self) -> tuple[str, ...]:
-        return tuple(each.model for each in models_on_disk(self._parent_env) if each.complete)
+        """What was complete stays so while more of it is fetched: somebody may be using it."""
+        self._callable = {
+            each.model: each.directory
+            for each in models_on_disk(self._parent_env)
+            if each.complete or (each.arriving and self._callable.get(each.model) == each.directory)
+        }
+        return tuple(self._callable)
