@@ -97,10 +97,10 @@ def info(
             show(render_info(said["info"], said["conditions"], url=client.url, width=width()))
 
 
-def schema() -> None:
+def schema(*, output: OutputFormat = Output.JSON) -> None:  # noqa: ARG001  # taken as everywhere; it is JSON either way
     """Print the JSON Schema of models.yaml. For editors, and for programs that write such files.
 
-    Exit codes: 0.
+    Exit codes: 0; 2 wrong usage.
     """
     from vllama.cli.terminal import show_json
     from vllama.controller.manifest.json_schema import manifest_schema

@@ -89,11 +89,24 @@ def repository_of(hub: Path, model: str) -> Path | None:
 
 def in_directory(model: str, directory: Path) -> CachedModel:
     """A model that models.yaml says lies in `directory`."""
-    return _looked_at(model, directory, path=str(directory))
+    try:
+        return _looked_at(model, directory, path=str(directory))
+    except OSError as error:
+        return CachedModel(
+            model=model, directory=directory, complete=False, missing=(f"{directory} ({error.strerror or error})",),
+            size_bytes=0, task=task_of(model, None), path=str(directory),
+        )  # fmt: skip
 
 
 def _cached(repository: Path, revision: str | None = None) -> CachedModel | None:
-    """While a newer revision comes, the older one that is complete."""
+    """None: nothing of it is there, or may be read. While a newer revision comes, the older one that is complete."""
+    try:
+        return _best(repository, revision)
+    except OSError:
+        return None
+
+
+def _best(repository: Path, revision: str | None) -> CachedModel | None:
     if revision is not None:
         directory = _at(repository, revision)
         return None if directory is None else _in_hub(repository, directory, path=str(directory))

@@ -37,7 +37,12 @@ def unfinished_in_modelscope(directory: Path) -> tuple[Path, ...]:
 
 
 def _holds_a_model(directory: Path) -> bool:
-    return any((directory / name).exists() for name in ("config.json", "params.json", "adapter_config.json"))
+    try:
+        return bool(
+            {"config.json", "params.json", "adapter_config.json"} & {entry.name for entry in directory.iterdir()}
+        )
+    except OSError:
+        return False
 
 
 def _directories(base: Path) -> list[Path]:
