@@ -8,8 +8,11 @@ server       which server is meant
 client       its admin API
 terminal     width, colour, output
 ps, memory, card, plan, progress, validate   one command each (card: show; progress: start, stop, sleep, wake-up)
+life         restart, reload, warm-up (their options), at work in restart and warm_up
+assign       its options, at work in assignment
 what_if      plan --request and plan --matrix
 on_disk      list, pull, rm (list_models, pull, pull_progress, remove), from the stock of models
 machine      init (with suggest), doctor/, info, schema, version; survey says what there is to run models with
+manifest     models.yaml of this machine, read and changed
 render/      what the admin API answers -> text, pure
 """

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from vllama.cli import machine, on_disk
+from vllama.cli import life, machine, on_disk
+from vllama.cli.assign import assign
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
@@ -31,6 +32,7 @@ from vllama.cli.options import (
     PsOutputFormat,
     Server,
     Timeout,
+    seconds,
 )
 
 app = typer.Typer(
@@ -292,6 +294,12 @@ def validate(
 
 
 app.add_typer(keys, name="keys")
+app.command("assign")(assign)
+app.command("restart")(life.restart)
+app.command("reload")(life.reload)
+app.command("warm-up")(life.warm_up)
+app.command("warmup", hidden=True, help="The same as warm-up.")(life.warm_up)
+app.command("warm_up", hidden=True, help="The same as warm-up.")(life.warm_up)
 
 
 app.command("list")(on_disk.list_models)
@@ -323,12 +331,7 @@ def _ask(
     verb: str, model: str, *, level: int | None = None, server: str | None, config_dir: Path,
     api_key: str | None, no_wait: bool, timeout: str | None, output: Output,
 ) -> None:  # fmt: skip
-    from vllama.domain.units import parse_duration
-
-    try:
-        timeout_s = None if timeout is None else parse_duration(timeout)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    timeout_s = seconds(timeout)
     with connect(server, config_dir, api_key) as client:
         from vllama.cli.progress import Wish, run
 

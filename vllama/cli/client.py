@@ -72,6 +72,10 @@ class AdminClient:
         path = f"/admin/models/{quote(name, safe='/')}/{verb}"
         return self._answer("POST", path, json=body, having="model")
 
+    def reload(self) -> Mapping[str, Any]:
+        """Look at models.yaml and the model cache now: `models` (their ids) and `conditions`."""
+        return self._answer("POST", "/admin/reload", having="conditions")
+
     def _answer(self, method: str, path: str, *, having: str, **options: Any) -> Mapping[str, Any]:
         try:
             response = self._http.request(method, path, **options)

@@ -60,3 +60,13 @@ Timeout = Annotated[
     str | None,
     typer.Option(metavar="DURATION", help="Give up waiting after this long, e.g. 90s or 10m. Default: never."),
 ]
+
+
+def seconds(timeout: str | None) -> float | None:
+    """What `--timeout` says."""
+    from vllama.domain.units import parse_duration  # noqa: PLC0415  # not for `--help`
+
+    try:
+        return None if timeout is None else parse_duration(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from None

@@ -52,21 +52,26 @@ class Wish:
 
 def run(client: AdminClient, wish: Wish, *, wait: bool, timeout_s: float | None, as_json: bool) -> None:
     """CommandFailed if it does not become what was asked."""
-    first = client.ask(wish.model, wish.verb, wish.body)
-    if not wait:
-        status, problem = first, None
+    if wait:
+        status, problem = watch(client, wish, timeout_s=timeout_s, as_json=as_json)
     else:
-        try:
-            status, problem = _follow_on_terminal(client, wish, first, timeout_s=timeout_s, as_json=as_json)
-        except KeyboardInterrupt:
-            complain(f"interrupted; {first['model']} is still asked to {wish.verb} (see `vllama ps`).")
-            raise
+        status, problem = client.ask(wish.model, wish.verb, wish.body), None
     if as_json:
         show_json(status)
     elif problem is None:
-        show(_ending(wish, status, wait=wait))
+        show(ending(wish, status, wait=wait))
     if problem is not None:
         raise CommandFailed(problem)
+
+
+def watch(client: AdminClient, wish: Wish, *, timeout_s: float | None, as_json: bool) -> tuple[Status, str | None]:
+    """Ask, and follow on the terminal. What it has become, and why it is not what was asked (None: it is)."""
+    first = client.ask(wish.model, wish.verb, wish.body)
+    try:
+        return _follow_on_terminal(client, wish, first, timeout_s=timeout_s, as_json=as_json)
+    except KeyboardInterrupt:
+        complain(f"interrupted; {first['model']} is still asked to {wish.verb} (see `vllama ps`).")
+        raise
 
 
 def _follow_on_terminal(
@@ -158,7 +163,7 @@ def _line(elapsed: float, status: Status, *, columns: int | None) -> Text:
     return line
 
 
-def _ending(wish: Wish, status: Status, *, wait: bool) -> Text:
+def ending(wish: Wish, status: Status, *, wait: bool) -> Text:
     if not wait:
         return Text(f"{status['model']} is asked to {wish.verb}; it is {shown_phase(status)} now.")
     devices = f" on {device_names(status['devices'])}" if status["devices"] else ""

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -108,7 +108,7 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     config.load()
     config.ssl = None if doors.certificate is None else doors.certificate.context
     server = _Server(config)
-    stop, hurry = _watch_signals()
+    stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     running = asyncio.create_task(_run(house), name="controller")
     _greet(listener, settings, house, say)
@@ -142,18 +142,33 @@ def _facts(listener: socket.socket, settings: Settings, house: House) -> ServerF
     )  # fmt: skip
 
 
-def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """The first SIGTERM or SIGINT stops, the second hurries."""
+async def _reload(house: House) -> None:
+    await house.controller.rescan()
+    house.controller.events.record("Reloaded", "SIGHUP: models.yaml and the model cache were looked at.")
+
+
+def _watch_signals(reload: Callable[[], Coroutine[None, None, None]]) -> tuple[asyncio.Event, asyncio.Event]:
+    """The first SIGTERM or SIGINT stops, the second hurries. SIGHUP reloads, except from a terminal that is closed."""
     stop, hurry = asyncio.Event(), asyncio.Event()
+    on_terminal, reloads = sys.stderr.isatty(), set[asyncio.Task[None]]()
 
     def told() -> None:
         if stop.is_set():
             hurry.set()
         stop.set()
 
+    def hung_up() -> None:
+        if on_terminal and not sys.stderr.isatty():
+            told()
+            return
+        task = asyncio.create_task(reload(), name="reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     return stop, hurry
 
 

@@ -19,6 +19,8 @@ sections     the parts of a file, full or flat
 servers      endpoints that somebody else runs
 names        no name twice
 load         a file -> Manifest
+roundtrip    changes in YAML that keep comments where they are
+edit         the file, changed by a command
 watch        the file while it changes
 """
 

@@ -1,0 +1,51 @@
+"""The operator's commands against a real server."""
+
+import json
+import signal
+
+from tests.waiting import wait_until
+
+TWO = """
+models:
+  org/late:  {memory: 3GiB, auto_start: true}
+  org/first: {memory: 3GiB, auto_start: true, priority: 5}
+"""
+
+
+def events(server, reason):
+    """The models of the log's lines with this event, in order."""
+    lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+    return [line.get("model") for line in lines if line["event"] == reason]
+
+
+def test_auto_start_keeps_nobody_from_the_port_and_goes_by_priority(start_server):
+    server = start_server(TWO, "--simulate", "8GiB", VLLAMA_SIM_LOAD_S="1")
+    assert server.phases() != {"org/first": "Ready", "org/late": "Ready"}  # it answers already
+    wait_until(lambda: server.phases() == {"org/first": "Ready", "org/late": "Ready"}, what="both ready")
+    assert events(server, "Demanded")[:2] == ["org/first", "org/late"]
+
+
+def test_restart_reload_and_warm_up(start_server):
+    server = start_server("models: {org/a: {memory: 3GiB}}", "--simulate", "8GiB")
+    warm = server.cli("warm-up", "a")
+    assert (warm.returncode, warm.stdout.splitlines()[-1]) == (0, "1 of 1 warmed up."), warm.stderr
+    assert server.phases() == {"org/a": "Asleep"}
+    assert server.cli("start", "a").returncode == 0
+    pid = server.ps()["org/a"]["pid"]
+    done = server.cli("restart", "a", "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)["phase"]) == (0, "Ready"), done.stderr
+    assert json.loads(done.stdout)["pid"] != pid
+
+    file = server.config_dir / "models.yaml"
+    file.write_text("models: {org/a: {memory: 3GiB}, org/b: {memory: 1GiB}}")
+    done = server.cli("reload", "-o", "json")
+    assert json.loads(done.stdout)["models"] == ["org/a", "org/b"]
+    file.write_text("models: {org/a: {memry: 3GiB}}")
+    done = server.cli("reload")
+    assert (done.returncode, "memry" in done.stderr) == (1, True)
+    assert set(server.ps()) == {"org/a", "org/b"}
+
+    said = len(events(server, "Reloaded"))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(events(server, "Reloaded")) == said + 1, what="SIGHUP reloads")
+    assert server.ps()["org/a"]["phase"] == "Ready"
