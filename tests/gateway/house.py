@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -20,7 +21,7 @@ from vllama.controller.board import Board
 from vllama.controller.card import Command, Failures, ModelCard, Running
 from vllama.controller.control import Condition, Unresolved
 from vllama.controller.demand import Endpoint
-from vllama.controller.events import Event
+from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
 from vllama.domain.decision import Plan
@@ -61,6 +62,8 @@ class ListedControl:
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     cluster: Cluster = field(default_factory=lambda: Cluster().model(MODEL, 5.0).model("org/b", 4.0))
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
+    events: Events = field(default_factory=Events)
+    logs: Path = Path("/nowhere")
     gone: set[str] = field(default_factory=set)  # engines
 
     def tasks(self, model: str) -> frozenset[str] | None:
@@ -122,6 +125,9 @@ class ListedControl:
 
     def defaults(self) -> ModelSpec:
         return ModelSpec(model="", declared=False)
+
+    def log_of(self, model: str) -> Path:
+        return self.logs / f"{model.replace('/', '_')}.log"
 
     async def rescan(self) -> None:
         self.asked.append(("rescan",))

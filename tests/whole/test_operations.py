@@ -21,7 +21,7 @@ def events(server, reason):
 def test_auto_start_keeps_nobody_from_the_port_and_goes_by_priority(start_server):
     server = start_server(TWO, "--simulate", "8GiB", VLLAMA_SIM_LOAD_S="1")
     assert server.phases() != {"org/first": "Ready", "org/late": "Ready"}  # it answers already
-    wait_until(lambda: server.phases() == {"org/first": "Ready", "org/late": "Ready"}, what="both ready")
+    wait_until(lambda: server.phases() == {"org/first": "Ready", "org/late": "Ready"}, deadline_s=40, what="both ready")
     assert events(server, "Demanded")[:2] == ["org/first", "org/late"]
 
 
@@ -49,3 +49,26 @@ def test_restart_reload_and_warm_up(start_server):
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(events(server, "Reloaded")) == said + 1, what="SIGHUP reloads")
     assert server.ps()["org/a"]["phase"] == "Ready"
+
+
+def test_events_logs_and_the_servers_own_log(start_server):
+    server = start_server(
+        "models: {org/a: {memory: 3GiB, aliases: [small]}}", "--simulate", "8GiB", VLLAMA_LOG_MAX_SIZE="1"
+    )
+    server.cli("start", "a")
+    found = json.loads(server.cli("events", "small", "-o", "json").stdout)
+    assert "Demanded" in [event["reason"] for event in found]
+    assert server.cli("logs", "small").stdout.startswith("--- vllama: engine ")
+    log = next((server.config_dir / "logs").glob("a-*.log"), None) or next(
+        path for path in (server.config_dir / "logs").glob("*.log") if path.name != "vllama.log"
+    )
+    with log.open("ab") as engine:
+        engine.write(b"filler\n" * 200_000)
+    wait_until(lambda: log.stat().st_size < 1 << 20, what="the log under its bound")
+    assert log.with_name(log.name + ".1").stat().st_size >= 1 << 20
+    assert server.chat("org/a").status_code == 200
+    with server.http.stream("GET", f"{server.url}/admin/events?follow=1") as stream:
+        assert server.terminate() == 0  # whoever follows does not keep it
+        assert stream.read()
+    lines = (server.config_dir / "logs" / "vllama.log").read_text().splitlines()
+    assert "Demanded" in [json.loads(line)["event"] for line in lines]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vllama.cli import life, machine, on_disk
+from vllama.cli import history, life, machine, on_disk
 from vllama.cli.assign import assign
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
@@ -22,6 +22,7 @@ from vllama.cli.options import (
     ApiKeys,
     ConfigDir,
     Level,
+    LogFormat,
     LogLevel,
     Model,
     NoWait,
@@ -65,6 +66,18 @@ def serve(
         typer.Option(envvar="VLLAMA_SIMULATE", metavar="DEVICES", help="Simulated engines and devices, e.g. 2x24GiB."),
     ] = None,
     log_level: LogLevel = Level.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="VLLAMA_LOG_FORMAT", help="Of stderr; auto: for eyes on a terminal, else JSON.")
+    ] = LogFormat.AUTO,
+    file_log_level: Annotated[
+        Level, typer.Option(envvar="VLLAMA_FILE_LOG_LEVEL", help="How much it logs to logs/vllama.log of --config-dir.")
+    ] = Level.DEBUG,
+    log_max_size: Annotated[
+        int, typer.Option(envvar="VLLAMA_LOG_MAX_SIZE", min=1, metavar="MB", help="Of each log, engines' too.")
+    ] = 10,
+    log_backup_count: Annotated[
+        int, typer.Option(envvar="VLLAMA_LOG_BACKUP_COUNT", min=0, metavar="N", help="Older parts kept of each log.")
+    ] = 5,
     api_keys: ApiKeys = None,
     admin_loopback: Annotated[
         bool,
@@ -96,15 +109,19 @@ def serve(
     """
     with _refusals():
         from vllama.cli.doors import DoorSettings
+        from vllama.cli.logging import LogSettings
         from vllama.cli.serve import run
 
+        logs = LogSettings(
+            level=log_level.value, format=log_format.value, file_level=file_log_level.value, max_size_mb=log_max_size,
+            backup_count=log_backup_count,
+        )  # fmt: skip
         doors = DoorSettings(
             api_keys=_absolute(api_keys), admin_loopback=admin_loopback, forwarded_allow_ips=forwarded_allow_ips,
             cors_origins=cors_origins, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key),
         )  # fmt: skip
         run(
-            host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, log_level=log_level.value,
-            doors=doors,
+            host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, logs=logs, doors=doors
         )  # fmt: skip
 
 
@@ -294,6 +311,8 @@ def validate(
 
 
 app.add_typer(keys, name="keys")
+app.command("logs")(history.logs)
+app.command("events")(history.events)
 app.command("assign")(assign)
 app.command("restart")(life.restart)
 app.command("reload")(life.reload)

@@ -1,7 +1,9 @@
 """The admin API of one server. Every failure is a CommandFailed with the server's own words."""
 
+import contextlib
+import json
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -72,13 +74,41 @@ class AdminClient:
         path = f"/admin/models/{quote(name, safe='/')}/{verb}"
         return self._answer("POST", path, json=body, having="model")
 
-    def reload(self) -> Mapping[str, Any]:
-        """Look at models.yaml and the model cache now: `models` (their ids) and `conditions`."""
-        return self._answer("POST", "/admin/reload", having="conditions")
+    def events(self, model: str | None, limit: int) -> list[Mapping[str, Any]]:
+        answer = self._answer("GET", "/admin/events", params=_about(model, limit=limit), having="events")
+        return list(answer["events"])
+
+    def follow_events(self, model: str | None, limit: int) -> Iterator[Mapping[str, Any]]:
+        for line in self._stream("/admin/events", _about(model, limit=limit, follow=1)):
+            yield json.loads(line)
+
+    def logs(self, name: str, lines: int) -> list[str]:
+        path = f"/admin/models/{quote(name, safe='/')}/logs"
+        return [*self._stream(path, {"tail": lines})]
+
+    def follow_logs(self, name: str, lines: int) -> Iterator[str]:
+        return self._stream(f"/admin/models/{quote(name, safe='/')}/logs", {"tail": lines, "follow": 1})
+
+    def _stream(self, path: str, params: Mapping[str, Any]) -> Iterator[str]:
+        """Lines as they come, until the server has no more."""
+        with self._failing():
+            timeout = httpx.Timeout(None, connect=CONNECT_S)
+            with self._http.stream("GET", path, params=dict(params), timeout=timeout) as response:
+                if response.is_error:
+                    response.read()
+                    _checked(response, having="")
+                yield from response.iter_lines()
 
     def _answer(self, method: str, path: str, *, having: str, **options: Any) -> Mapping[str, Any]:
-        try:
+        with self._failing():
             response = self._http.request(method, path, **options)
+        return _checked(response, having)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What keeps an answer from coming, as CommandFailed."""
+        try:
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             if "SSL" in str(error):
                 message = f"{self.url} and this command do not agree on TLS: {error}"
@@ -90,7 +120,10 @@ class AdminClient:
             raise CommandFailed(message, exit_code=NO_SERVER) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandFailed(f"{self.url}: {error}", exit_code=NO_SERVER) from None
-        return _checked(response, having)
+
+
+def _about(model: str | None, **params: int) -> dict[str, str | int]:
+    return {**params} if model is None else {"model": model, **params}
 
 
 def trusting(certificate: Path | None) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vllama.cli import serve
+from vllama.cli.logging import LogSettings
 
 DEVICES = "2x24GiB"
 
@@ -39,7 +40,8 @@ def run(*, port: int, log_level: str) -> None:
         (config_dir / "models.yaml").write_text((files("vllama.cli") / "demo.yaml").read_text())
         port = port if _is_free(port) else 0
         serve.run(
-            host="127.0.0.1", port=port, config_dir=config_dir, simulate=DEVICES, log_level=log_level, say=_calls
+            host="127.0.0.1", port=port, config_dir=config_dir, simulate=DEVICES,
+            logs=LogSettings(level=log_level), say=_calls
         )  # fmt: skip
 
 

@@ -14,6 +14,12 @@ class Level(enum.StrEnum):
     ERROR = "error"
 
 
+class LogFormat(enum.StrEnum):
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
 class Output(enum.StrEnum):
     TEXT = "text"
     JSON = "json"

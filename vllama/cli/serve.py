@@ -16,13 +16,14 @@ import uvloop
 
 from vllama.cli import lease, wiring
 from vllama.cli.doors import DoorSettings
-from vllama.cli.logging import configure
+from vllama.cli.logging import LogSettings, configure, to_file
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.cache import hub_directory
 from vllama.gateway.app import create_app
 from vllama.gateway.info import ServerFacts
 from vllama.gateway.wire.server import DataPath
+from vllama.runtime.local.rotation import keep_bounded
 from vllama.runtime.local.signals import become_subreaper
 
 BACKLOG = 2048
@@ -42,27 +43,35 @@ def run(
     port: int,
     config_dir: Path,
     simulate: str | None,
-    log_level: str,
+    logs: LogSettings,
     doors: DoorSettings | None = None,
     say: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Returns when stopped. `say(url)` is printed once it serves. Raises CannotServe with a text for a person."""
-    configure(log_level)
+    configure(logs)
     settings = Settings(
         config_dir=config_dir.expanduser().absolute(), simulate=simulate, environ=wiring.environment(),
         doors=doors or DoorSettings(),
     )  # fmt: skip
     held = lease.take(settings.config_dir)
     try:
-        with _bound(host, port) as listener:
+        with contextlib.ExitStack() as stack, _bound(host, port) as listener:
             _check_manifest(settings)
             house = wiring.build(settings)
             _raise_file_limit()
             become_subreaper()
+            stack.callback(_log_to_file(settings.config_dir / "logs" / "vllama.log", logs))
             held.announce(host=host, port=listener.getsockname()[1], certificate=settings.doors.tls_cert)
-            uvloop.run(_serve(house, settings, listener, say=say))
+            uvloop.run(_serve(house, settings, listener, logs, say=say))
     finally:
         held.release()
+
+
+def _log_to_file(path: Path, logs: LogSettings) -> Callable[[], None]:
+    try:
+        return to_file(path, logs)
+    except OSError as error:
+        raise CannotServe(f"Cannot write the log {path}: {error.strerror or error}.") from error
 
 
 def _check_manifest(settings: Settings) -> None:
@@ -94,7 +103,9 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(house: House, settings: Settings, listener: socket.socket, *, say: Callable[[str], str]) -> None:
+async def _serve(
+    house: House, settings: Settings, listener: socket.socket, logs: LogSettings, *, say: Callable[[str], str]
+) -> None:
     await house.runtime.recover()
     await house.controller.start_up()
     doors = house.doors
@@ -110,7 +121,7 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     server = _Server(config)
     stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    running = asyncio.create_task(_run(house), name="controller")
+    running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs), name="controller")
     _greet(listener, settings, house, say)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,9 +136,11 @@ async def _serve(house: House, settings: Settings, listener: socket.socket, *, s
     await house.http.aclose()
 
 
-async def _run(house: House) -> None:
+async def _run(house: House, directory: Path, logs: LogSettings) -> None:
     """Until cancelled."""
+    bounded = keep_bounded(directory, max_bytes=logs.max_bytes, backups=logs.backup_count)
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(bounded, name="logs")
         tasks.create_task(house.controller.run(), name="controller")
         tasks.create_task(house.doors.follow(), name="doors")
 

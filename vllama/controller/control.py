@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
+from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
@@ -45,6 +47,7 @@ class Control(Protocol):
     """All methods are called on the event loop. They return at once; the coroutines work in a thread meanwhile."""
 
     board: Board
+    events: Events
 
     @property
     def policy(self) -> Policy:
@@ -97,6 +100,10 @@ class Control(Protocol):
 
     def defaults(self) -> ModelSpec:
         """What holds for a model that models.yaml does not name."""
+        ...
+
+    def log_of(self, model: str) -> Path:
+        """The file that the engines of `model` (its id) write to, whether it is there yet or not."""
         ...
 
     async def rescan(self) -> None:

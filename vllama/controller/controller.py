@@ -124,6 +124,7 @@ class Controller:
         await asyncio.to_thread(self._profiles.save)
         await self._observer.close()
         await self._runtime.close()
+        self.events.close()
 
     async def _drained(self, hurry: asyncio.Event, deadline_s: float) -> None:
         end = self._clock() + deadline_s
@@ -204,6 +205,9 @@ class Controller:
 
     def defaults(self) -> ModelSpec:
         return self._watch.current.undeclared
+
+    def log_of(self, model: str) -> Path:
+        return self._runtime.log_of(model)
 
     async def rescan(self) -> None:
         await self._watch.check()

@@ -37,7 +37,8 @@ class LogReader:
     """Hands out what was appended to a log since the last time, in whole lines.
 
     At most READ_LIMIT_BYTES per call: of more, the latest. A log that was truncated or replaced is read from its
-    start. `seen_bytes` grows with every sign of life, also where no line is complete yet. Blocks on the file system.
+    start, after the rest of what it was, where that was kept as `path`.1.
+    `seen_bytes` grows with every sign of life, also where no line is complete yet. Blocks on the file system.
     """
 
     def __init__(self, path: Path, *, begin: int = 0) -> None:
@@ -56,16 +57,28 @@ class LogReader:
                 file_now = (status.st_dev, status.st_ino)
                 replaced = self._file is not None and file_now != self._file
                 self._file = file_now
+                rest = b""
                 if replaced or status.st_size < self._offset:
-                    self._offset, self._partial = 0, b""
+                    rest = self._rest()
+                    self._offset = 0
+                    self._partial = self._partial if rest else b""
                 skipped = max(0, status.st_size - self._offset - READ_LIMIT_BYTES)
                 file.seek(self._offset + skipped)
                 data = file.read(READ_LIMIT_BYTES)
         except (OSError, ValueError):
             return ()
         self._offset += skipped + len(data)
-        self.seen_bytes += skipped + len(data)
-        return self._lines(data, skipped=skipped > 0)
+        self.seen_bytes += skipped + len(rest) + len(data)
+        return self._lines(rest + data, skipped=skipped > 0 and not rest)
+
+    def _rest(self) -> bytes:
+        """What was written after the last look and before the log began anew."""
+        try:
+            with _rotated(self._path).open("rb") as file:
+                file.seek(self._offset)
+                return file.read(READ_LIMIT_BYTES)
+        except (OSError, ValueError):
+            return b""
 
     def _lines(self, data: bytes, *, skipped: bool) -> tuple[str, ...]:
         pieces = _split((b"" if skipped else self._partial) + data)
@@ -76,15 +89,32 @@ class LogReader:
 
 
 def read_tail(path: Path, *, limit_bytes: int = 256 * KIB) -> tuple[str, ...]:
-    """The last lines of a log, for a cause of death. Empty where it cannot be read. Blocks on the file system."""
+    """The last lines of a log, for a cause of death, also where it has begun anew since.
+
+    Empty where it cannot be read. Blocks on the file system.
+    """
+    data, whole = _end(path, limit_bytes)
+    if whole and len(data) < limit_bytes:
+        before, whole = _end(_rotated(path), limit_bytes - len(data))
+        data = before + data
+    pieces = _split(data)
+    return _decoded(pieces if whole else pieces[1:])
+
+
+def _end(path: Path, limit_bytes: int) -> tuple[bytes, bool]:
+    """The last bytes, and whether they are all that there are."""
     try:
         with path.open("rb") as file:
             start = max(0, os.fstat(file.fileno()).st_size - limit_bytes)
             file.seek(start)
-            pieces = _split(file.read(limit_bytes))
+            return file.read(limit_bytes), start == 0
     except (OSError, ValueError):
-        return ()
-    return _decoded(pieces[1:] if start else pieces)
+        return b"", True
+
+
+def _rotated(path: Path) -> Path:
+    """What a log was before it began anew, as whoever rotates it calls it."""
+    return path.with_name(f"{path.name}.1")
 
 
 def _split(data: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ from vllama.gateway.dialects import dialect_of
 from vllama.gateway.enquiries import enquiries_router
 from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
+from vllama.gateway.history import history_router
 from vllama.gateway.info import ServerFacts, info_router
 from vllama.gateway.models import models_router
 from vllama.gateway.ollama.routes import ollama_router
@@ -47,6 +48,7 @@ def create_app(
     app.include_router(models_router(control, created=int(time.time())))
     app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(admin_router(control, version=version))
+    app.include_router(history_router(control))
     app.include_router(enquiries_router(control))
     app.include_router(ollama_router(control, hub=hub))
     if facts is not None:

@@ -1,0 +1,56 @@
+"""`vllama logs` and `vllama events`: the command lines."""
+# ruff: noqa: PLC0415
+
+from typing import Annotated
+
+import typer
+
+from vllama.cli.connect import connect
+from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
+
+
+def logs(
+    model: Model,
+    *,
+    follow: Follow = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last.")] = 200,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show what the engines of a model wrote. Without a server its log file of --config-dir is read.
+
+    -o json: a list of lines; with -f one JSON string per line. Exit codes: 0 done, 1 no such model or log, 3 the
+    server that was named does not answer.
+    """
+    from vllama.cli import log_lines
+
+    as_json = output is Output.JSON
+    if server is None and not log_lines.runs_on(config_dir.expanduser()):
+        log_lines.from_file(config_dir.expanduser(), model, lines=lines, follow=follow, as_json=as_json)
+        return
+    with connect(server, config_dir, api_key) as client:
+        log_lines.from_server(client, model, lines=lines, follow=follow, as_json=as_json)
+
+
+def events(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only what happened to this one.")] = None,
+    *,
+    follow: Follow = False,
+    limit: Annotated[int, typer.Option("--lines", "-n", min=0, max=2000, help="How many of the last.")] = 50,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show what happened since the server started, and why, newest last. The server keeps 2000 events.
+
+    -o json: a list; with -f one event per line. Exit codes: 0 done, 1 it broke off, 3 no server answers.
+    """
+    from vllama.cli import happenings
+
+    with connect(server, config_dir, api_key) as client:
+        happenings.run(client, model, limit=limit, follow=follow, as_json=output is Output.JSON)

@@ -1,0 +1,111 @@
+"""What happened, and what engines said: lists, and streams for who wants to see it happen."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from vllama.controller.control import Control, Unresolved
+from vllama.controller.events import KEPT, Event
+from vllama.domain.units import MIB
+from vllama.engine.logs import LogReader, read_tail
+from vllama.gateway import errors
+from vllama.gateway.render import iso
+from vllama.gateway.replies import reply
+
+MOST_LINES = 10_000
+TAIL_BYTES = MIB
+LOOK_EVERY_S = 0.25
+_EVENT_STREAM = "text/event-stream"
+
+Lines = Annotated[int, Query(ge=0, le=MOST_LINES)]
+Count = Annotated[int, Query(ge=0, le=KEPT)]
+
+
+def history_router(control: Control) -> APIRouter:
+    """To be mounted before what has /admin/models/{name}: a name may have slashes."""
+    router = APIRouter(prefix="/admin")
+
+    @router.get("/events")
+    async def events(
+        request: Request, *, model: str | None = None, limit: Count = 200, follow: bool = False
+    ) -> Response:
+        """`follow`: newline-delimited JSON, or server-sent events for who accepts those; they can go on where they
+        were with Last-Event-ID.
+        """
+        wanted = None if model is None else _id_of(control, model)
+        found = [each for each in control.events if wanted is None or each.model == wanted]
+        found = found[len(found) - min(limit, len(found)) :]
+        if not follow:
+            return JSONResponse({"events": [event_json(event) for event in found]})
+        as_sse = _EVENT_STREAM in request.headers.get("accept", "")
+        last = request.headers.get("last-event-id", "")
+        after = int(last) if last.isdecimal() and len(last) < 19 else found[0].number - 1 if found else _newest(control)
+        stream = _events(control, wanted, after=after, as_sse=as_sse)
+        kind = _EVENT_STREAM if as_sse else "application/x-ndjson"
+        return StreamingResponse(stream, media_type=kind, headers={"cache-control": "no-store"})
+
+    @router.get("/models/{name:path}/logs")
+    async def logs(name: str, *, tail: Lines = 200, follow: bool = False) -> Response:
+        """The last lines of what the model's engines wrote, at most a mebibyte of them, as plain text."""
+        found = control.resolve(name)
+        if isinstance(found, Unresolved):
+            return reply(errors.unresolved(found))
+        log = control.log_of(found.model)
+        if follow:
+            return StreamingResponse(_lines(control, log, tail), media_type="text/plain; charset=utf-8")
+        lines = await asyncio.to_thread(read_tail, log, limit_bytes=TAIL_BYTES)
+        return PlainTextResponse("".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :]))
+
+    return router
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "at": iso(event.at),
+        "model": event.model,
+        "reason": str(event.reason),
+        "message": event.message,
+        "warning": event.warning,
+    }
+
+
+def _id_of(control: Control, name: str) -> str:
+    """A model that is gone has events still, under its id."""
+    found = control.resolve(name)
+    return name if isinstance(found, Unresolved) else found.model
+
+
+def _newest(control: Control) -> int:
+    return max((event.number for event in control.events), default=0)
+
+
+async def _events(control: Control, model: str | None, *, after: int, as_sse: bool) -> AsyncIterator[str]:
+    """A word now and then where nothing happens, so that a client that is gone is noticed."""
+    quiet = 0
+    async for event in control.events.follow(after=after):
+        if event is None:
+            quiet += 1
+            if as_sse and quiet % 15 == 0:
+                yield ": nothing new\n\n"
+        elif model is None or event.model == model:
+            text = json.dumps(event_json(event))
+            yield f"id: {event.number}\ndata: {text}\n\n" if as_sse else f"{text}\n"
+
+
+async def _lines(control: Control, log: Path, tail: int) -> AsyncIterator[str]:
+    reader = LogReader(log)
+    lines = await asyncio.to_thread(reader.read)
+    lines = lines[len(lines) - min(tail, len(lines)) :]
+    while True:
+        if lines:
+            yield "".join(f"{line}\n" for line in lines)
+        if control.events.closed:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+        lines = await asyncio.to_thread(reader.read)
