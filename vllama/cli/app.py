@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vllama.cli import history, life, machine, on_disk
+from vllama.cli import env_file, history, life, machine, on_disk
 from vllama.cli.assign import assign
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
@@ -45,6 +45,8 @@ app = typer.Typer(
 
 def main() -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a plain terminal shows ? for …
+    for note in env_file.take_here():
+        print(f"warning: {note}", file=sys.stderr)
     try:
         try:
             app(prog_name="vllama")
@@ -308,6 +310,20 @@ def validate(
 
     path = config_dir / "models.yaml" if file is None else file
     raise typer.Exit(run(path.expanduser(), as_json=output is Output.JSON))
+
+
+@app.command()
+def config(config_dir: ConfigDir = CONFIG_DIR, output: OutputFormat = Output.TEXT) -> None:
+    """Show every setting of the server and where it comes from. Needs no server.
+
+    The first that says it counts: option, environment, .env of the working directory, default. What `defaults` of
+    models.yaml say of idle models goes before the environment. Exit codes: 0 done, 1 models.yaml has mistakes.
+    """
+    from vllama.cli.config import run
+
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    options = {str(each.envvar): each.default for each in command.params if each.envvar}
+    run(options, config_dir.expanduser(), as_json=output is Output.JSON)
 
 
 app.add_typer(keys, name="keys")

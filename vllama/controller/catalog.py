@@ -15,7 +15,11 @@ from vllama.runtime.base import Runtime
 class Catalog:
     """`refresh` after every change of the file, and now and then for the cache; reading costs nothing."""
 
-    def __init__(self, *, watch: ManifestWatch, runtime: Runtime, profiles: Profiles, events: Events) -> None:
+    def __init__(
+        self, *, watch: ManifestWatch, runtime: Runtime, profiles: Profiles, events: Events, offline: bool = False
+    ) -> None:
+        """`offline`: the model cache is looked at once, and then when somebody asks for it."""
+        self._offline, self._scanned = offline, False
         self._watch, self._runtime, self._profiles, self._events = watch, runtime, profiles, events
         self._estimates: Mapping[str, Footprint] = {}
         self._merged: Mapping[str, Footprint] = {}
@@ -27,11 +31,13 @@ class Catalog:
         self._refreshing = asyncio.Lock()
 
     async def refresh(self, *, anew: bool = False) -> None:
-        """Scan the cache and estimate what is new, in threads; then change all at once. `anew`: estimate all."""
+        """Scan the cache and estimate what is new, in threads; then change all at once. `anew`: somebody asks, and all
+        is estimated.
+        """
         async with self._refreshing:
             manifest = self._watch.current
-            if not manifest.policy.only_declared:
-                self._cached = await self._runtime.cached_models()
+            if not manifest.policy.only_declared and (anew or not (self._offline and self._scanned)):
+                self._cached, self._scanned = await self._runtime.cached_models(), True
             undeclared = () if manifest.policy.only_declared else self._cached
             models = {model: manifest.spec_for_undeclared(model) for model in undeclared} | dict(manifest.models)
             estimates = {model: await self._estimate(spec, anew=anew) for model, spec in models.items()}

@@ -58,7 +58,10 @@ class Controller:
         self.board = Board(clock=clock, bell=self._bell.ring, ready_in=self._ready_in)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
-        self._catalog = Catalog(watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events)
+        self._catalog = Catalog(
+            watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events,
+            offline=environ.get("VLLAMA_OFFLINE_MODE", "").strip().lower() in {"1", "true", "yes", "on"},
+        )  # fmt: skip
         self._wishes = Wishes(self.board)
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
