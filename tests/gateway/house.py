@@ -64,6 +64,8 @@ class ListedControl:
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
     logs: Path = Path("/nowhere")
+    phase: Phase = Phase.STOPPED  # of who is not ready
+    offline: bool = False
     gone: set[str] = field(default_factory=set)  # engines
 
     def tasks(self, model: str) -> frozenset[str] | None:
@@ -82,7 +84,7 @@ class ListedControl:
         return [
             ModelStatus(
                 model=spec.model,
-                phase=Phase.READY if self.board.is_open(spec.model) else Phase.STOPPED,
+                phase=Phase.READY if self.board.is_open(spec.model) else self.phase,
                 reason="NotWanted",
                 message="as the list says",
                 declared=True,

@@ -72,3 +72,23 @@ def test_events_logs_and_the_servers_own_log(start_server):
         assert stream.read()
     lines = (server.config_dir / "logs" / "vllama.log").read_text().splitlines()
     assert "Demanded" in [json.loads(line)["event"] for line in lines]
+
+
+def test_scripts_of_the_older_tool_go_on_working(start_server):
+    server = start_server("models: {org/a: {memory: 3GiB}}", "--simulate", "8GiB", VLLAMA_OFFLINE_MODE="true")
+
+    def post(path):
+        answer = server.http.post(f"{server.url}{path}")
+        return answer.status_code, answer.json()
+
+    code, started = post("/instances/org/a/start")
+    assert (code, started["status"], started["port"]) == (200, "success", server.ps()["org/a"]["port"])
+    (one,) = server.http.get(f"{server.url}/instances").json()["instances"]
+    assert (one["status"], one["pid"]) == ("running", started["pid"])
+    assert one["start_time"] > 1.7e9
+    assert one["gpu_memory_info"]["0"]["totalGpuMemory"] == 8 << 30
+    assert post("/instances/a/sleep?level=1") == (200, {"status": "success", "model_id": "org/a", "level": 1})
+    assert server.http.get(f"{server.url}/instances").json()["instances"][0]["status"] == "sleeping_l1"
+    assert post("/instances/a/stop") == (200, {"status": "success", "model_id": "org/a"})
+    assert server.phases() == {"org/a": "Stopped"}
+    assert post("/reload") == (200, {"status": "success", "models_count": 1, "offline_mode": True})

@@ -48,6 +48,7 @@ class Control(Protocol):
 
     board: Board
     events: Events
+    offline: bool  # the model cache is looked at only when somebody asks
 
     @property
     def policy(self) -> Policy:

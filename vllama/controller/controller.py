@@ -58,9 +58,10 @@ class Controller:
         self.board = Board(clock=clock, bell=self._bell.ring, ready_in=self._ready_in)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
+        self.offline = environ.get("VLLAMA_OFFLINE_MODE", "").strip().lower() in {"1", "true", "yes", "on"}
         self._catalog = Catalog(
             watch=self._watch, runtime=runtime, profiles=self._profiles, events=self.events,
-            offline=environ.get("VLLAMA_OFFLINE_MODE", "").strip().lower() in {"1", "true", "yes", "on"},
+            offline=self.offline,
         )  # fmt: skip
         self._wishes = Wishes(self.board)
         self._observer = Observer(

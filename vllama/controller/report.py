@@ -52,6 +52,7 @@ def _status(  # noqa: PLR0917  # one call, just above
         in_flight=demand.in_flight,
         waiting=demand.waiting,
         last_used=None if used is None else used + wall_minus_clock,
+        started=None if engine is None else engine.started_at + wall_minus_clock,
         pinned=spec.pin if spec else False,
     )
 

@@ -69,4 +69,5 @@ class ModelStatus:
     in_flight: int = 0
     waiting: int = 0
     last_used: float | None = None
+    started: float | None = None  # its engine
     pinned: bool = False

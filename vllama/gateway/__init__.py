@@ -22,6 +22,6 @@ HTTP:
 wire       the data path: one port for all, and the bytes of users
 asgi       the few things that we need of ASGI
 replies    errors as answers of FastAPI routes
-models, health, admin, enquiries: the routes that vllama answers itself
+models, health, admin, enquiries, history: the routes that vllama answers itself; instances: the older tool's
 app        these routes as one application
 """

@@ -16,6 +16,7 @@ from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
 from vllama.gateway.history import history_router
 from vllama.gateway.info import ServerFacts, info_router
+from vllama.gateway.instances import instances_router
 from vllama.gateway.models import models_router
 from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
@@ -49,6 +50,7 @@ def create_app(
     app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(admin_router(control, version=version))
     app.include_router(history_router(control))
+    app.include_router(instances_router(control))
     app.include_router(enquiries_router(control))
     app.include_router(ollama_router(control, hub=hub))
     if facts is not None:

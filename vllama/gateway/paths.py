@@ -69,7 +69,7 @@ _MANAGEMENT_PATHS = frozenset(
 
 # Answered to everybody: is there a server, and is it well?
 _OPEN = frozenset((b"/", b"/livez", b"/readyz", b"/health"))
-_ADMIN = ("/admin", "/api/pull")  # each with all below it
+_ADMIN = ("/admin", "/api/pull", "/instances", "/reload")  # each with all below it
 
 
 class Need(enum.Enum):

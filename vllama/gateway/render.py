@@ -22,8 +22,9 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def status_json(status: ModelStatus) -> dict[str, Any]:
-    """The fields of ModelStatus; `last_used` as ISO 8601 in UTC, or null for never."""
-    return _plain(status) | {"last_used": None if status.last_used is None else iso(status.last_used)}
+    """The fields of ModelStatus; `last_used` and `started` as ISO 8601 in UTC, or null for never."""
+    times = {"last_used": status.last_used, "started": status.started}
+    return _plain(status) | {name: None if time is None else iso(time) for name, time in times.items()}
 
 
 def iso(seconds: float) -> str:
