@@ -35,6 +35,7 @@ from vllama.cli.options import (
     Timeout,
     seconds,
 )
+from vllama.cli.run import run as run_model
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, epilog=EPILOG,
@@ -327,6 +328,7 @@ def config(config_dir: ConfigDir = CONFIG_DIR, output: OutputFormat = Output.TEX
 
 
 app.add_typer(keys, name="keys")
+app.command("run")(run_model)
 app.command("logs")(history.logs)
 app.command("events")(history.events)
 app.command("assign")(assign)

@@ -89,11 +89,24 @@ class AdminClient:
     def follow_logs(self, name: str, lines: int) -> Iterator[str]:
         return self._stream(f"/admin/models/{quote(name, safe='/')}/logs", {"tail": lines, "follow": 1})
 
-    def _stream(self, path: str, params: Mapping[str, Any]) -> Iterator[str]:
+    def chat(self, model: str, messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+        """The chunks of a streamed answer, as OpenAI has them."""
+        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+        for line in self._stream("/v1/chat/completions", method="POST", json=body):
+            if not line.startswith("data:") or (data := line[5:].strip()) == "[DONE]":
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise CommandFailed(str((chunk["error"] or {}).get("message") or chunk["error"]))
+            yield chunk
+
+    def _stream(
+        self, path: str, params: Mapping[str, Any] | None = None, *, method: str = "GET", **options: Any
+    ) -> Iterator[str]:
         """Lines as they come, until the server has no more."""
         with self._failing():
             timeout = httpx.Timeout(None, connect=CONNECT_S)
-            with self._http.stream("GET", path, params=dict(params), timeout=timeout) as response:
+            with self._http.stream(method, path, params=params, timeout=timeout, **options) as response:
                 if response.is_error:
                     response.read()
                     _checked(response, having="")
