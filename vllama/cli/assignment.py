@@ -54,10 +54,11 @@ def run(
 ) -> None:  # fmt: skip
     with problems(path):
         model = resolve(path, name, new=new)
+        phase = _phase(model, door)  # before the server sees the change
         edit = edit_of(model, change, entry_of(path, model))
         done = (preview if dry_run else apply)(path, edit, environ=os.environ)
     changes = list(_changes(done, model))
-    phase, effect = _effect(done, model, door)
+    effect = _effect(done, model, phase)
     if as_json and not restart:
         show_json(
             {"model": model, "file": str(path), "changes": changes, "written": done.changed and not dry_run,
@@ -221,21 +222,23 @@ def _secretly(key: Key, value: Any) -> Any:
     return masked(key[-1], value) if isinstance(value, str) else value
 
 
-def _effect(done: Edited, model: str, door: Door) -> tuple[str | None, str]:
-    """The phase of the model (None: no server tells), and what follows from the change, as a sentence."""
-    old, new = done.old.models.get(model), done.new.models.get(model)
-    old = old or done.old.spec_for_undeclared(model)
-    same = new is not None and old.spec_hash == new.spec_hash
+def _phase(model: str, door: Door) -> str | None:
+    """None: no server tells."""
     try:
         with connect(door.server, door.config_dir, door.api_key) as client:
             status = client.model(model)
     except CommandFailed:
-        return None, "No server runs here now; it holds from the next start of one."
-    phase = "Stopped" if status is None else str(status["phase"])
-    if not done.changed:
-        return phase, "Nothing changes."
-    if same:
-        return phase, f"{model} is {phase} and stays so: the change needs no new engine."
+        return None
+    return "Stopped" if status is None else str(status["phase"])
+
+
+def _effect(done: Edited, model: str, phase: str | None) -> str:
+    """What follows from the change for a model that was in `phase`, as a sentence."""
+    old, new = done.old.models.get(model) or done.old.spec_for_undeclared(model), done.new.models.get(model)
+    if phase is None:
+        return "No server runs here now; it holds from the next start of one."
+    if new is not None and old.spec_hash == new.spec_hash:
+        return f"{model} is {phase} and stays so: the change needs no new engine."
     if phase == "Stopped":
-        return phase, f"{model} is Stopped; its next start has the new settings."
-    return phase, f"{model} is {phase}: when nothing is in flight it stops, and what was ready starts anew."
+        return f"{model} is Stopped; its next start has the new settings."
+    return f"{model} is {phase}: when nothing is in flight it stops, and what was ready starts anew."

@@ -1,4 +1,4 @@
-"""`vllama logs` and `vllama events`: the command lines."""
+"""`vllama logs`, `vllama events` and `vllama top`: the command lines."""
 # ruff: noqa: PLC0415
 
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vllama.cli.connect import connect
-from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
+from vllama.cli.options import CONFIG_DIR, All, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
@@ -54,3 +54,21 @@ def events(
 
     with connect(server, config_dir, api_key) as client:
         happenings.run(client, model, limit=limit, follow=follow, as_json=output is Output.JSON)
+
+
+def top(
+    *,
+    show_all: All = False,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Show models, the latest events and whose memory it is, every second anew, until Ctrl-C.
+
+    Not on a terminal, and with -o json, one look. Exit codes: 0 done, 3 no server answers, 130 left by Ctrl-C.
+    """
+    from vllama.cli.top import run
+
+    with connect(server, config_dir, api_key) as client:
+        run(client, show_all=show_all, as_json=output is Output.JSON)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -29,19 +30,23 @@ def run(client: AdminClient, *, show_all: bool, output: PsOutput) -> None:
 
 
 def watch(client: AdminClient, *, show_all: bool, wide: bool = False) -> None:
+    keep_showing(lambda: _table(client, show_all=show_all, wide=wide))
+
+
+def keep_showing(frame: Callable[[], Text]) -> None:
     """Until interrupted. A server that is away for a moment is said, and asked again."""
-    table = _table(client, show_all=show_all, wide=wide)
+    table = frame()
     if not sys.stdout.isatty():
         while True:
             show(table)
             time.sleep(REFRESH_S)
-            table = Text("\n").append_text(_table_or_error(client, show_all=show_all, wide=wide))
+            table = Text("\n").append_text(_frame_or_error(frame))
     coloured = is_coloured(sys.stdout)
     with Live(console=Console(highlight=False), auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             live.update(table if coloured else Text(table.plain), refresh=True)
             time.sleep(REFRESH_S)
-            table = _table_or_error(client, show_all=show_all, wide=wide)
+            table = _frame_or_error(frame)
 
 
 def _table(client: AdminClient, *, show_all: bool, wide: bool) -> Text:
@@ -50,8 +55,8 @@ def _table(client: AdminClient, *, show_all: bool, wide: bool) -> Text:
     return render_ps(client.status(), now=datetime.now(UTC), width=width(), show_all=show_all)
 
 
-def _table_or_error(client: AdminClient, *, show_all: bool, wide: bool) -> Text:
+def _frame_or_error(frame: Callable[[], Text]) -> Text:
     try:
-        return _table(client, show_all=show_all, wide=wide)
+        return frame()
     except CommandFailed as failed:
         return Text(failed.message.splitlines()[0], style="red")
