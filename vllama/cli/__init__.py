@@ -12,7 +12,7 @@ life         restart, reload, warm-up (their options), at work in restart and wa
 assign       its options, at work in assignment
 history      logs and events (their options), at work in log_lines and happenings
 logging      what the server itself logs, and where to
-run          its options, at work in chat
+run, batch   their options, at work in chat and batches
 env_file     .env of the working directory; config shows what came from where
 what_if      plan --request and plan --matrix
 on_disk      list, pull, rm (list_models, pull, pull_progress, remove), from the stock of models

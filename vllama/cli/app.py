@@ -12,6 +12,7 @@ import typer
 
 from vllama.cli import env_file, history, life, machine, on_disk
 from vllama.cli.assign import assign
+from vllama.cli.batch import batch
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
@@ -329,6 +330,7 @@ def config(config_dir: ConfigDir = CONFIG_DIR, output: OutputFormat = Output.TEX
 
 app.add_typer(keys, name="keys")
 app.command("run")(run_model)
+app.command("batch")(batch)
 app.command("logs")(history.logs)
 app.command("events")(history.events)
 app.command("top")(history.top)

@@ -100,6 +100,15 @@ class AdminClient:
                 raise CommandFailed(str((chunk["error"] or {}).get("message") or chunk["error"]))
             yield chunk
 
+    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        """An inference request, however long it takes: the status, and the answer (text where it is no JSON)."""
+        with self._failing():
+            response = self._http.post(path, json=dict(body), timeout=httpx.Timeout(None, connect=CONNECT_S))
+        try:
+            return response.status_code, response.json()
+        except ValueError:
+            return response.status_code, response.text
+
     def _stream(
         self, path: str, params: Mapping[str, Any] | None = None, *, method: str = "GET", **options: Any
     ) -> Iterator[str]:
