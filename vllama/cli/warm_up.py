@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from vllama.cli.client import AdminClient
-from vllama.cli.failure import CommandFailed
+from vllama.cli.failure import NO_SERVER, CommandFailed
 from vllama.cli.manifest import manifest, problems, without_auto_start
 from vllama.cli.progress import Wish, watch
 from vllama.cli.render.ps import shown_phase
@@ -45,7 +45,7 @@ def _warm(client: AdminClient, model: str, *, timeout_s: float | None, as_json: 
     try:
         status, problem = _watched(client, model, timeout_s=timeout_s, as_json=as_json)
     except CommandFailed as failed:
-        if "no vllama server" in failed.message:
+        if failed.exit_code == NO_SERVER:
             raise
         return {"model": model, "ok": False, "phase": None, "message": failed.message}
     phase = shown_phase(status)
