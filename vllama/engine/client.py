@@ -10,6 +10,7 @@ import httpx
 
 from vllama.domain.spec import SleepLevel
 from vllama.engine.canary import Answer, answer_in, question_for
+from vllama.engine.load import EngineLoad, load_of
 from vllama.engine.metrics import NoLevel, sleep_level_of
 
 SleepMode = Literal["abort", "wait", "keep"]
@@ -65,8 +66,10 @@ class EngineClient:
     All but `health` raise EngineRefused or EngineUnanswered.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, *, api_key: str | None = None) -> None:
+        """`api_key`: what is shown to it; engines of our own want none."""
         self._http = http
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key is not None else None
 
     async def health(self, base_url: str, *, timeout_s: float) -> Health:
         try:
@@ -94,6 +97,10 @@ class EngineClient:
         """The level it sleeps at, from /metrics; None: awake."""
         answer = await self._get(base_url, "/metrics", _until(timeout_s))
         return sleep_level_of(answer.text)
+
+    async def load(self, base_url: str, *, timeout_s: float) -> EngineLoad | None:
+        """How busy it is, from /metrics; None: it does not say."""
+        return load_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
 
     async def canary(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
         """The answer to the canary's question; None where `tasks` has none that can be asked.
@@ -171,7 +178,7 @@ class EngineClient:
 
     async def _call(self, method: str, url: str, until: float, body: object = None) -> httpx.Response:
         async with asyncio.timeout_at(until):
-            return await self._http.request(method, url, json=body, timeout=None)
+            return await self._http.request(method, url, json=body, headers=self._headers, timeout=None)
 
 
 def _until(timeout_s: float) -> float:

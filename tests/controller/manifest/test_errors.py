@@ -141,6 +141,15 @@ TOGETHER = {
         "5: servers[3].url: 'http://a' is listed twice",
         "6: servers[4]: 'x' is not a mapping (key: value)",
     ],
+    "servers:\n- {url: 'http://u:p@a', api_key: 'a b'}": [
+        "2: servers[0].url: the address of a server has no name and password in it; write `api_key: ${NAME}` beside it",
+        "2: servers[0].api_key: an API key is visible ASCII characters, best given as ${NAME} of the environment",
+    ],
+    "models: {a: {aliases: [b]}}\nservers:\n- {url: 'http://a', aliases: {b: x, c: x}}\n"
+    "- {url: 'http://b', aliases: {c: y}}": [
+        "3: servers[0].aliases: 'b' is already a name of a model here",
+        "4: servers[1].aliases: 'c' is already the name of 'x'",
+    ],
     "servers: x": ["1: servers: 'x' is not a list; write for example [{url: http://gpu-server-1:8081}]"],
     "policy: {ageing: 0, reserve: -1}": [
         "1: policy.reserve: -1 bytes: an amount of memory cannot be negative",

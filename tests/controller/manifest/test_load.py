@@ -292,3 +292,19 @@ def test_servers_and_balance_are_kept():
         ServerSpec(url="http://two"),
     )
     assert manifest.balance == BalanceSpec(max_retries=0, health_check_interval_s=10.0, min_success_rate=0.5)
+
+
+def test_a_server_has_a_key_and_further_names_for_its_models():
+    text = """
+    servers:
+      - {url: "https://one/llm/v1/", api_key: "${ROUTER_KEY}", aliases: {big: org/Big, small: org/Small}}
+      - {url: "http://two/v1", aliases: {big: org/Big}}
+    balance: {queue: 0, queue_timeout: 20s, auto_recovery_threshold: 5, config_reload_interval: 60}
+    """
+    manifest = read(text, ROUTER_KEY="s3cret")
+    one, two = manifest.servers
+    assert (one.url, two.url) == ("https://one/llm", "http://two")
+    assert one.api_key == "s3cret"
+    assert "s3cret" not in repr(manifest)
+    assert one.aliases == (("big", "org/Big"), ("small", "org/Small"))
+    assert manifest.balance == BalanceSpec(queue=0, queue_timeout_s=20.0, recovery_s=5.0)

@@ -10,11 +10,11 @@ from vllama.controller.manifest.entry import Entry, layered, read_entry
 from vllama.controller.manifest.environment import Environment, read_environment
 from vllama.controller.manifest.findings import Findings
 from vllama.controller.manifest.marks import MAX_TEXT_BYTES, parse
-from vllama.controller.manifest.names import check_adapters, check_names, check_ports
+from vllama.controller.manifest.names import check_adapters, check_names, check_ports, names_of
 from vllama.controller.manifest.problems import KeyPath, ManifestInvalid, Problem
 from vllama.controller.manifest.schema import PolicyKeys
 from vllama.controller.manifest.sections import Sections, sections_of
-from vllama.controller.manifest.servers import BalanceSpec, ServerSpec, read_balance, read_servers
+from vllama.controller.manifest.servers import BalanceSpec, ServerSpec, check_aliases, read_balance, read_servers
 from vllama.controller.manifest.specs import device_problem, model_spec, policy_of, says_devices
 from vllama.domain.spec import ModelSpec, Policy
 
@@ -81,9 +81,11 @@ def _manifest(sections: Sections, environment: Environment, findings: Findings) 
     policy = findings.validated(
         PolicyKeys, findings.mapping(sections.policy, ("policy",)), lambda loc: ("policy", *loc)
     )
+    servers = read_servers(sections.servers, findings)
+    check_aliases(servers, names_of(own), findings)
     return Manifest(
         models=MappingProxyType({model: model_spec(model, entry, environment) for model, entry in entries.items()}),
-        servers=read_servers(sections.servers, findings),
+        servers=servers,
         balance=read_balance(sections.balance, findings),
         policy=policy_of(policy or PolicyKeys()),
         undeclared=model_spec("", defaults, environment, declared=False),

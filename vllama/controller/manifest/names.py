@@ -22,6 +22,11 @@ def check_names(entries: Mapping[str, Entry], root: KeyPath, findings: Findings)
             findings.add(at[:-1], f"{shown(name)} is already the name of {taken} (line {line})", at=at)
 
 
+def names_of(entries: Mapping[str, Entry]) -> frozenset[str]:
+    """Ids, aliases and adapters."""
+    return frozenset((*entries, *(name for name, _, _ in _further_names(entries, ()))))
+
+
 def check_ports(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:
     owners: dict[int, str] = {}
     for model, entry in entries.items():

@@ -21,6 +21,9 @@ DurationOrNever = Annotated[
 Level = Annotated[SleepLevel | None, unless_null(amounts.level), shape(shapes.LEVEL)]
 Bytes = Annotated[int | None, unless_null(amounts.amount_or_none_at_all), shape(*shapes.AMOUNT, either(0, "0"))]
 Variable = Annotated[str | None, unless_null(values.variable), shape(shapes.VARIABLE)]
+Credential = Annotated[str | None, unless_null(values.credential), shape(shapes.TEXT)]
+Name = Annotated[str, PlainValidator(values.name), shape({"type": "string", "minLength": 1}, null=False)]
+FurtherNames = dict[Name, Name] | None
 Address = Annotated[str, PlainValidator(values.endpoint), shape(shapes.ADDRESS, null=False)]
 
 
@@ -141,6 +144,10 @@ class ServerKeys(Keys):
     """For example http://gpu-server-1:8081"""
     max_concurrent_requests: Count = None
     """Requests that it is given at once."""
+    api_key: Credential = None
+    """Its own key, in place of the client's, e.g. ${GPU_SERVER_KEY}."""
+    aliases: FurtherNames = None
+    """Further names that clients may call its models by: the name, and the model that it means there."""
 
 
 class BalanceKeys(Keys):
@@ -154,3 +161,7 @@ class BalanceKeys(Keys):
     failure_threshold: Count = None
     max_retries: CountOrNone = None
     request_timeout: SomeTime = None
+    auto_recovery_threshold: SomeTime = None
+    config_reload_interval: SomeTime = None  # taken from older files; a change is seen at once anyway
+    queue: CountOrNone = None
+    queue_timeout: Duration = None

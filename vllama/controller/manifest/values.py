@@ -154,7 +154,7 @@ def _host(value: Any) -> str:
 
 
 def endpoint(value: Any) -> str:
-    """`http://host:port`, without a slash at the end."""
+    """`http://host:port/path`, without a slash at the end; nor /v1, with which clients of OpenAI's write it."""
     address = text(value).strip()
     try:
         parts = urlsplit(address)
@@ -163,4 +163,13 @@ def endpoint(value: Any) -> str:
         complete = False
     if not complete or not address.isprintable() or " " in address or parts.query or parts.fragment:
         raise ValueError(f"{shown(value)} is not the address of a server; write for example http://gpu-server-1:8081")
-    return address.rstrip("/")
+    if "@" in parts.netloc:
+        raise ValueError("the address of a server has no name and password in it; write `api_key: ${NAME}` beside it")
+    return address.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def credential(value: Any) -> str:
+    """What can stand behind `Authorization: Bearer`. It is in no message."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{1,4096}", value):
+        raise ValueError("an API key is visible ASCII characters, best given as ${NAME} of the environment")
+    return value
