@@ -24,6 +24,7 @@ from vllama.controller.demand import Endpoint
 from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
+from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
@@ -76,6 +77,12 @@ class ListedControl:
             if name == spec.model or name in spec.aliases or spec.has_adapter(name):
                 return spec
         return Unresolved(name=name, ambiguous=False, candidates=(MODEL,))
+
+    def resolve_here(self, name: str) -> ModelSpec | Unresolved:
+        return self.resolve(name)
+
+    def servers(self) -> Sequence[ServerStatus]:
+        return statuses_of(self.board.servers.servers.values(), wall_minus_clock=time.time() - time.monotonic())
 
     def has_engine(self, engine_id: str) -> bool:
         return engine_id not in self.gone

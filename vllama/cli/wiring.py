@@ -14,6 +14,7 @@ from vllama.controller.manifest import ManifestInvalid
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
 from vllama.gateway.tls import CertificateUnusable
+from vllama.gateway.wire.trust import trust
 from vllama.runtime import clock
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
@@ -78,10 +79,12 @@ def build(settings: Settings) -> House:
         owner=owner_of(settings.config_dir), logs=settings.config_dir / "logs", ports=settings.ports,
         devices=devices, launcher=launcher,
     )  # fmt: skip
-    http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
+    http = httpx.AsyncClient(
+        trust_env=False, verify=trust(), limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    )
     controller = Controller(
         runtime=runtime, client=EngineClient(http), manifest=settings.manifest, environ=settings.environ,
-        clock=clock.now, simulated=settings.simulate is not None, place=place,
+        clock=clock.now, simulated=settings.simulate is not None, place=place, http=http,
     )  # fmt: skip
     try:
         doors = open_doors(settings.doors, settings.config_dir, controller.events)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vllama.controller import turned_away
-from vllama.controller.demand import Endpoint, Failure, Found, Grant, Line, Waiter, WaitFailed
+from vllama.controller.demand import USUAL_SERVICE_S, Endpoint, Failure, Found, Grant, Line, Waiter, WaitFailed
+from vllama.controller.servers.fleet import Fleet
 from vllama.domain.demand import NO_DEMAND, Demand, KeepAlive
 from vllama.planner.outlook import UNTOLD, Doing, Outlook
 
@@ -26,11 +27,14 @@ class Board:
         clock: Callable[[], float],
         bell: Callable[[], None],
         ready_in: Callable[[str], Outlook] = lambda _: UNTOLD,
+        servers: Fleet | None = None,
     ) -> None:
         """`bell` rings for the first waiter of a line and for the last byte of one: it carries no message.
 
-        `ready_in(model)` is asked for what those are told who cannot wait.
+        `ready_in(model)` is asked for what those are told who cannot wait. `servers` are where requests go that no
+        engine here takes at once; those for models that only servers have wait there, too.
         """
+        self.servers = servers if servers is not None else Fleet(clock=clock)
         self._clock, self._bell, self._ready_in = clock, bell, ready_in
         self._lines: dict[str, Line] = {}
         self._shut: Failure | None = None
@@ -39,11 +43,14 @@ class Board:
 
     # what the gateway does
 
-    def admit(self, model: str, keep_alive: KeepAlive | None = None) -> Grant | None:
-        """A grant at once, where the model is ready and nobody waits before; None: `wait_until_ready`."""
+    def admit(self, model: str, keep_alive: KeepAlive | None = None, *, engine_id: str | None = None) -> Grant | None:
+        """A grant at once, where the model is ready and nobody waits before; None: `wait_until_ready`.
+
+        `engine_id`: of a server, where no other will do.
+        """
         line = self._lines.get(model)
-        if line is None or line.waiters or not line.can_grant:
-            return None
+        if line is None or line.waiters or not line.can_grant or self._is_of_server(engine_id):
+            return self.servers.admit(model, engine_id)
         return self._grant(line, None, keep_alive)
 
     async def wait_until_ready(
@@ -56,6 +63,7 @@ class Board:
         keep_alive: KeepAlive | None = None,
         body_bytes: int = 0,
         most_bytes: int | None = None,
+        engine_id: str | None = None,
     ) -> Grant:
         """Queue for `model`. Raises WaitFailed (queue full, timed out, or what the controller says).
 
@@ -63,16 +71,16 @@ class Board:
         """
         if self._shut is not None:
             raise WaitFailed(self._shut)
-        line = self._line(model)
-        if (grant := self.admit(model, keep_alive)) is not None:
+        if (grant := self.admit(model, keep_alive, engine_id=engine_id)) is not None:
             return grant
+        self._check_memory(model, body_bytes, most_bytes)
+        if model in self.servers.only or self._is_of_server(engine_id):
+            most_s = timeout_s if max_wait_s is None else min(timeout_s, max_wait_s)
+            return await self._wait_for_server(model, most_s, max_queue, engine_id, body_bytes)
+        line = self._line(model)
         if (waiting := len(line.waiters) - self.stands_in(model)) >= max_queue:
             outlook = self.outlook(model)
             raise WaitFailed(turned_away.queue_full(model, outlook, waiting=waiting, max_queue=max_queue))
-        if most_bytes is not None and self.queued_bytes + body_bytes > most_bytes:
-            held, outlook = self.queued_bytes, self.outlook(model)
-            failure = turned_away.queue_memory_full(model, outlook, held_bytes=held, most_bytes=most_bytes)
-            raise WaitFailed(failure)
         if max_wait_s is not None:
             outlook = self.outlook(model)
             if outlook.refused:
@@ -93,6 +101,8 @@ class Board:
 
     def outlook(self, model: str) -> Outlook:
         """What one more request would wait for, and how long, about."""
+        if model in self.servers.only:
+            return Outlook(doing=Doing.QUEUEING, ready_in_s=USUAL_SERVICE_S)
         line = self._line(model)
         up = Outlook(doing=Doing.QUEUEING, ready_in_s=0.0) if line.open else self._ready_in(model)
         return replace(up, ready_in_s=up.ready_in_s + line.queue_s())
@@ -144,6 +154,7 @@ class Board:
     def shut(self, failure: Failure) -> None:
         """Nobody is served any more: who waits, and whoever comes, is told `failure`. What is in flight goes on."""
         self._shut = failure
+        self.servers.shut(failure)
         for model, line in self._lines.items():
             line.open = False
             self.fail_waiters(model, failure)
@@ -155,6 +166,11 @@ class Board:
 
     def demand(self) -> Mapping[str, Demand]:
         return {model: line.demand() for model, line in self._lines.items()}
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is in flight, here or at a server."""
+        return self.servers.is_busy or any(line.in_flight for line in self._lines.values())
 
     def demand_of(self, model: str) -> Demand:
         line = self._lines.get(model)
@@ -174,6 +190,24 @@ class Board:
         return model in self._lines and self._lines[model].open
 
     # inside
+
+    def _is_of_server(self, engine_id: str | None) -> bool:
+        return engine_id is not None and self.servers.has_engine(engine_id)
+
+    def _check_memory(self, model: str, body_bytes: int, most_bytes: int | None) -> None:
+        if most_bytes is not None and self.queued_bytes + body_bytes > most_bytes:
+            held, outlook = self.queued_bytes, self.outlook(model)
+            failure = turned_away.queue_memory_full(model, outlook, held_bytes=held, most_bytes=most_bytes)
+            raise WaitFailed(failure)
+
+    async def _wait_for_server(
+        self, model: str, timeout_s: float, max_queue: int, engine_id: str | None, body_bytes: int
+    ) -> Grant:
+        self.queued_bytes += body_bytes
+        try:
+            return await self.servers.wait(model, max_queue=max_queue, timeout_s=timeout_s, engine_id=engine_id)
+        finally:
+            self.queued_bytes -= body_bytes
 
     def _line(self, model: str) -> Line:
         return self._lines.setdefault(model, Line())

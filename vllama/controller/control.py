@@ -9,6 +9,7 @@ from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
+from vllama.controller.servers.status import ServerStatus
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
@@ -24,9 +25,12 @@ class Unresolved:
     name: str
     ambiguous: bool
     candidates: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()  # servers that have it, where an engine here was asked for
 
     @property
     def message(self) -> str:
+        if self.elsewhere:
+            return f"{self.name!r} is only on {', '.join(self.elsewhere)}: others run that, vllama routes to it."
         if self.ambiguous:
             return f"{self.name!r} could mean {', '.join(self.candidates)}; say which."
         nearest = f" Nearest: {', '.join(self.candidates)}." if self.candidates else ""
@@ -56,7 +60,15 @@ class Control(Protocol):
         ...
 
     def resolve(self, name: str) -> ModelSpec | Unresolved:
-        """Id, alias, adapter, or a short name (the last part of the id) that only one model has."""
+        """Id, alias, adapter, or a short name (the last part of the id) that only one model has; here or on servers."""
+        ...
+
+    def resolve_here(self, name: str) -> ModelSpec | Unresolved:
+        """The same, of the models that engines here may run; not of those that only servers have."""
+        ...
+
+    def servers(self) -> Sequence[ServerStatus]:
+        """Those that requests are routed to, in the order of the file."""
         ...
 
     def tasks(self, model: str) -> frozenset[str] | None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import httpx
+
 from vllama.controller.actuator import Actuator
 from vllama.controller.bell import Bell
 from vllama.controller.board import Board
@@ -20,6 +22,8 @@ from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
+from vllama.controller.servers.servers import Servers
+from vllama.controller.servers.status import ServerStatus
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
@@ -49,8 +53,12 @@ class Controller:
         clock: Callable[[], float],
         simulated: bool,
         place: str = "anywhere",
+        http: httpx.AsyncClient | None = None,
     ) -> None:
-        """`place`: the version of vLLM and the kind of device that measurements hold for."""
+        """`place`: the version of vLLM and the kind of device that measurements hold for.
+
+        `http`: for asking the servers of models.yaml; None: nobody is asked, so that they have no models.
+        """
         self._runtime, self._clock = runtime, clock
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
@@ -64,6 +72,9 @@ class Controller:
             offline=self.offline,
         )  # fmt: skip
         self._wishes = Wishes(self.board)
+        self._servers = Servers(
+            fleet=self.board.servers, watch=self._watch, http=http, clock=clock, events=self.events
+        )  # fmt: skip
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
             canary_of=self._profiles.canary_of,
@@ -88,6 +99,7 @@ class Controller:
         await self._watch.check()
         await asyncio.to_thread(self._profiles.load)
         await self._catalog.refresh()
+        await self._servers.start_up()
         await self._observer.look()
         for engine in self._observer.probes.values():
             self.board.touch(engine.engine.model, self._clock())  # an adopted engine is idle from its adoption
@@ -102,10 +114,12 @@ class Controller:
             tasks.create_task(self._keep_catalog(), name="catalog")
             tasks.create_task(self._observer.run(), name="observer")
             tasks.create_task(self._loop.run(), name="loop")
+            tasks.create_task(self._servers.run(), name="servers")
 
     async def _keep_catalog(self) -> None:
         while True:
             await self._catalog_bell.wait(CATALOG_EVERY_S)
+            self._servers.apply()
             await self._catalog.refresh()
             if self._watch.error is not None:
                 self.events.record("ManifestInvalid", str(self._watch.error), warning=True)
@@ -118,7 +132,7 @@ class Controller:
         self.board.shut(Failure(status=503, code="shutting_down", message="vllama is shutting down."))
         await self._drained(hurry, deadline_s)
         # an engine with a stream open ignores SIGTERM until its client leaves, so there is no use in waiting
-        cutting = any(demand.in_flight for demand in self.board.demand().values())
+        cutting = self.board.is_busy
         stop_s = CUT_WITHIN_S if cutting or hurry.is_set() else self._watch.current.policy.stop_deadline_s
         engines = await self._runtime.engines()
         stops = [self._runtime.stop(engine.engine_id, deadline_s=stop_s) for engine in engines]
@@ -132,7 +146,7 @@ class Controller:
 
     async def _drained(self, hurry: asyncio.Event, deadline_s: float) -> None:
         end = self._clock() + deadline_s
-        while any(demand.in_flight for demand in self.board.demand().values()) and self._clock() < end:
+        while self.board.is_busy and self._clock() < end:
             try:
                 async with asyncio.timeout(0.1):
                     await hurry.wait()
@@ -143,13 +157,26 @@ class Controller:
     # Control
 
     def resolve(self, name: str) -> ModelSpec | Unresolved:
-        return self._catalog.names.resolve(name)
+        return self._servers.names(self._catalog.models).resolve(name)
+
+    def resolve_here(self, name: str) -> ModelSpec | Unresolved:
+        found = self._catalog.names.resolve(name)
+        if not isinstance(found, Unresolved):
+            return found
+        other = self.resolve(name)
+        if isinstance(other, Unresolved):
+            return other
+        elsewhere = tuple(server.url for server in self.board.servers.having(other.model))
+        return Unresolved(name=name, ambiguous=False, candidates=(), elsewhere=elsewhere)
+
+    def servers(self) -> Sequence[ServerStatus]:
+        return self._servers.statuses()
 
     def tasks(self, model: str) -> frozenset[str] | None:
         return self._catalog.tasks.get(model)
 
     def has_engine(self, engine_id: str) -> bool:
-        return engine_id in self._observer.probes
+        return engine_id in self._observer.probes or self.board.servers.has_engine(engine_id)
 
     def _ready_in(self, model: str) -> Outlook:
         return self._loop.outlook(model)
@@ -161,9 +188,10 @@ class Controller:
     def statuses(self) -> Sequence[ModelStatus]:
         wall_minus_clock = time.time() - self._clock()
         snapshot = self._loop.snapshot(self._clock())
-        return statuses(
+        here = statuses(
             self._loop.desired(), snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock
         )  # fmt: skip
+        return self._servers.with_theirs(here, self._catalog.models)
 
     def conditions(self) -> Sequence[Condition]:
         error = self._watch.error
@@ -186,7 +214,9 @@ class Controller:
         if self._loop.error is not None:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
-        further = [condition for say in self.further_conditions if (condition := say()) is not None]
+        further = [
+            condition for say in (self._servers.condition, *self.further_conditions) if (condition := say()) is not None
+        ]
         return manifest, seen, devices, sound, passes, *further
 
     async def plans(self, *, settle: bool) -> Sequence[Plan]:

@@ -5,6 +5,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from vllama.domain.demand import Demand, KeepAlive
 
@@ -14,12 +15,25 @@ _NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a ready engine answers, and the model name it answers to."""
+    """Where a ready engine answers, and the model name it answers to. All below that only servers have.
+
+    `base_path`: what stands before each path, without a slash at its end. `silence_s`: it may say nothing for so long.
+    """
 
     engine_id: str
     host: str
     port: int
     served_name: str
+    tls: bool = False
+    base_path: str = ""
+    api_key: str | None = field(default=None, repr=False)
+    silence_s: float | None = None
+
+    @property
+    def authority(self) -> bytes:
+        """For the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (host if self.tls and self.port == 443 else f"{host}:{self.port}").encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +61,30 @@ class Found(enum.StrEnum):
     STARTED = "started"  # not there, or loading
 
 
+class Reports(Protocol):
+    """A server, told how a request went there. No report: the client left."""
+
+    def went_well(self) -> None: ...
+
+    def went_wrong(self, why: str) -> None: ...
+
+    def knows_no_such(self) -> None:
+        """It answered 404: it may have other models than it said."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Grant:
-    """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice."""
+    """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice.
+
+    `server`: who wants to know how it went, where it goes to somebody else's server.
+    """
 
     endpoint: Endpoint
     waited_s: float
     found: Found
     _release: Callable[[], None]
+    server: Reports | None = None
     _held: bool = True
 
     def release(self) -> None:

@@ -71,3 +71,4 @@ class ModelStatus:
     last_used: float | None = None
     started: float | None = None  # its engine
     pinned: bool = False
+    servers: tuple[str, ...] = ()  # URLs of those that have it, too or only

@@ -50,7 +50,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
 
     @router.post("/models/{name:path}/start")
     async def start(name: str) -> Response:
-        found = control.resolve(name)
+        found = control.resolve_here(name)
         if isinstance(found, Unresolved):
             return reply(errors.unresolved(found))
         control.start(found.model)
@@ -58,7 +58,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
 
     @router.post("/models/{name:path}/stop")
     async def stop(name: str) -> Response:
-        found = control.resolve(name)
+        found = control.resolve_here(name)
         if isinstance(found, Unresolved):
             return reply(errors.unresolved(found))
         control.stop(found.model)
@@ -66,7 +66,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
 
     @router.post("/models/{name:path}/sleep")
     async def sleep(name: str, body: SleepRequest | None = None) -> Response:
-        found = control.resolve(name)
+        found = control.resolve_here(name)
         if isinstance(found, Unresolved):
             return reply(errors.unresolved(found))
         level = body.level if body is not None else None

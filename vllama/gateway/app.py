@@ -21,6 +21,7 @@ from vllama.gateway.models import models_router
 from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
+from vllama.gateway.servers import servers_router
 
 
 def create_app(
@@ -48,6 +49,7 @@ def create_app(
     )
     app.include_router(models_router(control, created=int(time.time())))
     app.include_router(health_router(control, version=version, guard=guard))
+    app.include_router(servers_router(control))
     app.include_router(admin_router(control, version=version))
     app.include_router(history_router(control))
     app.include_router(instances_router(control))

@@ -23,7 +23,7 @@ def enquiries_router(control: Control) -> APIRouter:
 
     @router.get("/plan/request")
     async def request(model: Annotated[list[str], Query(min_length=1)]) -> Response:
-        found = [control.resolve(name) for name in model]
+        found = [control.resolve_here(name) for name in model]
         for spec in found:
             if isinstance(spec, Unresolved):
                 return reply(errors.unresolved(spec))
@@ -36,7 +36,7 @@ def enquiries_router(control: Control) -> APIRouter:
 
     @router.get("/models/{name:path}")
     async def show(name: str) -> Response:
-        found = control.resolve(name)
+        found = control.resolve_here(name)
         if isinstance(found, Unresolved):
             if name.rpartition("/")[2] in _VERBS:
                 raise HTTPException(405, headers={"Allow": "POST"})

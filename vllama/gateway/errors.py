@@ -140,14 +140,20 @@ def engine_gone(model: str, why: str) -> ErrorAnswer:
     return ErrorAnswer(status=502, code="engine_gone", message=message, retry_after_s=1.0)
 
 
-def engine_silent(model: str, limit_s: float) -> ErrorAnswer:
-    message = f"The engine of {model!r} did not begin to answer within {limit_s:g} s, so vllama gave this request up."
+def server_gone(model: str, why: str) -> ErrorAnswer:
+    """Of somebody else's; before its first byte, and no other one could be asked."""
+    message = f"No server of {model!r} answered, the last of those that were asked because {why}. Ask again later."
+    return ErrorAnswer(status=502, code="server_gone", message=message, retry_after_s=1.0)
+
+
+def engine_silent(model: str, limit_s: float, *, whose: str = "engine") -> ErrorAnswer:
+    message = f"The {whose} of {model!r} did not begin to answer within {limit_s:g} s, so vllama gave this request up."
     return ErrorAnswer(status=504, code="engine_timeout", message=message)
 
 
-def engine_broke_off(model: str, why: str) -> ErrorAnswer:
+def engine_broke_off(model: str, why: str, *, whose: str = "engine") -> ErrorAnswer:
     """After its first byte: for `dialects.render_event`, since the status is long sent."""
-    message = f"The engine of {model!r} broke off in the middle of its answer ({why}). What came so far is incomplete."
+    message = f"The {whose} of {model!r} broke off in the middle of its answer ({why}). What came so far is incomplete."
     return ErrorAnswer(status=502, code="engine_gone", message=message)
 
 

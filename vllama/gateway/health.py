@@ -14,10 +14,11 @@ from fastapi.responses import JSONResponse
 from vllama.controller.control import Control
 from vllama.gateway.admin import condition_json
 from vllama.gateway.guard import Guard
+from vllama.gateway.servers import health_json
 
 # A file that cannot be read leaves the last good one in force, and a GPU that is lost leaves the others: worth a look,
 # no reason to send traffic away.
-_SERVES_ALL_THE_SAME = frozenset({"ManifestValid", "DevicesSound", "KeysValid", "CertificateValid"})
+_SERVES_ALL_THE_SAME = frozenset({"ManifestValid", "DevicesSound", "KeysValid", "CertificateValid", "ServersWell"})
 
 
 def health_router(control: Control, *, version: str, guard: Guard) -> APIRouter:
@@ -55,5 +56,5 @@ def health_of(control: Control, *, in_full: bool) -> tuple[int, dict[str, Any]]:
             condition_json(condition) if in_full else {"type": condition.type, "ok": condition.ok}
             for condition in conditions
         ],
-    }
+    } | health_json(control.servers(), in_full=in_full)
     return 503 if word == "unavailable" else 200, content

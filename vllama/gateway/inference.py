@@ -116,6 +116,7 @@ async def admit(control: Control, wanted: Wanted, *, max_wait_s: float | None, b
         return await control.board.wait_until_ready(
             spec.model, max_queue=spec.max_queue, timeout_s=spec.queue_timeout_s, max_wait_s=max_wait_s,
             keep_alive=wanted.keep_alive, body_bytes=body_bytes, most_bytes=control.policy.queue_memory_bytes,
+            engine_id=wanted.engine_id,
         )  # fmt: skip
     except WaitFailed as error:
         raise Refused(errors.failed(error.failure)) from None

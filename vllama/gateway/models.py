@@ -47,6 +47,7 @@ def models_router(control: Control, *, created: int) -> APIRouter:
 
 def _entry(name: str, status: ModelStatus, created: int) -> dict[str, Any]:
     is_adapter = name in status.adapters
+    served = {"servers": list(status.servers)} if status.servers else {}
     return {
         "id": name,
         "object": "model",
@@ -55,4 +56,5 @@ def _entry(name: str, status: ModelStatus, created: int) -> dict[str, Any]:
         "root": name if is_adapter else status.model,
         "parent": status.model if is_adapter else None,
         "status": status.phase.value,
+        **served,
     }

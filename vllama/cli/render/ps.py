@@ -95,4 +95,10 @@ def several_nodes(statuses: Iterable[Status]) -> bool:
 def devices_cell(status: Status, *, several_nodes: bool) -> str:
     devices = device_names(status["devices"])
     node = f"{status['node']}:" if several_nodes and devices and status["node"] else ""
-    return node + devices or "-"
+    return node + devices or _servers(status.get("servers") or ()) or "-"
+
+
+def _servers(urls: Sequence[str]) -> str:
+    """`gpu-server-1:8081 +2`."""
+    first = one_line(urls[0]).partition("://")[2] if urls else ""
+    return f"{first} +{len(urls) - 1}" if len(urls) > 1 else first

@@ -9,6 +9,7 @@ import msgspec
 
 from vllama.controller.demand import Endpoint, Grant
 from vllama.gateway.wire.answer import Answer
+from vllama.gateway.wire.attempt import addressed
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
 
@@ -51,8 +52,8 @@ class Background:
             return True
         except OSError:
             return False  # nobody is there any more
-        head = b"GET /v1/responses/%b HTTP/1.1\r\nhost: %b\r\n\r\n" % (response_id.encode(), engine.host)
-        engine.ask(question, head, b"")
+        forward = addressed(b"GET /v1/responses/%b HTTP/1.1\r\n" % response_id.encode(), endpoint)
+        engine.ask(question, b"%bhost: %b\r\n\r\n" % (forward, engine.host), b"")
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 return await question.under_way

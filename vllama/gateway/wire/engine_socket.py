@@ -5,7 +5,9 @@ import re
 from typing import Protocol, cast
 
 from vllama.controller.demand import Endpoint
+from vllama.gateway.wire.attempt import addressed
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.trust import trust
 from vllama.gateway.wire.websocket import accept_of, new_key
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -40,11 +42,13 @@ class EngineSocket(asyncio.Protocol):
     @classmethod
     async def dial(cls, endpoint: Endpoint, user: User, request: bytes, *, limits: Limits) -> "EngineSocket":
         """`request`: the first line of the client's request, and what passes of its headers. Raises OSError."""
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        tls = await asyncio.to_thread(trust) if endpoint.tls else None
         async with asyncio.timeout(limits.connect_s):
             loop = asyncio.get_running_loop()
-            _, made = await loop.create_connection(lambda: cls(user, limits=limits), endpoint.host, endpoint.port)
-        made.write(made.handshake(request, f"{host}:{endpoint.port}".encode()))
+            _, made = await loop.create_connection(
+                lambda: cls(user, limits=limits), endpoint.host, endpoint.port, ssl=tls
+            )  # fmt: skip
+        made.write(made.handshake(addressed(request, endpoint), endpoint.authority))
         return made
 
     def handshake(self, request: bytes, host: bytes) -> bytes:

@@ -21,6 +21,7 @@ from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
+from vllama.gateway.wire.attempt import Attempt, addressed
 from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.making import Making
@@ -68,7 +69,8 @@ class Stage(enum.Enum):
 class Exchange:
     __slots__ = (
         "_answer", "_body", "_client", "_closes", "_control", "_early", "_endpoint", "_engine", "_grant", "_making",
-        "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_wanted", "translator", "unchunked",
+        "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_tried", "_wanted", "translator",
+        "unchunked",
     )  # fmt: skip
 
     def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
@@ -88,6 +90,7 @@ class Exchange:
         self._grant: Grant | None = None
         self._making: Making | None = None
         self._early: Early | None = None  # once its head is out
+        self._tried: tuple[str, ...] = ()  # engine ids of servers that failed it
         self._tail = b""
         self._closes = False
 
@@ -96,7 +99,7 @@ class Exchange:
     def begin(self) -> None:
         try:
             self._wanted = wanted = self._find()
-            grant = self._control.board.admit(wanted.spec.model, wanted.keep_alive)
+            grant = self._control.board.admit(wanted.spec.model, wanted.keep_alive, engine_id=wanted.engine_id)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
@@ -205,21 +208,45 @@ class Exchange:
             engine = await self._pool.dial(self._endpoint)
         except OSError as error:
             why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            self.refuse(errors.engine_gone(self._wanted.spec.model, why))
+            if self._grant is not None and self._grant.server is not None:
+                self._grant.server.went_wrong(why)
+            if self.move():
+                self._ask()
+            else:
+                self.refuse(self._gone(why))
         else:
             self._send(engine)
 
+    def move(self) -> bool:
+        """Another server is to be asked, and is as good as asked; False: none is, or it was tried often enough."""
+        if self._grant is None or self._grant.server is None or self._wanted.engine_id is not None:
+            return False
+        self._tried = (*self._tried, self._endpoint.engine_id)
+        grant = self._control.board.servers.again(self._wanted.spec.model, self._tried)
+        if grant is None:
+            return False
+        self._grant.release()
+        self._grant, self._endpoint = grant, grant.endpoint
+        return True
+
+    def ask_again(self) -> None:
+        """Whoever it has moved to. Nothing of an answer was passed on yet."""
+        self._stage, self._engine = Stage.WAITING, None
+        self._ask()
+
     def _send(self, engine: EngineConnection) -> None:
-        head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (self._request.forward, engine.host, len(self._body))
+        forward = self._request.forward if self._is_ours else addressed(self._request.forward, self._endpoint)
+        head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (forward, engine.host, len(self._body))
         self._engine, self._stage = engine, Stage.ASKED
         engine.ask(self._asker(), head, self._body)
 
     def _asker(self) -> Asker:
-        if self._request.to.path != CREATE_RESPONSE:
-            return self.translator or self
-        model = self._wanted.spec.model
-        self._making = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
-        return self._making
+        asker = self.translator or self
+        if self._request.to.path == CREATE_RESPONSE:
+            model = self._wanted.spec.model
+            self._making = asker = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
+        grant = self._grant
+        return asker if grant is None or grant.server is None else Attempt(asker, grant.server, self)
 
     # what the engine does
 
@@ -264,13 +291,15 @@ class Exchange:
             self._stage, self._engine = Stage.WAITING, None
             self._later(self._dial())
         elif self._stage is Stage.ASKED:
-            self.refuse(errors.engine_gone(model, why))
+            self.refuse(self._gone(why))
         elif self._early is not None:
-            self.refuse(errors.engine_broke_off(model, why))
+            self.refuse(errors.engine_broke_off(model, why, whose=self._whose))
         elif self._takes_events:
             self._over()
             dialect = dialect_of(self._request.to.path)
-            event = render_event(errors.engine_broke_off(model, why), dialect, _end_of_events(self._tail))
+            event = render_event(
+                errors.engine_broke_off(model, why, whose=self._whose), dialect, _end_of_events(self._tail)
+            )
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
         else:
@@ -279,7 +308,7 @@ class Exchange:
             self._client.cut(abruptly=answer is not None and answer.body is Body.UNTIL_CLOSE)
 
     def silent(self, limit_s: float) -> None:
-        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s))
+        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=self._whose))
 
     # what a translator does beside that
 
@@ -311,6 +340,18 @@ class Exchange:
             engine.abandon()
 
     # inside
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._grant is None or self._grant.server is None
+
+    @property
+    def _whose(self) -> str:
+        return "engine" if self._is_ours else "server"
+
+    def _gone(self, why: str) -> ErrorAnswer:
+        gone = errors.engine_gone if self._is_ours else errors.server_gone
+        return gone(self._wanted.spec.model, why)
 
     @property
     def _takes_events(self) -> bool:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.trust import trust
 from vllama.gateway.wire.watch import Watch
 
 
@@ -29,15 +31,16 @@ class Pool:
 
     async def dial(self, endpoint: Endpoint) -> EngineConnection:
         """Raises OSError; TimeoutError is one."""
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        limits = self._limits
+        if (silence_s := endpoint.silence_s) is not None:
+            limits = replace(limits, first_byte_s=silence_s, engine_idle_s=silence_s)
+        tls = await asyncio.to_thread(trust) if endpoint.tls else None
 
         def made() -> EngineConnection:
-            return EngineConnection(
-                self, endpoint.engine_id, host=f"{host}:{endpoint.port}".encode(), limits=self._limits
-            )
+            return EngineConnection(self, endpoint.engine_id, host=endpoint.authority, limits=limits)
 
-        async with asyncio.timeout(self._limits.connect_s):
-            _, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port)
+        async with asyncio.timeout(limits.connect_s):
+            _, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)
         self._watch.add(connection)
         return connection
 

@@ -1,0 +1,217 @@
+"""All servers: which gets the next request, and who waits until one has room.
+
+Everything happens on the event loop, so every method is one atomic step.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from vllama.controller.demand import Failure, Found, Grant, Waiter, WaitFailed
+from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
+from vllama.controller.servers.health import Health
+from vllama.controller.servers.server import Server
+from vllama.controller.servers.visit import Visit
+from vllama.domain.spec import ModelSpec
+from vllama.planner.balance import choose
+
+LOAD_EVERY_S = 1.0  # while requests come; nobody is asked for its load when none do
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """`engine_id`: no other server will do."""
+
+    model: str
+    engine_id: str | None
+    waiter: Waiter
+
+
+class Fleet:
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.balance = BalanceSpec()
+        self.servers: dict[str, Server] = {}  # by URL, in the order of the file
+        self.revision = 0  # of names: counts whenever there may be others
+        self.only: frozenset[str] = frozenset()  # models that nobody but servers has
+        self.in_flight = Counter[str]()  # by model
+        self.last_used_at: dict[str, float] = {}
+        self._having: dict[str, list[Server]] = {}
+        self._queue: dict[Queued, None] = {}  # in order of arrival
+        self._shut: Failure | None = None
+
+    # what the file and the keeper say
+
+    def apply(self, specs: Iterable[ServerSpec], balance: BalanceSpec) -> None:
+        """Those that stay keep what is known of them; what is under way at one that goes, goes on."""
+        before, self.servers, self.balance = self.servers, {}, balance
+        for spec in specs:
+            server = before.get(spec.url) or Server(spec=spec, balance=balance, health=Health(balance=balance))
+            if server.spec is not spec or server.balance is not balance:
+                server.apply(spec, balance)
+                server.doubt()
+            self.servers[spec.url] = server
+        self._index()
+
+    def found(self, server: Server, models: tuple[str, ...]) -> None:
+        server.models_at = self.clock()
+        if models != server.models:
+            server.models = models
+            self._index()
+
+    def review(self) -> None:
+        """How a server is has changed: some who wait get their turn, and some wait in vain."""
+        self.pour()
+        now = self.clock()
+        for queued in list(self._queue):
+            if not any(server.health.may_take(now) for server in self._fit(queued.model, queued.engine_id)):
+                self._fail(queued, self._nobody(queued.model))
+
+    def specs(self, taken: Collection[str]) -> tuple[ModelSpec, ...]:
+        """Of the models that nobody but servers has, for the names. What is in `taken` means a model here."""
+        aliases: dict[str, set[str]] = {}
+        for server in self.servers.values():
+            for alias, model in server.spec.aliases:
+                if alias not in taken:
+                    aliases.setdefault(model, set()).add(alias)
+        specs = tuple(
+            ModelSpec(
+                model=model, aliases=tuple(sorted(aliases.get(model, ()))), declared=False,
+                max_queue=self.balance.queue, queue_timeout_s=self.balance.queue_timeout_s,
+            )
+            for model in self._having
+            if model not in taken
+        )  # fmt: skip
+        self.only = frozenset(spec.model for spec in specs)
+        return specs
+
+    # what the board does
+
+    def has(self, model: str) -> bool:
+        return model in self._having
+
+    def has_engine(self, engine_id: str) -> bool:
+        return any(server.engine_id == engine_id for server in self.servers.values())
+
+    def having(self, model: str) -> tuple[Server, ...]:
+        return tuple(self._having.get(model, ()))
+
+    def waiting(self, model: str) -> int:
+        return sum(queued.model == model for queued in self._queue)
+
+    @property
+    def is_busy(self) -> bool:
+        return any(self.in_flight.values())
+
+    def admit(self, model: str, engine_id: str | None = None) -> Grant | None:
+        """At once, or None. Nobody overtakes those who wait for the same model."""
+        if model not in self._having or self._shut is not None:
+            return None
+        if self._queue and self.waiting(model):
+            return None
+        return self._grant(self._fit(model, engine_id), model, since=None)
+
+    def again(self, model: str, tried: Collection[str]) -> Grant | None:
+        """For a request that `tried` (engine ids) have failed; None: they were enough, or there is no other."""
+        if len(tried) > self.balance.max_retries or self._shut is not None:
+            return None
+        others = [server for server in self._fit(model, None) if server.engine_id not in tried]
+        return self._grant(others, model, since=None)
+
+    async def wait(self, model: str, *, max_queue: int, timeout_s: float, engine_id: str | None = None) -> Grant:
+        """Raises WaitFailed: nobody who has it is well, too many wait, or it took too long."""
+        if self._shut is not None:
+            raise WaitFailed(self._shut)
+        if (grant := self.admit(model, engine_id)) is not None:
+            return grant
+        now = self.clock()
+        if not any(server.health.may_take(now) for server in self._fit(model, engine_id)):
+            raise WaitFailed(self._nobody(model))
+        if (waiting := self.waiting(model)) >= max_queue:
+            message = (
+                f"Every server of {model!r} has as many requests as its max_concurrent_requests allows, and {waiting} "
+                f"wait already (queue: {max_queue})."
+            )
+            raise WaitFailed(Failure(status=429, code="queue_full", message=message, retry_after_s=5.0))
+        waiter = Waiter(since=now, granted=asyncio.get_running_loop().create_future())
+        queued = Queued(model=model, engine_id=engine_id, waiter=waiter)
+        self._queue[queued] = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._granted(queued)
+        except TimeoutError:
+            message = f"No server of {model!r} had room within {timeout_s:.0f} s (queue_timeout)."
+            raise WaitFailed(Failure(status=503, code="queue_timeout", message=message, retry_after_s=30.0)) from None
+
+    def shut(self, failure: Failure) -> None:
+        self._shut = failure
+        for queued in list(self._queue):
+            self._fail(queued, failure)
+
+    def pour(self) -> None:
+        """Who waits gets what is free, in order of arrival."""
+        full: set[tuple[str, str | None]] = set()
+        for queued in list(self._queue):
+            key = queued.model, queued.engine_id
+            if key in full:
+                continue
+            grant = self._grant(self._fit(*key), queued.model, since=queued.waiter.since)
+            if grant is None:
+                full.add(key)
+                continue
+            del self._queue[queued]
+            if queued.waiter.granted.done():
+                grant.release()
+            else:
+                queued.waiter.granted.set_result(grant)
+
+    # inside
+
+    def _index(self) -> None:
+        self._having = {}
+        for server in self.servers.values():
+            for model in server.models:
+                self._having.setdefault(model, []).append(server)
+        self.revision += 1
+
+    def _fit(self, model: str, engine_id: str | None) -> list[Server]:
+        having = self._having.get(model, [])
+        return having if engine_id is None else [server for server in having if server.engine_id == engine_id]
+
+    def _grant(self, servers: Iterable[Server], model: str, *, since: float | None) -> Grant | None:
+        now = self.clock()
+        well = [server for server in servers if server.health.takes(now)]
+        chosen = choose(server.candidate() for server in well)
+        if chosen is None:
+            return None
+        for server in well:
+            if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
+                server.look.ring()
+        server = self.servers[chosen]
+        visit = Visit(self, server, model, now)
+        return Grant(
+            endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
+            found=Found.HIT if since is None else Found.QUEUED, _release=visit.end, server=visit,
+        )  # fmt: skip
+
+    def _nobody(self, model: str) -> Failure:
+        having = self._having.get(model, ())
+        why = "; ".join(f"{server.url}: {server.health.wrong or 'it is at its limit'}" for server in having)
+        message = f"No server can take a request for {model!r} now ({why or 'none has it any more'})."
+        return Failure(status=503, code="no_server", message=message, retry_after_s=1.0)
+
+    def _fail(self, queued: Queued, failure: Failure) -> None:
+        self._queue.pop(queued, None)
+        if not queued.waiter.granted.done():
+            queued.waiter.granted.set_exception(WaitFailed(failure))
+
+    async def _granted(self, queued: Queued) -> Grant:
+        granted = queued.waiter.granted
+        try:
+            return await granted
+        except BaseException:
+            self._queue.pop(queued, None)
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                granted.result().release()  # it no longer reached whoever waited
+            raise

@@ -1,0 +1,90 @@
+"""One request at somebody else's server: how it goes there is told, and where it failed before it said a word
+that counts, another one is asked.
+"""
+
+from typing import Protocol
+
+from vllama.controller.demand import Endpoint, Reports
+from vllama.gateway.wire.answer import Answer
+from vllama.gateway.wire.engine import Asker
+
+_ASK_ANOTHER = frozenset((502, 503))  # it did nothing. 500 may be the request's fault, and after 504 it may still work
+
+
+class Mover(Protocol):
+    def move(self) -> bool:
+        """Another server is to be asked; False: there is none to ask."""
+        ...
+
+    def ask_again(self) -> None: ...
+
+
+class Attempt:
+    """Stands between a server and whoever asks it."""
+
+    __slots__ = ("_answered", "_asker", "_moved", "_mover", "_server", "_wrong", "unchunked")
+
+    def __init__(self, asker: Asker, server: Reports, mover: Mover) -> None:
+        self.unchunked = asker.unchunked
+        self._asker, self._server, self._mover = asker, server, mover
+        self._answered = self._moved = self._wrong = False
+
+    def answered(self, head: Answer, length: int, data: bytes) -> None:
+        status = int(head.lines[9:12])
+        if status >= 500:
+            self._went_wrong(f"it answered {status}")
+            if status in _ASK_ANOTHER and self._mover.move():
+                self._moved = True  # and nobody hears the rest of this
+                return
+        elif status == 404:
+            self._server.knows_no_such()
+        self._answered = True
+        self._asker.answered(head, length, data)
+
+    def piece(self, data: bytes) -> None:
+        if not self._moved:
+            self._asker.piece(data)
+
+    def complete(self) -> None:
+        if self._moved:
+            self._mover.ask_again()
+            return
+        if not self._wrong:
+            self._server.went_well()
+        self._asker.complete()
+
+    def broken(self, why: str, *, stale: bool) -> None:
+        if self._moved:
+            self._mover.ask_again()
+            return
+        if stale:
+            self._asker.broken(why, stale=True)
+            return
+        self._went_wrong(why)
+        if not self._answered and self._mover.move():
+            self._mover.ask_again()
+        else:
+            self._asker.broken(why, stale=False)
+
+    def silent(self, limit_s: float) -> None:
+        """It may be at work on this very request, so nobody else is asked."""
+        if self._moved:
+            self._mover.ask_again()
+            return
+        self._went_wrong(f"it said nothing for {limit_s:g} s")
+        self._asker.silent(limit_s)
+
+    def _went_wrong(self, why: str) -> None:
+        if not self._wrong:
+            self._wrong = True
+            self._server.went_wrong(why)
+
+
+def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
+    """The first line and the headers of a request, as somebody else's server is to get them."""
+    if endpoint.base_path:
+        method, _, rest = forward.partition(b" ")
+        forward = b"%b %b%b" % (method, endpoint.base_path.encode(), rest)
+    if endpoint.api_key is not None:
+        forward += b"authorization: Bearer %b\r\n" % endpoint.api_key.encode()
+    return forward
