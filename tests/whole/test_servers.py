@@ -136,7 +136,7 @@ def test_at_capacity_requests_wait_or_are_refused_as_the_file_says(start_server,
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: server.chat(MODEL, max_tokens=10), range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
-    assert sorted(answer.headers["x-vllama-state"] for answer in answers) == ["hit", "waited", "waited", "waited"]
+    assert sorted(answer.headers["x-vllama-state"] for answer in answers) == ["hit", "queued", "queued", "queued"]
     (server.config_dir / "models.yaml").write_text(file.replace("balance: {", "balance: {queue: 0, "))
 
     def codes():

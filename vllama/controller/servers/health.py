@@ -32,6 +32,7 @@ class Health:
     _opened_until: float | None = None  # None: closed
     _pause_s: float = FIRST_PAUSE_S
     trying: bool = False  # the one request that finds out is under way
+    unsound: str | None = "it was not asked yet"  # what the checks found wrong, as the end of a sentence
 
     # what happened
 
@@ -41,6 +42,12 @@ class Health:
             self.checks.popleft()
         self.checked += 1
         self.checked_at = now
+        self.unsound = self._judged()
+
+    def apply(self, balance: BalanceSpec) -> None:
+        self.balance = balance
+        if self.checks:
+            self.unsound = self._judged()
 
     def succeeded(self) -> None:
         self._failures, self._opened_until, self._pause_s = 0, None, FIRST_PAUSE_S
@@ -94,12 +101,9 @@ class Health:
         due = self._opened_until is None or self.trying or now >= self._opened_until
         return due and (not self.balance.active_health_check or self.unsound is None)
 
-    @property
-    def unsound(self) -> str | None:
-        """What the probes found wrong, as the end of a sentence."""
-        balance, rate = self.balance, self.success_rate
-        if rate is None:
-            return "it was not asked yet"
+    def _judged(self) -> str | None:
+        """Once per check, since each request looks at it."""
+        balance, rate = self.balance, self.success_rate or 0.0
         if self.failed_checks >= balance.consecutive_failures or rate < balance.min_success_rate:
             last = next((check.wrong for check in reversed(self.checks) if check.wrong is not None), "")
             bad = sum(check.wrong is not None for check in self.checks)
@@ -111,8 +115,8 @@ class Health:
     @property
     def wrong(self) -> str | None:
         """Why it gets no requests, or one at most; None: it is well."""
-        if self.balance.active_health_check and (unsound := self.unsound) is not None:
-            return unsound
+        if self.balance.active_health_check and self.unsound is not None:
+            return self.unsound
         if self._opened_until is not None:
             return f"{self._failures} requests in a row failed there: {self._why}"
         return None

@@ -42,7 +42,8 @@ class Server:
 
     def apply(self, spec: ServerSpec, balance: BalanceSpec) -> None:
         """What is known of it stays known: it is the same address."""
-        self.spec, self.balance, self.health.balance = spec, balance, balance
+        self.spec, self.balance = spec, balance
+        self.health.apply(balance)
         self._endpoints.clear()
 
     def endpoint(self, model: str) -> Endpoint:
