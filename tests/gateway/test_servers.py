@@ -243,6 +243,19 @@ def test_servers_are_called_over_tls_and_only_if_their_certificate_is_good(monke
     live(test)
 
 
+def test_vllamas_that_list_each_other_do_not_pass_a_request_round_for_ever() -> None:
+    async def test(here: House) -> None:
+        async with servers(here, 0) as (fleet, _):
+            enlist(here, [ServerSpec(url=f"http://127.0.0.1:{here.port}")], BalanceSpec(queue=0))
+            answer = await here.chat(ASKED)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")  # all in this one house
+            fleet.apply([ServerSpec(url=f"http://127.0.0.1:{here.port}", max_concurrent_requests=99)], BalanceSpec())
+            answer = await here.chat(ASKED)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (508, "loop_detected")
+
+    live(test)
+
+
 def test_a_burst_over_three_is_answered_once_each() -> None:
     async def test(here: House) -> None:
         async with servers(here, 3) as (fleet, ups):

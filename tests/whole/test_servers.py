@@ -121,6 +121,10 @@ def test_servers_come_and_go_with_the_file_and_their_models_have_names(start_ser
     assert f"127.0.0.1:{other.port}" in server.cli("ps").stdout
     models = server.http.get(f"{server.url}/server-models").json()
     assert models == {f"http://127.0.0.1:{one.port}": [MODEL], f"http://127.0.0.1:{other.port}": ["org/Other-7B"]}
+    tags = server.http.get(f"{server.url}/api/tags").json()["models"]
+    assert any(each["model"].startswith("org/Other-7B") for each in tags)
+    ollama = {"model": "big", "stream": False, "messages": [{"role": "user", "content": "hello"}]}
+    assert server.http.post(f"{server.url}/api/chat", json=ollama).json()["message"]["content"]
     started = server.cli("start", "big")
     assert started.returncode == 1
     assert "others run that" in " ".join(started.stderr.split())

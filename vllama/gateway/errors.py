@@ -146,6 +146,14 @@ def server_gone(model: str, why: str) -> ErrorAnswer:
     return ErrorAnswer(status=502, code="server_gone", message=message, retry_after_s=1.0)
 
 
+def goes_round(model: str, authority: bytes) -> ErrorAnswer:
+    message = (
+        f"The request for {model!r} went through several vllamas that list each other under `servers:` and would go on "
+        f"to {authority.decode()}. One of them must not list the next."
+    )
+    return ErrorAnswer(status=508, code="loop_detected", message=message, param="model")
+
+
 def engine_silent(model: str, limit_s: float, *, whose: str = "engine") -> ErrorAnswer:
     message = f"The {whose} of {model!r} did not begin to answer within {limit_s:g} s, so vllama gave this request up."
     return ErrorAnswer(status=504, code="engine_timeout", message=message)

@@ -151,6 +151,8 @@ class Fleet:
 
     def pour(self) -> None:
         """Who waits gets what is free, in order of arrival."""
+        if not self._queue:
+            return
         full: set[tuple[str, str | None]] = set()
         for queued in list(self._queue):
             key = queued.model, queued.engine_id

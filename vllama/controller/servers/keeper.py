@@ -66,7 +66,7 @@ class Keeper:
             else:
                 await server.look.wait(due_s)
             if not server.checks and not late and server.load_at is not None:
-                await asyncio.sleep(max(0.0, server.load_at + LOAD_EVERY_S - self._clock()))
+                await asyncio.sleep(max(0.0, min(due_s, server.load_at + LOAD_EVERY_S - self._clock())))
 
     def _is_due(self, server: Server) -> bool:
         at = server.health.checked_at
@@ -74,7 +74,10 @@ class Keeper:
 
     async def _look(self, server: Server) -> None:
         began = self._clock()
-        wrong = await self._check(server)
+        try:
+            wrong = await self._check(server)
+        except Exception as error:  # noqa: BLE001  # whatever a stranger answers, the others are still asked
+            wrong = f"it answers what cannot be read ({type(error).__name__}: {str(error)[:200]})"
         server.health.check(Check(took_s=self._clock() - began, wrong=wrong), self._clock())
         if wrong is None:
             await self._read_load(server)
@@ -105,7 +108,7 @@ class Keeper:
     async def _read_load(self, server: Server) -> None:
         try:
             load = await self._client(server).load(server.url, timeout_s=server.balance.health_check_timeout_s)
-        except (EngineRefused, EngineUnanswered):
+        except Exception:  # noqa: BLE001  # not every OpenAI endpoint has metrics, and some have strange ones
             load = None
         server.told_load(load, self._clock())
 

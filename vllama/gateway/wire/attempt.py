@@ -11,6 +11,10 @@ from vllama.gateway.wire.engine import Asker
 _ASK_ANOTHER = frozenset((502, 503))  # it did nothing. 500 may be the request's fault, and after 504 it may still work
 
 
+_PASSED = b"x-vllama-passed: 1\r\n"  # one for each vllama on the way
+_MOST_PASSED = 5
+
+
 class Mover(Protocol):
     def move(self) -> bool:
         """Another server is to be asked; False: there is none to ask."""
@@ -85,6 +89,12 @@ def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
     if endpoint.base_path:
         method, _, rest = forward.partition(b" ")
         forward = b"%b %b%b" % (method, endpoint.base_path.encode(), rest)
+    forward += _PASSED
     if endpoint.api_key is not None:
         forward += b"authorization: Bearer %b\r\n" % endpoint.api_key.encode()
     return forward
+
+
+def goes_round(forward: bytes) -> bool:
+    """Servers that are vllamas themselves pass it on to one another."""
+    return forward.count(_PASSED) >= _MOST_PASSED
