@@ -6,7 +6,7 @@ sleep or stop begins in the same step in which nothing is seen in flight.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from vllama.controller import turned_away
@@ -35,6 +35,7 @@ class Board:
         engine here takes at once; those for models that only servers have wait there, too.
         """
         self.servers = servers if servers is not None else Fleet(clock=clock)
+        self.servers.on_room = self._pour_to_servers
         self._clock, self._bell, self._ready_in = clock, bell, ready_in
         self._lines: dict[str, Line] = {}
         self._shut: Failure | None = None
@@ -238,6 +239,18 @@ class Board:
             waiter = self._next(line)
             if not waiter.granted.done():
                 waiter.granted.set_result(self._grant(line, waiter, waiter.keep_alive))
+
+    def _pour_to_servers(self, models: Collection[str]) -> None:
+        """Who waits for an engine here goes to a server that has room first."""
+        for model in models:
+            line = self._lines.get(model)
+            while line is not None and line.waiters and (grant := self.servers.admit(model)) is not None:
+                waiter = self._next(line)
+                if waiter.granted.done():
+                    grant.release()
+                else:
+                    grant.waited_s, grant.found = self._clock() - waiter.since, Found.QUEUED
+                    waiter.granted.set_result(grant)
 
     def _queue(self, line: Line, waiter: Waiter) -> None:
         line.waiters.append(waiter)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from vllama.controller.demand import Failure, WaitFailed
+from vllama.controller.board import Board
+from vllama.controller.demand import Endpoint, Failure, WaitFailed
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.servers.fleet import Fleet
 from vllama.controller.servers.health import Check
@@ -180,5 +181,25 @@ def test_a_fleet_that_is_shut_takes_nobody():
             await waiting
         with pytest.raises(WaitFailed, match="shutting down"):
             await fleet.wait("m", max_queue=1, timeout_s=1)
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_an_engine_here_goes_to_a_server_that_has_room_before_whoever_comes_later():
+    async def run():
+        fleet = fleet_of(("a", 1))
+        board = Board(clock=lambda: fleet_of.now, bell=lambda: None, servers=fleet)
+        first = board.admit("m")
+        waiting = [asyncio.create_task(board.wait_until_ready("m", max_queue=9, timeout_s=60)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert board.demand_of("m").waiting == 2  # an engine here is to be started for them
+        first.release()
+        assert board.admit("m") is None
+        second = await waiting[0]
+        assert (where(second), board.demand_of("m").waiting) == ("a", 1)
+        board.open("m", Endpoint(engine_id="e", host="here", port=1, served_name="m"))
+        assert where(await waiting[1]) == "here"
+        second.release()
+        assert where(board.admit("m")) == "here"
 
     asyncio.run(run())

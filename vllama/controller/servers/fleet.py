@@ -37,6 +37,7 @@ class Fleet:
         self.only: frozenset[str] = frozenset()  # models that nobody but servers has
         self.in_flight = Counter[str]()  # by model
         self.last_used_at: dict[str, float] = {}
+        self.on_room: Callable[[Collection[str]], None] = lambda _: None  # for those who wait for an engine here
         self._having: dict[str, list[Server]] = {}
         self._queue: dict[Queued, None] = {}  # in order of arrival
         self._shut: Failure | None = None
@@ -62,7 +63,7 @@ class Fleet:
 
     def review(self) -> None:
         """How a server is has changed: some who wait get their turn, and some wait in vain."""
-        self.pour()
+        self.pour(self._having)
         now = self.clock()
         for queued in list(self._queue):
             if not any(server.health.may_take(now) for server in self._fit(queued.model, queued.engine_id)):
@@ -149,10 +150,15 @@ class Fleet:
         for queued in list(self._queue):
             self._fail(queued, failure)
 
-    def pour(self) -> None:
-        """Who waits gets what is free, in order of arrival."""
-        if not self._queue:
-            return
+    def pour(self, models: Collection[str]) -> None:
+        """There may be room for `models`. Who waits gets what is free, in order of arrival."""
+        if self._queue:
+            self._pour()
+        self.on_room(models)
+
+    # inside
+
+    def _pour(self) -> None:
         full: set[tuple[str, str | None]] = set()
         for queued in list(self._queue):
             key = queued.model, queued.engine_id
@@ -167,8 +173,6 @@ class Fleet:
                 grant.release()
             else:
                 queued.waiter.granted.set_result(grant)
-
-    # inside
 
     def _index(self) -> None:
         self._having = {}

@@ -29,7 +29,7 @@ class Visit:
             server.health.trying = False
             fleet.review()
         else:
-            fleet.pour()
+            fleet.pour(server.models)
 
     def went_well(self) -> None:
         self._server.health.succeeded()
