@@ -10,6 +10,7 @@ import pytest
 from tests import certificates
 from tests.gateway.house import House, live, post, until
 from tests.gateway.upstream import Exchange, Upstream, echo, upstream
+from tests.gateway.wire.ear import a_mouth, an_ear
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.servers.fleet import Fleet
 from vllama.controller.servers.health import Check
@@ -299,5 +300,21 @@ def test_load_and_models_are_told_as_mvllm_tells_them() -> None:
             outside = (await here.http.get("/health", headers={"x-forwarded-for": "10.0.0.1"})).json()
             assert (outside["healthy_servers"], "servers" in outside) == (1, False)
             assert ups
+
+    live(test)
+
+
+def test_a_websocket_goes_to_a_server_like_any_other_request() -> None:
+    async def test(here: House) -> None:
+        async with an_ear(here, opened=False) as ear:
+            url = f"http://127.0.0.1:{ear.port}/llm"
+            fleet = enlist(here, [ServerSpec(url=url, api_key="s3cret")], BalanceSpec())
+            mouth = await a_mouth(here, f"?model={REMOTE}")
+            assert (await mouth.hear_event())["type"] == "session.created"
+            assert fleet.is_busy
+            assert ear.heads[0].startswith(b"GET /llm/v1/realtime?model=org/Remote-7B HTTP/1.1\r\n")
+            assert b"\r\nauthorization: Bearer s3cret\r\n" in ear.heads[0]
+            mouth.writer.transport.abort()
+            await until(lambda: not fleet.is_busy, "its end to be seen")
 
     live(test)

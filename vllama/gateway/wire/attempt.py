@@ -4,7 +4,9 @@ that counts, another one is asked.
 
 from typing import Protocol
 
-from vllama.controller.demand import Endpoint, Reports
+from vllama.controller.demand import Endpoint, Grant, Reports
+from vllama.gateway import errors
+from vllama.gateway.inference import Refused
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.engine import Asker
 
@@ -95,6 +97,7 @@ def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
     return forward
 
 
-def goes_round(forward: bytes) -> bool:
-    """Servers that are vllamas themselves pass it on to one another."""
-    return forward.count(_PASSED) >= _MOST_PASSED
+def no_round(grant: Grant, forward: bytes, model: str) -> None:
+    """Servers may be vllamas themselves that list each other. Raises Refused where they pass a request round."""
+    if grant.server is not None and forward.count(_PASSED) >= _MOST_PASSED:
+        raise Refused(errors.goes_round(model, grant.endpoint.authority))

@@ -21,7 +21,7 @@ from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
-from vllama.gateway.wire.attempt import Attempt, addressed, goes_round
+from vllama.gateway.wire.attempt import Attempt, addressed, no_round
 from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.making import Making
@@ -183,8 +183,7 @@ class Exchange:
         self._grant, self._endpoint = grant, grant.endpoint
         if self._wanted.engine_id not in {None, self._endpoint.engine_id}:
             raise Refused(errors.unknown_response(response_id(self._request.to.path)))
-        if grant.server is not None and goes_round(self._request.forward):
-            raise Refused(errors.goes_round(self._wanted.spec.model, grant.endpoint.authority))
+        no_round(grant, self._request.forward, self._wanted.spec.model)
         served = self._endpoint.served_name
         if self._wanted.passes_as_it_is(served):
             self._ask()

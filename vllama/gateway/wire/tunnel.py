@@ -20,6 +20,7 @@ from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, resolved, state_lines
 from vllama.gateway.names import rewrite
 from vllama.gateway.paths import REALTIME
+from vllama.gateway.wire.attempt import no_round
 from vllama.gateway.wire.engine_socket import EngineSocket
 from vllama.gateway.wire.realtime import (
     error_frame,
@@ -154,11 +155,14 @@ class Tunnel:
             )  # fmt: skip
             self.deadline = self._shared.loop.time() + self._shared.limits.head_s
             endpoint, request = grant.endpoint, self._request.forward
+            no_round(grant, request, model)
             self._engine = await EngineSocket.dial(endpoint, self, request, limits=self._shared.limits)
         except Refused as refused:
             self._refuse(refused.answer)
         except OSError as error:
             why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            if self._grant is not None and self._grant.server is not None:
+                self._grant.server.went_wrong(why)
             self._refuse(errors.engine_gone(model, why))
         except Exception:
             log.exception("websocket failed")  # and its client is told, whatever it is
