@@ -6,6 +6,7 @@ from typing import Protocol
 
 from vllama.controller.demand import Endpoint, Grant, Reports
 from vllama.gateway import errors
+from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.engine import Asker
@@ -101,3 +102,12 @@ def no_round(grant: Grant, forward: bytes, model: str) -> None:
     """Servers may be vllamas themselves that list each other. Raises Refused where they pass a request round."""
     if grant.server is not None and forward.count(_PASSED) >= _MOST_PASSED:
         raise Refused(errors.goes_round(model, grant.endpoint.authority))
+
+
+def whose(grant: Grant | None) -> str:
+    return "engine" if grant is None or grant.server is None else "server"
+
+
+def gone(grant: Grant | None, model: str, why: str) -> ErrorAnswer:
+    """It was granted a request, and went away before it answered."""
+    return (errors.engine_gone if whose(grant) == "engine" else errors.server_gone)(model, why)

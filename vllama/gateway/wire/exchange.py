@@ -21,7 +21,7 @@ from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
-from vllama.gateway.wire.attempt import Attempt, addressed, no_round
+from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, whose
 from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.making import Making
@@ -214,7 +214,7 @@ class Exchange:
             if self.move():
                 self._ask()
             else:
-                self.refuse(self._gone(why))
+                self.refuse(gone(self._grant, self._wanted.spec.model, why))
         else:
             self._send(engine)
 
@@ -236,7 +236,9 @@ class Exchange:
         self._ask()
 
     def _send(self, engine: EngineConnection) -> None:
-        forward = self._request.forward if self._is_ours else addressed(self._request.forward, self._endpoint)
+        forward = self._request.forward
+        if self._grant is not None and self._grant.server is not None:
+            forward = addressed(forward, self._endpoint)
         head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (forward, engine.host, len(self._body))
         self._engine, self._stage = engine, Stage.ASKED
         engine.ask(self._asker(), head, self._body)
@@ -292,14 +294,14 @@ class Exchange:
             self._stage, self._engine = Stage.WAITING, None
             self._later(self._dial())
         elif self._stage is Stage.ASKED:
-            self.refuse(self._gone(why))
+            self.refuse(gone(self._grant, self._wanted.spec.model, why))
         elif self._early is not None:
-            self.refuse(errors.engine_broke_off(model, why, whose=self._whose))
+            self.refuse(errors.engine_broke_off(model, why, whose=whose(self._grant)))
         elif self._takes_events:
             self._over()
             dialect = dialect_of(self._request.to.path)
             event = render_event(
-                errors.engine_broke_off(model, why, whose=self._whose), dialect, _end_of_events(self._tail)
+                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, _end_of_events(self._tail)
             )
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
@@ -309,7 +311,7 @@ class Exchange:
             self._client.cut(abruptly=answer is not None and answer.body is Body.UNTIL_CLOSE)
 
     def silent(self, limit_s: float) -> None:
-        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=self._whose))
+        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=whose(self._grant)))
 
     # what a translator does beside that
 
@@ -341,18 +343,6 @@ class Exchange:
             engine.abandon()
 
     # inside
-
-    @property
-    def _is_ours(self) -> bool:
-        return self._grant is None or self._grant.server is None
-
-    @property
-    def _whose(self) -> str:
-        return "engine" if self._is_ours else "server"
-
-    def _gone(self, why: str) -> ErrorAnswer:
-        gone = errors.engine_gone if self._is_ours else errors.server_gone
-        return gone(self._wanted.spec.model, why)
 
     @property
     def _takes_events(self) -> bool:
