@@ -48,7 +48,7 @@ class AdminClient:
 
     def reload(self) -> Mapping[str, Any]:
         """Have it look at models.yaml and the model cache again: `models` (ids) and `conditions` afterwards."""
-        return self._answer("POST", "/admin/reload", having="models")
+        return self._answer("POST", "/admin/reload", having="conditions")
 
     def plans(self, *, settle: bool) -> list[Mapping[str, Any]]:
         answer = self._answer("GET", "/admin/plan", params={"settle": int(settle)}, having="plans")
