@@ -100,7 +100,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "block"), examples())
 def test_every_example_in_the_docs_is_valid(name: str, block: str) -> None:
     assert problems(yaml.safe_load(block)) == []
-    assert load_bytes(block.encode(), file=name, environ={"LLM_KEY": "said in the environment"})
+    assert load_bytes(block.encode(), file=name, environ={"LLM_KEY": "of-the-environment"})
 
 
 def test_there_are_examples() -> None:
