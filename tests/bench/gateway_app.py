@@ -21,6 +21,7 @@ from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.gateway.app import create_app
+from vllama.gateway.metrics.meters import Meters
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime import clock
 
@@ -79,7 +80,7 @@ def _enlist(fleet: Fleet) -> None:
 async def serve(port: int, *, on_server: bool) -> None:
     control = OneModel(on_server=on_server)
     config = uvicorn.Config(
-        create_app(control, version="bench"), http=DataPath(control).protocol, host="127.0.0.1", port=port,
+        create_app(control, version="bench"), http=DataPath(control, finished=Meters().add).protocol, host="127.0.0.1", port=port,
         proxy_headers=False, server_header=False, date_header=False, access_log=False, log_level="warning",
         backlog=2048, timeout_graceful_shutdown=1,
     )  # fmt: skip

@@ -32,6 +32,7 @@ from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
 from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
+from vllama.gateway.metrics.meters import Meters
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
 from vllama.planner.books import Books, books_of
@@ -158,6 +159,7 @@ class House:
     http: httpx.AsyncClient
     port: int
     server: uvicorn.Server
+    meters: Meters
     tls: ssl.SSLContext | None = None  # what clients trust
 
     def stop_listening(self) -> None:
@@ -227,7 +229,10 @@ async def house(
     """`tls`: the server's side and the clients'."""
     control = ListedControl(specs=list(specs) or [SPEC], policy=policy)
     guard = guard or Guard()
-    data_path = DataPath(control, limits=limits, keyring=guard.keyring, origins=origins)
+    meters = Meters()
+    data_path = DataPath(
+        control, finished=meters.add, limits=limits, keyring=guard.keyring, origins=origins
+    )  # fmt: skip
     config = uvicorn.Config(
         create_app(control, version="1.2.3", guard=guard, facts=FACTS), http=data_path.protocol,
         log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
@@ -246,7 +251,7 @@ async def house(
             verify = trust or NO_TLS
             try:
                 async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=verify) as http:
-                    yield House(control, up, http, port, server, trust)
+                    yield House(control, up, http, port, server, meters, trust)
                 await until(lambda: not server.server_state.connections, "every client away")
             finally:
                 await server.shutdown(sockets=[listening])

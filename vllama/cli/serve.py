@@ -22,6 +22,7 @@ from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.cache import hub_directory
 from vllama.gateway.app import create_app
 from vllama.gateway.info import ServerFacts
+from vllama.gateway.metrics.meters import Meters
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.rotation import keep_bounded
 from vllama.runtime.local.signals import become_subreaper
@@ -111,7 +112,7 @@ async def _serve(
     doors = house.doors
     hub, facts = hub_directory(settings.environ), _facts(listener, settings, house)
     app = create_app(house.controller, version=version("vllama"), guard=doors.guard, hub=hub, facts=facts)
-    data_path = DataPath(house.controller, keyring=doors.guard.keyring, origins=doors.origins)
+    data_path = DataPath(house.controller, finished=Meters().add, keyring=doors.guard.keyring, origins=doors.origins)
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
         log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=5,

@@ -18,6 +18,7 @@ from vllama.planner.outlook import UNTOLD, Doing, Outlook
 SOON_S = 5.0  # what is to rest within this time after its last use rests then, not at the next pass by time
 COMES_BACK = 1.5  # who was told to come back in T seconds is expected for so many T, and for this much longer:
 COMES_BACK_S = 10.0
+_HIT = Found.HIT  # in Python 3.11 a member of an enum costs more than a call
 
 
 class Board:
@@ -216,23 +217,26 @@ class Board:
     def _grant(self, line: Line, waiter: Waiter | None, keep_alive: KeepAlive | None) -> Grant:
         if line.endpoint is None:
             raise AssertionError("granted by a line without an endpoint")
-        now = self._clock()
+        line.last_used_at = now = self._clock()
         line.in_flight += 1
-        line.last_used_at = now
         if keep_alive is not None:
             line.keep_alive = keep_alive
+        waited_s, found = (0.0, _HIT) if waiter is None else (now - waiter.since, waiter.found)
+        return Grant(
+            endpoint=line.endpoint, at=now, waited_s=waited_s, found=found, line=line, give_back=self._give_back
+        )  # fmt: skip
 
-        def release() -> None:
-            line.in_flight -= 1
-            line.last_used_at = self._clock()
-            line.took(line.last_used_at - now)
+    def _give_back(self, grant: Grant) -> None:
+        line = grant.line
+        if line is None:
+            raise AssertionError("not granted here")
+        line.last_used_at = now = self._clock()
+        line.in_flight -= 1
+        line.took(now - grant.at)
+        if line.waiters:
             self._pour(line)
-            if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(line)):
-                self._bell()
-
-        if waiter is None:
-            return Grant(endpoint=line.endpoint, waited_s=0.0, found=Found.HIT, _release=release)
-        return Grant(endpoint=line.endpoint, waited_s=now - waiter.since, found=waiter.found, _release=release)
+        if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(line)):
+            self._bell()
 
     def _pour(self, line: Line) -> None:
         while line.waiters and line.can_grant:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from vllama.domain.demand import Demand, KeepAlive
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
@@ -73,8 +75,7 @@ class Reports(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Grant:
+class Grant(msgspec.Struct, eq=False, kw_only=True):  # one per request: three times as fast as a dataclass
     """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice.
 
     `server`: who wants to know how it went, where it goes to somebody else's server.
@@ -83,14 +84,15 @@ class Grant:
     endpoint: Endpoint
     waited_s: float
     found: Found
-    _release: Callable[[], None]
+    give_back: "Callable[[Grant], None] | None"  # None: it was released
+    at: float = 0.0
+    line: "Line | None" = None
     server: Reports | None = None
-    _held: bool = True
 
     def release(self) -> None:
-        if self._held:
-            self._held = False
-            self._release()
+        give_back, self.give_back = self.give_back, None
+        if give_back is not None:
+            give_back(self)
 
 
 @dataclass(slots=True, eq=False)

@@ -67,19 +67,26 @@ def of_answer(head: bytes) -> Judge:
     return _of_answer_remembered if len(head) <= REMEMBERED_BYTES else _of_answer
 
 
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?![^\r])")
+# As most clients spell it, and as uvicorn does.
+LENGTH, LENGTH_IN_LOWER_CASE = b"\r\nContent-Length: ", b"\r\ncontent-length: "
+_MOST_DIGITS = 18
 
 
-def apart(head: bytes) -> tuple[bytes, int]:
-    """`head` with 0 for its Content-Length, and that length (0 for none).
+def apart(head: bytes, likely: bytes, otherwise: bytes) -> tuple[bytes, int]:
+    """`head` with 0 for its Content-Length, and that length (0 for none). `likely` and `otherwise` are the spellings.
 
-    The heads of a client, or of an engine within a second, differ in nothing else: so they are read once.
+    The heads of a client, or of an engine within a second, differ in nothing else: so they are read once. (`partition`
+    takes half as long as a regular expression.)
     """
-    found = _LENGTH.search(head)
-    if found is None:
-        return head, 0
-    start, end = found.span(1)
-    return head[:start] + b"0" + head[end:], int(head[start:end])
+    before, name, rest = head.partition(likely)
+    if not name:
+        before, name, rest = head.partition(otherwise)
+        if not name:
+            return head, 0
+    digits, end, after = rest.partition(b"\r")
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+        return head, 0  # whoever reads it will say what is wrong with it
+    return b"%b%b0%b%b" % (before, name, end, after), int(digits)
 
 
 def without(lines: list[bytes], connection: bytes) -> list[bytes]:

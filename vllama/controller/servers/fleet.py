@@ -198,7 +198,7 @@ class Fleet:
         visit = Visit(self, server, model, now)
         return Grant(
             endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
-            found=Found.HIT if since is None else Found.QUEUED, _release=visit.end, server=visit,
+            found=Found.HIT if since is None else Found.QUEUED, give_back=lambda _: visit.end(), server=visit,
         )  # fmt: skip
 
     def _nobody(self, model: str) -> Failure:

@@ -10,8 +10,10 @@ import structlog
 
 from vllama.domain.units import MIB
 from vllama.gateway import errors
+from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit
 from vllama.gateway.keep_alive import NoDuration, keep_alive_of
+from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.names import NoModel, NotJson, said_in
 from vllama.gateway.ollama import lines
 from vllama.gateway.ollama.ask import Asked, Kind, OnlyLoad, translate
@@ -20,7 +22,8 @@ from vllama.gateway.ollama.lines import Times
 from vllama.gateway.ollama.messages import Untranslatable
 from vllama.gateway.ollama.names import NO_MODEL, find_named
 from vllama.gateway.paths import Way
-from vllama.gateway.wire.exchange import Client, Exchange
+from vllama.gateway.wire.client import Client
+from vllama.gateway.wire.exchange import Exchange
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
@@ -39,6 +42,9 @@ class OllamaExchange:
         self._request, self._body = request, body
         self._loop = asyncio.get_running_loop()
         self._times = Times(begun_at=time.perf_counter())
+        self._arrived_at = shared.clock()
+        self._request_bytes, self._model = len(body), ""
+        self._is_told = False
         self._kind = Kind(request.to.path)
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -53,7 +59,7 @@ class OllamaExchange:
             name, wanted = self._find()
             self._ask(name, wanted, self._translated(wanted))
         except Refused as refused:
-            self._client.refuse(refused.answer)
+            self._refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
@@ -62,6 +68,8 @@ class OllamaExchange:
             self._task.cancel()
         if self._exchange is not None:
             self._exchange.leave()
+        else:
+            self._tell("client_gone", CLIENT_GONE)
 
     def pause(self) -> None:
         if self._exchange is not None:
@@ -90,6 +98,7 @@ class OllamaExchange:
             raise Refused(errors.invalid(f"{error}.")) from None
         name = said.model or ""
         known, spec = find_named(self._control, name)
+        self._model = spec.model
         return name, Wanted(name=known, spec=spec, keep_alive=keep_alive)
 
     def _translated(self, wanted: Wanted) -> Asked | OnlyLoad:
@@ -104,7 +113,7 @@ class OllamaExchange:
             self._later(self._only_load(name, wanted, asked))
             return
         request = _as_to_an_engine(self._request, asked)
-        self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body)
+        self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body, told=self._request)
         exchange.translator = Interpreter(
             exchange, asked, model=name, times=self._times, clock=time.perf_counter, wall=lambda: datetime.now(UTC)
         )
@@ -128,7 +137,28 @@ class OllamaExchange:
             date_line(), SERVER_LINE, *([b"connection: close"] if close else []),
         ]  # fmt: skip
         self._client.transport.write(b"\r\n".join((*head, self._client.cors, body)))
+        self._tell("ok", 200, len(body))
         self._client.finish(close=close)
+
+    def _tell(self, outcome: Outcome, status: int, answer_bytes: int = 0) -> None:
+        """Of what became no exchange."""
+        if self._is_told:
+            return
+        self._is_told = True
+        duration_s = self._shared.clock() - self._arrived_at
+        self._shared.finished(
+            Finished(
+                request=self._request,
+                client=self._client.address,
+                model=self._model,
+                outcome=outcome,
+                status=status,
+                wait_s=duration_s,
+                duration_s=duration_s,
+                request_bytes=self._request_bytes,
+                answer_bytes=answer_bytes,
+            )
+        )
 
     # when something goes wrong
 
@@ -140,13 +170,17 @@ class OllamaExchange:
         try:
             await work
         except Refused as refused:
-            self._client.refuse(refused.answer)
+            self._refuse(refused.answer)
         except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
             self._failed()
 
+    def _refuse(self, answer: ErrorAnswer) -> None:
+        self._tell(outcome_of(answer), answer.status)
+        self._client.refuse(answer)
+
     def _failed(self) -> None:
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
-        self._client.refuse(errors.internal())
+        self._refuse(errors.internal())
 
 
 def _as_to_an_engine(request: Request, asked: Asked) -> Request:

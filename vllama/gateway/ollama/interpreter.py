@@ -25,9 +25,8 @@ from vllama.gateway.wire.stamp import SERVER_LINE
 
 LONGEST_ANSWER_BYTES = 256 * MIB  # of embeddings: 3,000 texts at 4,096 numbers each are 150 MB
 _LONG_BYTES = MIB  # to translate that takes so long that everybody else would feel it
-_STATUS = slice(9, 12)  # of the first line
 _LINES, _OBJECT = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b" % (kind, SERVER_LINE)
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n" % (kind, SERVER_LINE)
     for kind in (b"application/x-ndjson", b"application/json; charset=utf-8")
 )
 _KNOWN = {status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
@@ -51,7 +50,7 @@ class Interpreter:
     # what the engine's connection calls
 
     def answered(self, head: Answer, _length: int, data: bytes) -> None:
-        self._status = int(head.lines[_STATUS])
+        self._status = head.status
         self._times.waited_s = self._exchange.waited_s
         if data:
             self.piece(data)

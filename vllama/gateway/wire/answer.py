@@ -7,7 +7,16 @@ from http import HTTPStatus
 
 import msgspec
 
-from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of_answer, without
+from vllama.gateway.headers import (
+    LENGTH,
+    LENGTH_IN_LOWER_CASE,
+    REMEMBERED_BYTES,
+    Header,
+    NoHeader,
+    apart,
+    of_answer,
+    without,
+)
 from vllama.gateway.wire.stamp import SERVER_LINE
 
 _FIRST = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]{0,100})?")
@@ -29,13 +38,14 @@ class Body(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """All but the length of the body. `lines`: the status and the headers that pass, without the last line break."""
+    """All but the length of the body. `lines`: the status and the headers that pass, each with its line break."""
 
     lines: bytes
     body: Body
     dated: bool
     reusable: bool
     events: bool
+    status: int = 200
 
 
 def parse(head: bytes, *, most_headers: int) -> tuple[Answer | None, int]:
@@ -45,7 +55,7 @@ def parse(head: bytes, *, most_headers: int) -> tuple[Answer | None, int]:
     """
     if len(head) > REMEMBERED_BYTES:
         return _read(head, most_headers)
-    head, length = apart(head)
+    head, length = apart(head, LENGTH_IN_LOWER_CASE, LENGTH)
     answer, otherwise_spelled = _remembered(head, most_headers)
     return answer, length or otherwise_spelled
 
@@ -71,11 +81,12 @@ def _read(head: bytes, most_headers: int) -> tuple[Answer | None, int]:
         kept.append(SERVER_LINE)
     body, length = _framed(told, status=status, old=old)
     answer = Answer(
-        b"\r\n".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *kept)),
+        b"\r\n".join((STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, *kept, b"")),
         body,
         b"date" in names,
         body is not Body.UNTIL_CLOSE and not old and b"close" not in connection,
         b"content-encoding" not in names and _is_of_events(told),
+        status,
     )
     return answer, length
 

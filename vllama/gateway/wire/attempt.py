@@ -37,7 +37,7 @@ class Attempt:
         self._answered = self._moved = self._wrong = False
 
     def answered(self, head: Answer, length: int, data: bytes) -> None:
-        status = int(head.lines[9:12])
+        status = head.status
         if status >= 500:
             self._went_wrong(f"it answered {status}")
             if status in _ASK_ANOTHER and self._mover.move():

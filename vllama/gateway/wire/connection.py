@@ -25,8 +25,10 @@ from vllama.gateway.cors import preflight_lines
 from vllama.gateway.dialects import Dialect, dialect_of, render
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
+from vllama.gateway.metrics.finished import refused
 from vllama.gateway.ollama.exchange import OllamaExchange
 from vllama.gateway.paths import Way
+from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
 from vllama.gateway.wire.delegate import AppConnection
@@ -53,6 +55,11 @@ class State(enum.Enum):
     LEAVING = "leaving"
 
 
+# In Python 3.11 a member of an enum costs more than a call.
+_IDLE, _HEAD, _BODY, _EXCHANGE, _TUNNEL, _APP, _LEAVING = State
+_ENGINE, _RESPONSE = Way.ENGINE, Way.RESPONSE
+
+
 class Connection(asyncio.Protocol):
     def __init__(self, shared: Shared, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self.deadline: float | None = None
@@ -61,10 +68,12 @@ class Connection(asyncio.Protocol):
         self._config = config
         self._server_state = server_state
         self._app_state = app_state
-        self._state = State.IDLE
+        self._state = _IDLE
         self._partial = bytearray()  # of a head
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
+        self._read: Request | None = None
+        self._alike: Alike[Request] | None = None
         self._body: CountedBody | ChunkedBody | None = None
         self._exchange: Exchange | OllamaExchange | Tunnel | None = None
         self._app: AppConnection | None = None
@@ -75,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.address = _address(transport.get_extra_info("peername"))
         self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
         self._shared.watch.add(self)
         self._set_deadline(self._limits.head_s)
@@ -85,14 +95,14 @@ class Connection(asyncio.Protocol):
         try:
             while data:
                 state = self._state
-                if state is State.BODY:
+                if state is _BODY:
                     data = self._take_body(data)
-                elif state is State.LEAVING:
+                elif state is _LEAVING:
                     break
-                elif state is State.TUNNEL:
+                elif state is _TUNNEL:
                     self._pass_on(data)
                     break
-                elif state is State.EXCHANGE or state is State.APP or self._stalled:
+                elif state is _EXCHANGE or state is _APP or self._stalled:
                     self._keep(data)
                     break
                 else:
@@ -115,7 +125,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stalled = True
-        if self._state is State.LEAVING:
+        if self._state is _LEAVING:
             return
         self._set_deadline(self._shared.control.policy.stalled_client_s)
         if self._exchange is not None:
@@ -125,35 +135,35 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled = False
-        if self._state is State.LEAVING:
+        if self._state is _LEAVING:
             return
         self.deadline = None
         if self._exchange is not None:
             self._exchange.resume()
         elif self._app is not None:
             self._app.resume_writing()
-        if self._state is State.IDLE:
+        if self._state is _IDLE:
             self._next()
 
     def shutdown(self) -> None:
         """The server stops: what is under way is finished."""
         self._shutting_down = True
-        if self._state is State.APP and self._app is not None:
+        if self._state is _APP and self._app is not None:
             self._app.shutdown()
         elif isinstance(self._exchange, Tunnel):
             self._exchange.go_away()
-        elif self._state is not State.EXCHANGE:
+        elif self._state is not _EXCHANGE:
             self._leave()
             self.transport.close()
 
     def overdue(self) -> None:
-        if self._state is State.LEAVING:
+        if self._state is _LEAVING:
             self._overdue_to_leave()
         elif self._stalled:
             self.transport.abort()
-        elif self._state is State.HEAD:
+        elif self._state is _HEAD:
             self._leave_with(errors.too_slow("The head of the request", self._limits.head_s))
-        elif self._state is State.BODY:
+        elif self._state is _BODY:
             self._leave_with(errors.too_slow("More of the body", self._limits.body_idle_s))
         else:
             self._leave()
@@ -176,7 +186,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self, *, close: bool) -> None:
         self._exchange = self._request = None
-        self._state = State.IDLE
+        self._state = _IDLE
         if close:
             self._close()
         else:
@@ -214,15 +224,22 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> bytes:
         """Returns what is behind it, or behind its whole body. Raises Refused."""
-        end = -1 if self._partial or data[0] == _CARRIAGE_RETURN else data.find(_END_OF_HEAD)
-        if end < 0:
-            data, end = self._put_together(data)
+        alike = self._alike
+        if alike is not None and not self._partial and (found := alike.match(data)) is not None:
+            request, (length, start) = alike.read, found
+        else:
+            end = -1 if self._partial or data[0] == _CARRIAGE_RETURN else data.find(_END_OF_HEAD)
             if end < 0:
-                return data
-        if end > self._limits.head_bytes:
-            raise Refused(errors.head_too_large("longer headers"))
-        request, length = parse(data[:end], most_headers=self._limits.headers)
-        self._request, start = request, end + 4
+                data, end = self._put_together(data)
+                if end < 0:
+                    return data
+            if end > self._limits.head_bytes:
+                raise Refused(errors.head_too_large("longer headers"))
+            request, length = parse(data[:end], most_headers=self._limits.headers)
+            if request is self._read:
+                self._alike = Alike(data[:end], request)
+            self._read, start = request, end + 4
+        self._request = request
         let_in(request, self._shared.keyring, self._shared.origins)
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
@@ -250,14 +267,14 @@ class Connection(asyncio.Protocol):
             raise Refused(errors.head_too_large("longer headers"))
         if _LONE_LINE_FEED.search(partial, seen):
             raise Refused(errors.malformed("it has a line feed without a carriage return before it"))
-        if self._state is State.IDLE:
-            self._state = State.HEAD
+        if self._state is _IDLE:
+            self._state = _HEAD
             self._set_deadline(self._limits.head_s)
         return b"", -1
 
     def _begin_body(self, request: Request, length: int, *, all_to_come: bool) -> None:
         self._body = ChunkedBody(limit_bytes=self._limits.body_bytes) if request.chunked else CountedBody(length)
-        self._state = State.BODY
+        self._state = _BODY
         self._set_deadline(self._limits.body_idle_s)
         if request.expects and all_to_come:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -277,8 +294,8 @@ class Connection(asyncio.Protocol):
 
     def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
         self.deadline = None
-        self._state = State.EXCHANGE
-        if request.to.way is Way.ENGINE or request.to.way is Way.RESPONSE:
+        self._state = _EXCHANGE
+        if request.to.way is _ENGINE or request.to.way is _RESPONSE:
             self._exchange = Exchange(self, self._shared, request, body)
             self._exchange.begin()
         elif request.to.way is Way.OLLAMA:
@@ -290,15 +307,17 @@ class Connection(asyncio.Protocol):
         elif request.to.way is Way.REALTIME:
             self._open_tunnel(request)
         else:
-            self._state = State.APP
+            self._state = _APP
             key = self._shared.keyring.key(request.key)
             self._app_connection().serve(request, body, key=key, cors=self.cors, close=self.closing)
 
     def _open_tunnel(self, request: Request) -> None:
         if request.websocket_key is None:
-            self.refuse(errors.no_websocket())
+            answer = errors.no_websocket()
+            self._shared.finished(refused(request, self.address, answer))
+            self.refuse(answer)
             return
-        self._state = State.TUNNEL
+        self._state = _TUNNEL
         self._exchange = tunnel = Tunnel(self, self._shared, request)
         tunnel.begin()
 
@@ -320,7 +339,7 @@ class Connection(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Nothing is answered any more; what is written already may still be read."""
-        self._state = State.LEAVING
+        self._state = _LEAVING
         self._leave_until = self._shared.loop.time() + self._shared.control.policy.stalled_client_s
         self._set_deadline(self._limits.linger_s)
         exchange, self._exchange = self._exchange, None
@@ -329,6 +348,7 @@ class Connection(asyncio.Protocol):
 
     def _leave_with(self, answer: ErrorAnswer) -> None:
         """The last answer on this connection, of which nothing more can be understood."""
+        self._shared.finished(refused(self._request, self.address, answer))
         self._write_error(answer, close=True)
         self._close()
 
@@ -366,3 +386,8 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s
+
+
+def _address(peer: object) -> str:
+    """Without the port; empty for a Unix socket."""
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -3,13 +3,17 @@
 import asyncio
 from typing import Protocol, cast
 
+from vllama.domain.units import KIB
 from vllama.gateway.wire import answer
+from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import Answer, Body, Broken
 from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LONGEST_WORDS = 100
+_COPIED_BYTES = 16 * KIB  # to write two pieces costs more than to copy so much
+_COUNTED = Body.COUNTED  # in Python 3.11 a member of an enum costs more than a call
 
 
 class Asker(Protocol):
@@ -51,6 +55,8 @@ class EngineConnection(asyncio.Protocol):
         self._framing: Framing | None = None
         self._plain: bytearray | None = None
         self._head = bytearray()
+        self._read: Answer | None = None
+        self._alike: Alike[Answer] | None = None
         self._reused = self._heard = self._reusable = self._paused = False
         self._loop = asyncio.get_running_loop()
 
@@ -62,28 +68,27 @@ class EngineConnection(asyncio.Protocol):
         self._plain = bytearray() if asker.unchunked else None
         limit_s = self._limits.first_byte_s
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
-        self._transport.writelines((head, body) if body else (head,))
+        if len(body) <= _COPIED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: the engine is to see that at once."""
         self._asker = None
-        self._transport.abort()
+        self.transport.abort()
 
     def pause(self) -> None:
         self._paused, self.deadline = True, None
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def resume(self) -> None:
         self._paused = False
         self._listen_for_idleness()
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def close(self) -> None:
-        self._transport.close()
-
-    @property
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        self.transport.close()
 
     @property
     def between_chunks(self) -> bool:
@@ -93,13 +98,13 @@ class EngineConnection(asyncio.Protocol):
     # what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         asker, framing = self._asker, self._framing
         self._heard = True
         if asker is None:
-            self._transport.close()  # it speaks unasked
+            self.transport.close()  # it speaks unasked
         elif framing is None:
             self._head_received(asker, data)
         else:
@@ -121,7 +126,7 @@ class EngineConnection(asyncio.Protocol):
             self._listen_for_idleness()
             return
         asker, self._asker = self._asker, None
-        self._transport.abort()
+        self.transport.abort()
         if asker is None:
             return  # it was idle for long enough
         limit_s = self._limits.engine_idle_s
@@ -137,16 +142,21 @@ class EngineConnection(asyncio.Protocol):
             self._head += data
             data = bytes(self._head)
             self._head.clear()
-        try:
-            head, length, start = self._read_head(data)
-        except Broken as error:
-            self._fail(asker, str(error))
-            return
-        if head is None:
-            self._listen_for_idleness()
-            return
+        head: Answer | None
+        alike = self._alike
+        if alike is not None and (found := alike.match(data)) is not None:
+            head, (length, start) = alike.read, found
+        else:
+            try:
+                head, length, start = self._read_head(data)
+            except Broken as error:
+                self._fail(asker, str(error))
+                return
+            if head is None:
+                self._listen_for_idleness()
+                return
         self._reusable = head.reusable
-        if head.body is Body.COUNTED and length == len(data) - start:  # all is there, as with most short answers
+        if head.body is _COUNTED and length == len(data) - start:  # all is there, as with most short answers
             asker.answered(head, length, data[start:])
             self._finish(asker)
             return
@@ -169,9 +179,12 @@ class EngineConnection(asyncio.Protocol):
                 self._head += data[start:]
                 return None, 0, 0
             head, length = answer.parse(data[start:end], most_headers=self._limits.headers)
-            start = end + 4
             if head is not None:
-                return head, length, start
+                if head is self._read and not start:
+                    self._alike = Alike(data[:end], head)
+                self._read = head
+                return head, length, end + 4
+            start = end + 4
 
     def _body_received(self, asker: Asker, framing: Framing, data: bytes) -> None:
         plain = self._plain
@@ -197,18 +210,18 @@ class EngineConnection(asyncio.Protocol):
     def _finish(self, asker: Asker) -> None:
         self._asker = None
         self._reused = True
-        if self._reusable and not self._transport.get_write_buffer_size():
+        if self._reusable and not self.transport.get_write_buffer_size():
             if self._paused:
                 self._paused = False
-                self._transport.resume_reading()
+                self.transport.resume_reading()
             self._home.give(self)
         else:
-            self._transport.abort()
+            self.transport.abort()
         asker.complete()
 
     def _fail(self, asker: Asker, why: str) -> None:
         self._asker = None
-        self._transport.abort()
+        self.transport.abort()
         asker.broken(why, stale=False)
 
 

@@ -8,8 +8,8 @@ OVER       the grant is given back; nothing happens any more
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import Coroutine
-from typing import Protocol
 
 import structlog
 
@@ -19,9 +19,12 @@ from vllama.gateway import errors
 from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
+from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
+from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
 from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, whose
+from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.making import Making
@@ -33,32 +36,6 @@ log = structlog.get_logger("vllama")
 _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would feel it
 
 
-class Client(Protocol):
-    transport: asyncio.Transport
-
-    @property
-    def cors(self) -> bytes:
-        """Header lines that let the page which asks read the answer, each with its line break; mostly none."""
-        ...
-
-    @property
-    def closing(self) -> bool:
-        """Its connection ends with this answer."""
-        ...
-
-    def refuse(self, answer: ErrorAnswer) -> None:
-        """The whole answer; the exchange is over."""
-        ...
-
-    def finish(self, *, close: bool) -> None:
-        """The last byte is written; the exchange is over."""
-        ...
-
-    def cut(self, *, abruptly: bool) -> None:
-        """What was written stays unfinished; the exchange is over. `abruptly`: else the client would not see it."""
-        ...
-
-
 class Stage(enum.Enum):
     WAITING = "waiting"
     ASKED = "asked"
@@ -66,14 +43,27 @@ class Stage(enum.Enum):
     OVER = "over"
 
 
+# In Python 3.11 a member of an enum costs more than a call.
+_WAITING, _ASKED, _ANSWERING, _OVER = Stage
+_COUNTED, _CHUNKED, _UNTIL_CLOSE = Body.COUNTED, Body.CHUNKED, Body.UNTIL_CLOSE
+_RESPONSE = Way.RESPONSE
+
+_LAST = 4  # pieces: the last event, [DONE] and the end of the chunks may come one by one
+_NOTHING: deque[bytes] = deque(maxlen=0)
+
+
 class Exchange:
     __slots__ = (
-        "_answer", "_body", "_client", "_closes", "_control", "_early", "_endpoint", "_engine", "_grant", "_making",
-        "_pool", "_request", "_shared", "_stage", "_tail", "_task", "_transport", "_tried", "_wanted", "translator",
-        "unchunked",
+        "_answer", "_answer_bytes", "_arrived_at", "_asked_at", "_body", "_client", "_closes", "_control", "_early",
+        "_endpoint", "_engine", "_first_byte_at", "_grant", "_last", "_making", "_model", "_pool", "_request",
+        "_request_bytes", "_shared", "_stage", "_status", "_task", "_told", "_transport", "_tried", "_wanted",
+        "translator", "unchunked",
     )  # fmt: skip
 
-    def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
+    def __init__(
+        self, client: Client, shared: Shared, request: Request, body: bytes | bytearray, *, told: Request | None = None
+    ) -> None:
+        """`told`: what the client sent, where `request` is a translation of it."""
         self.unchunked = request.to.old
         self.translator: Asker | None = None  # hears the engine in its place
         self._client = client
@@ -82,16 +72,22 @@ class Exchange:
         self._pool = shared.pool
         self._shared = shared
         self._request = request
+        self._told = told or request
         self._body = body
-        self._stage = Stage.WAITING
+        self._request_bytes, self._answer_bytes = len(body), 0
+        self._arrived_at = self._asked_at = shared.clock()
+        self._first_byte_at: float | None = None
+        self._model = ""  # of those that there are
+        self._stage = _WAITING
         self._task: asyncio.Task[None] | None = None
         self._engine: EngineConnection | None = None
         self._answer: Answer | None = None
+        self._status = 0  # not answered yet
         self._grant: Grant | None = None
         self._making: Making | None = None
         self._early: Early | None = None  # once its head is out
         self._tried: tuple[str, ...] = ()  # engine ids of servers that failed it
-        self._tail = b""
+        self._last = _NOTHING
         self._closes = False
 
     # what the client does
@@ -99,7 +95,8 @@ class Exchange:
     def begin(self) -> None:
         try:
             self._wanted = wanted = self._find()
-            grant = self._control.board.admit(wanted.spec.model, wanted.keep_alive, engine_id=wanted.engine_id)
+            self._model = wanted.spec.model
+            grant = self._control.board.admit(self._model, wanted.keep_alive, engine_id=wanted.engine_id)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
@@ -111,27 +108,27 @@ class Exchange:
 
     def leave(self) -> None:
         """The client is gone: nothing waits for it, nothing is generated for it."""
-        if self._stage is Stage.OVER:
+        if self._stage is _OVER:
             return
-        self._over()
+        self._over("client_gone", CLIENT_GONE)
         if self._task is not None:
             self._task.cancel()
         if self._engine is not None:
             self._engine.abandon()
 
     def pause(self) -> None:
-        if self._engine is not None and self._stage is Stage.ANSWERING:
+        if self._engine is not None and self._stage is _ANSWERING:
             self._engine.pause()
 
     def resume(self) -> None:
-        if self._engine is not None and self._stage is Stage.ANSWERING:
+        if self._engine is not None and self._stage is _ANSWERING:
             self._engine.resume()
 
     # on the way to the engine
 
     def _find(self) -> Wanted:
         request = self._request
-        if request.to.way is Way.RESPONSE:
+        if request.to.way is _RESPONSE:
             return find_maker(self._control, self._shared.makers, request.to.path)
         return find(self._control, request.to.path, request.forward, self._body)
 
@@ -232,7 +229,7 @@ class Exchange:
 
     def ask_again(self) -> None:
         """Whoever it has moved to. Nothing of an answer was passed on yet."""
-        self._stage, self._engine = Stage.WAITING, None
+        self._stage, self._engine = _WAITING, None
         self._ask()
 
     def _send(self, engine: EngineConnection) -> None:
@@ -240,7 +237,9 @@ class Exchange:
         if self._grant is not None and self._grant.server is not None:
             forward = addressed(forward, self._endpoint)
         head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (forward, engine.host, len(self._body))
-        self._engine, self._stage = engine, Stage.ASKED
+        self._engine, self._stage = engine, _ASKED
+        if self._task is not None:  # else nothing was waited for
+            self._asked_at = self._shared.clock()
         engine.ask(self._asker(), head, self._body)
 
     def _asker(self) -> Asker:
@@ -257,58 +256,64 @@ class Exchange:
         grant = self._grant
         if grant is None:
             raise AssertionError("an answer to what was not granted")
-        self._answer, self._stage = head, Stage.ANSWERING
+        self._answer, self._status, self._stage = head, head.status, _ANSWERING
         self._body = b""
         if self._early is not None:
             self._early.answered(head)
-            self.piece(data)
+            self._last = deque((b"",), _LAST)
+            if data:
+                self.piece(data)
             return
-        self._closes = self._client.closing or head.body is Body.UNTIL_CLOSE
-        lines = [head.lines, state_lines(grant)]
-        if not head.dated:
-            lines.append(date_line())
-        if head.body is Body.COUNTED:
-            lines.append(b"content-length: %d" % length)
-        elif head.body is Body.CHUNKED and not self.unchunked:
-            lines.append(b"transfer-encoding: chunked")
-        if self._closes:
-            lines.append(b"connection: close")
-        lines += (self._client.cors, data)
-        self.piece(b"\r\n".join(lines))
+        closes = self._closes = self._client.closing or head.body is _UNTIL_CLOSE
+        if head.body is _COUNTED:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not self.unchunked else b""
+        data = b"".join((
+            head.lines, state_lines(grant), b"" if head.dated else date_line() + b"\r\n", framing, self._client.cors,
+            b"connection: close\r\n\r\n" if closes else b"\r\n", data,
+        ))  # fmt: skip
+        self._last = deque((data,), _LAST)
+        self._write(data)
 
     def piece(self, data: bytes) -> None:
+        if self._first_byte_at is None:
+            self._first_byte_at = self._shared.clock()
         if self._early is not None:
             data = self._early.piece(data)
-        self._tail = data
-        self._write(data)
+        size = len(data)
+        self._answer_bytes += size
+        self._last.append(data if size <= LOOKED_AT_BYTES else data[-LOOKED_AT_BYTES:])
+        if not self._transport.is_closing():  # as `_write` has it: this is called for every token
+            self._transport.write(data)
 
     def complete(self) -> None:
         if self._early is not None:
             self._write(self._early.complete())
-        self._over()
+        self._over("ok", self._status)
         self._client.finish(close=self._closes)
 
     def broken(self, why: str, *, stale: bool) -> None:
         model = self._wanted.spec.model
-        if self._stage is Stage.ASKED and stale:
-            self._stage, self._engine = Stage.WAITING, None
+        if self._stage is _ASKED and stale:
+            self._stage, self._engine = _WAITING, None
             self._later(self._dial())
-        elif self._stage is Stage.ASKED:
+        elif self._stage is _ASKED:
             self.refuse(gone(self._grant, self._wanted.spec.model, why))
         elif self._early is not None:
             self.refuse(errors.engine_broke_off(model, why, whose=whose(self._grant)))
         elif self._takes_events:
-            self._over()
+            self._over("engine_error", self._status)
             dialect = dialect_of(self._request.to.path)
             event = render_event(
-                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, _end_of_events(self._tail)
+                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, _end_of_events(self._last[-1])
             )
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
         else:
-            self._over()
+            self._over("engine_error", self._status)
             answer = self._answer
-            self._client.cut(abruptly=answer is not None and answer.body is Body.UNTIL_CLOSE)
+            self._client.cut(abruptly=answer is not None and answer.body is _UNTIL_CLOSE)
 
     def silent(self, limit_s: float) -> None:
         self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=whose(self._grant)))
@@ -324,7 +329,7 @@ class Exchange:
         return 0.0 if self._grant is None else self._grant.waited_s
 
     def refuse(self, answer: ErrorAnswer) -> None:
-        self._over()
+        self._over(outcome_of(answer), answer.status)
         if self._early is None:
             self._client.refuse(answer)
         else:
@@ -351,24 +356,46 @@ class Exchange:
         return answer is not None and answer.events and engine is not None and engine.between_chunks
 
     def _write(self, data: bytes) -> None:
+        self._answer_bytes += len(data)
         if not self._transport.is_closing():  # else the client's going is about to be told
             self._transport.write(data)
 
-    def _over(self) -> None:
-        self._stage = Stage.OVER
-        if self._grant is None:
+    def _over(self, outcome: Outcome, status: int) -> None:
+        """The grant goes back, and what happened is told. Once: a fault of ours may come behind the end."""
+        if self._stage is _OVER:
+            return
+        self._stage = _OVER
+        shared, grant = self._shared, self._grant
+        now = shared.clock()
+        duration_s = now - self._arrived_at
+        shared.finished(
+            Finished(
+                request=self._told,
+                client=self._client.address,
+                model=self._model,
+                outcome="engine_error" if outcome == "ok" and status >= 500 else outcome,
+                status=status,
+                wait_s=duration_s if grant is None else grant.waited_s,
+                first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,
+                duration_s=duration_s,
+                request_bytes=self._request_bytes,
+                answer_bytes=self._answer_bytes,
+                usage=usage_of(self._last) if status == 200 else None,
+            )
+        )
+        if grant is None:
             return
         goes_on = self._making.goes_on if self._making is not None else None
         if goes_on is not None:
-            self._shared.background.hold(self._grant, goes_on)
+            shared.background.hold(grant, goes_on)
         else:
-            self._grant.release()
+            grant.release()
 
     def _failed(self) -> None:
         """A fault of ours. Its client is told no more than that, the log has it all."""
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
-        begun, engine = self._stage is Stage.ANSWERING or self._early is not None, self._engine
-        self._over()
+        begun, engine = self._stage is _ANSWERING or self._early is not None, self._engine
+        self._over("internal_error", 500)
         if engine is not None:
             engine.abandon()
         if begun:

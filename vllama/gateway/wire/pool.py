@@ -25,7 +25,7 @@ class Pool:
         idle = self._idle.get(engine_id)
         while idle:
             connection = idle.pop()
-            if not connection.is_closing:  # else it is about to be told so
+            if not connection.transport.is_closing():  # else it is about to be told so
                 return connection
         return None
 

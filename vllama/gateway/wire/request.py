@@ -11,7 +11,16 @@ import httptools
 import msgspec
 
 from vllama.gateway import errors
-from vllama.gateway.headers import REMEMBERED_BYTES, Header, NoHeader, apart, of_request, without
+from vllama.gateway.headers import (
+    LENGTH,
+    LENGTH_IN_LOWER_CASE,
+    REMEMBERED_BYTES,
+    Header,
+    NoHeader,
+    apart,
+    of_request,
+    without,
+)
 from vllama.gateway.inference import Refused
 from vllama.gateway.keys.key import shown
 from vllama.gateway.paths import Need, Way, need, way
@@ -61,7 +70,7 @@ def parse(head: bytes, *, most_headers: int) -> tuple[Request, int]:
     """`head` without the empty line that ends it. Also the bytes of the body, 0 where it is chunked. Raises Refused."""
     if len(head) > REMEMBERED_BYTES:
         return _read(head, most_headers)
-    head, length = apart(head)
+    head, length = apart(head, LENGTH, LENGTH_IN_LOWER_CASE)
     request, otherwise_spelled = _remembered(head, most_headers)
     return request, length or otherwise_spelled
 

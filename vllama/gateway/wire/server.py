@@ -1,6 +1,8 @@
 """The data path as uvicorn takes it: `uvicorn.Config(app, http=data_path.protocol)`."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -10,6 +12,7 @@ from vllama.controller.control import Control
 from vllama.gateway.cors import Origins
 from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
+from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.connection import Connection
 from vllama.gateway.wire.limits import Limits
@@ -25,11 +28,16 @@ class DataPath:
         self,
         control: Control,
         *,
+        finished: Callable[[Finished], None],
         limits: Limits | None = None,
         keyring: Keyring | None = None,
         origins: Origins | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`keyring`: the one of the application's guard. `origins`: whose pages may call; None: nobody's."""
+        """`finished` is told of every request that is over, on the loop; `clock`: its seconds.
+
+        `keyring`: the one of the application's guard. `origins`: whose pages may call; None: nobody's.
+        """
         limits = limits or Limits()
         watch = Watch(tick_s=limits.tick_s)
         pool = Pool(limits=limits, watch=watch)
@@ -38,6 +46,7 @@ class DataPath:
             control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
             background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, loop=loop,
             keyring=keyring or Keyring(), origins=origins,
+            finished=finished, clock=clock,
         )  # fmt: skip
 
     @property

@@ -1,6 +1,7 @@
 """What all connections of one server share, and the protocol class that makes them."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from vllama.controller.control import Control
 from vllama.gateway.cors import Origins
 from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
+from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
@@ -27,5 +29,7 @@ class Shared:
     tunnels: "set[Tunnel]"
     watch: Watch
     loop: asyncio.AbstractEventLoop
+    finished: Callable[[Finished], None]
+    clock: Callable[[], float]
     keyring: Keyring
     origins: Origins | None

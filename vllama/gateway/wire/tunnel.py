@@ -18,6 +18,7 @@ from vllama.engine.tasks import LISTENS
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted, admit, resolved, state_lines
+from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.names import rewrite
 from vllama.gateway.paths import REALTIME
 from vllama.gateway.wire.attempt import no_round
@@ -56,6 +57,7 @@ _MOST_HELD_BYTES = 1 << 20  # of what comes before the engine is there
 
 class Client(Protocol):
     transport: asyncio.Transport
+    address: str
 
     def refuse(self, answer: ErrorAnswer) -> None:
         """The whole answer, instead of a websocket; the tunnel is over."""
@@ -76,6 +78,9 @@ class Stage(enum.Enum):
 class Tunnel:
     def __init__(self, client: Client, shared: Shared, request: Request) -> None:
         self.deadline: float | None = None
+        self._arrived_at = shared.clock()
+        self._heard_bytes = self._said_bytes = 0
+        self._is_told = False
         self._client = client
         self._shared = shared
         self._request = request
@@ -106,6 +111,7 @@ class Tunnel:
     # what the client does
 
     def received(self, data: bytes) -> None:
+        self._heard_bytes += len(data)
         try:
             came = self._from_client.feed(data)
         except BadFrames as error:
@@ -120,6 +126,8 @@ class Tunnel:
     def leave(self) -> None:
         """The client is gone."""
         if self._stage is not Stage.OVER:
+            if self._stage is not Stage.OPEN:
+                self._tell("client_gone", CLIENT_GONE)
             self._over(GOING_AWAY, "The client is gone.")
 
     def pause(self) -> None:
@@ -218,7 +226,7 @@ class Tunnel:
         if self._grant is None or self._stage is Stage.OVER:
             return
         if not self._greeted:
-            self._accept(state_lines(self._grant) + b"\r\n", subprotocol)
+            self._accept(state_lines(self._grant), subprotocol)
         self._stage = Stage.OPEN
         held, self._held = self._held, []
         for one in held:
@@ -233,6 +241,7 @@ class Tunnel:
             self._refuse(errors.no_websocket_there(model, status))
 
     def engine_said(self, data: bytes) -> None:
+        self._said_bytes += len(data)
         if self._stage is not Stage.OPEN:
             return
         try:
@@ -281,6 +290,7 @@ class Tunnel:
         if self._stage is Stage.OVER:
             return
         if self._stage is Stage.ASKED:
+            self._tell(outcome_of(answer), answer.status)
             self._over(GOING_AWAY, "")
             self._client.refuse(answer)
             return
@@ -305,12 +315,33 @@ class Tunnel:
     def _over(self, code: int, reason: str) -> None:
         opened = self._stage is Stage.OPEN
         self._stage = Stage.OVER
+        self._tell("engine_error" if code == BROKEN else "ok", 101)
         self.deadline = None
         self._shared.watch.discard(self)
         self._shared.tunnels.discard(self)
         if self._engine is not None and opened and self._from_client.between and not self._from_client.closed:
             self._engine.write(close_frame(code, reason, masked=True))
         self._give_back()
+
+    def _tell(self, outcome: Outcome, status: int) -> None:
+        """Once, and the first word counts. Either side may end a websocket, so its end is no failure."""
+        if self._is_told:
+            return
+        self._is_told = True
+        duration_s = self._shared.clock() - self._arrived_at
+        self._shared.finished(
+            Finished(
+                request=self._request,
+                client=self._client.address,
+                model="" if self._wanted is None else self._wanted.spec.model,
+                outcome=outcome,
+                status=status,
+                wait_s=duration_s if self._grant is None else self._grant.waited_s,
+                duration_s=duration_s,
+                request_bytes=self._heard_bytes,
+                answer_bytes=self._said_bytes,
+            )
+        )
 
     def _give_back(self) -> None:
         task, self._task = self._task, None
