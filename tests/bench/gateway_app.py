@@ -1,17 +1,18 @@
-"""The real gateway before an engine on 127.0.0.1:9000, whose one model `bench` is always ready: for load generators.
+"""The real gateway before an engine on 127.0.0.1, whose one model `bench` is always ready: for load generators.
 
-python -m tests.bench.gateway_app [PORT] [--server]     # 9102 where none is given
+python -m tests.bench.gateway_app [PORT] [--engine-port PORT] [--server] [--access-log]     # 9102, 9000
 --server: to the gateway it is somebody else's server (an entry of `servers:`) instead of an engine of its own
 """
 
+import argparse
 import sys
-import time
 
+import httpx
 import uvicorn
 import uvloop
 
 from vllama.controller.board import Board
-from vllama.controller.control import Condition, Unresolved
+from vllama.controller.control import Condition, EngineAddress, Unresolved
 from vllama.controller.demand import Endpoint
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.names import Names
@@ -20,24 +21,29 @@ from vllama.controller.servers.status import ServerStatus
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
+from vllama.engine.client import EngineClient
+from vllama.gateway.access.line import Json, Lines
+from vllama.gateway.access.log import AccessLog
+from vllama.gateway.access.outlet import Outlet
 from vllama.gateway.app import create_app
-from vllama.gateway.metrics.meters import Meters
+from vllama.gateway.guard import Guard
+from vllama.gateway.telling import Telling
+from vllama.gateway.wire.memory import settle
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime import clock
-
-ENGINE = Endpoint(engine_id="bench-1", host="127.0.0.1", port=9000, served_name="bench")
 
 
 class OneModel:
     """A Control whose only model is open for ever, on an engine or `on_server`."""
 
-    def __init__(self, *, on_server: bool) -> None:
+    def __init__(self, engine_port: int, *, on_server: bool = False) -> None:
         self.board = Board(clock=clock.now, bell=lambda: None)
         self.policy = Policy()
         if on_server:
-            _enlist(self.board.servers)
+            _enlist(self.board.servers, engine_port)
         else:
-            self.board.open("bench", ENGINE)
+            engine = Endpoint(engine_id="bench-1", host="127.0.0.1", port=engine_port, served_name="bench")
+            self.board.open("bench", engine)
         self._names = Names([ModelSpec(model="bench")])
 
     def tasks(self, model: str) -> frozenset[str] | None:
@@ -53,6 +59,9 @@ class OneModel:
 
     def has_engine(self, engine_id: str) -> bool:
         return True
+
+    def engines(self) -> list[EngineAddress]:
+        return []
 
     def statuses(self) -> list[ModelStatus]:
         return []
@@ -70,24 +79,34 @@ class OneModel:
     def sleep(self, model: str, level: SleepLevel | None) -> None: ...
 
 
-def _enlist(fleet: Fleet) -> None:
-    spec = ServerSpec(url=f"http://{ENGINE.host}:{ENGINE.port}", max_concurrent_requests=10_000)
+def _enlist(fleet: Fleet, port: int) -> None:
+    spec = ServerSpec(url=f"http://127.0.0.1:{port}", max_concurrent_requests=10_000)
     fleet.apply([spec], BalanceSpec(active_health_check=False))
     fleet.found(fleet.servers[spec.url], ("bench",))
     fleet.specs(())
 
 
-async def serve(port: int, *, on_server: bool) -> None:
-    control = OneModel(on_server=on_server)
+async def serve(port: int, control: OneModel, *, access_log: bool) -> None:
+    guard = Guard()
+    lines = Lines(keyring=guard.keyring, proxies=guard.proxies)
+    log = AccessLog(Outlet(sys.stderr.fileno()), Json(), lines) if access_log else None
+    telling = Telling(client=EngineClient(httpx.AsyncClient(trust_env=False)), access_log=log)
+    data_path = DataPath(control, finished=telling.finished, keyring=guard.keyring)
     config = uvicorn.Config(
-        create_app(control, version="bench"), http=DataPath(control, finished=Meters().add).protocol, host="127.0.0.1", port=port,
-        proxy_headers=False, server_header=False, date_header=False, access_log=False, log_level="warning",
+        create_app(control, version="bench", telling=telling, guard=guard), http=data_path.protocol, host="127.0.0.1",
+        port=port, proxy_headers=False, server_header=False, date_header=False, access_log=False, log_level="warning",
         backlog=2048, timeout_graceful_shutdown=1,
     )  # fmt: skip
+    settle()
     await uvicorn.Server(config).serve()
 
 
 if __name__ == "__main__":
-    print(f"serving since {time.strftime('%H:%M:%S')}", file=sys.stderr)
-    ports = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    uvloop.run(serve(ports[0] if ports else 9102, on_server="--server" in sys.argv))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int, nargs="?", default=9102)
+    parser.add_argument("--engine-port", type=int, default=9000)
+    parser.add_argument("--server", action="store_true")
+    parser.add_argument("--access-log", action="store_true")
+    options = parser.parse_args()
+    bench = OneModel(options.engine_port, on_server=options.server)
+    uvloop.run(serve(options.port, bench, access_log=options.access_log))

@@ -19,7 +19,7 @@ from tests.planner.cluster import Cluster
 from tests.waiting import async_wait_until
 from vllama.controller.board import Board
 from vllama.controller.card import Command, Failures, ModelCard, Running
-from vllama.controller.control import Condition, Unresolved
+from vllama.controller.control import Condition, EngineAddress, Unresolved
 from vllama.controller.demand import Endpoint
 from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
@@ -28,11 +28,13 @@ from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
+from vllama.engine.client import EngineClient
+from vllama.gateway.access.log import AccessLog
 from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
 from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
-from vllama.gateway.metrics.meters import Meters
+from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
 from vllama.planner.books import Books, books_of
@@ -69,6 +71,7 @@ class ListedControl:
     phase: Phase = Phase.STOPPED  # of who is not ready
     offline: bool = False
     gone: set[str] = field(default_factory=set)  # engines
+    addresses: list[EngineAddress] = field(default_factory=list)
 
     def tasks(self, model: str) -> frozenset[str] | None:
         return self.known_tasks.get(model)
@@ -87,6 +90,9 @@ class ListedControl:
 
     def has_engine(self, engine_id: str) -> bool:
         return engine_id not in self.gone
+
+    def engines(self) -> Sequence[EngineAddress]:
+        return self.addresses
 
     def statuses(self) -> Sequence[ModelStatus]:
         return [
@@ -159,7 +165,7 @@ class House:
     http: httpx.AsyncClient
     port: int
     server: uvicorn.Server
-    meters: Meters
+    telling: Telling
     tls: ssl.SSLContext | None = None  # what clients trust
 
     def stop_listening(self) -> None:
@@ -225,16 +231,22 @@ async def house(
     guard: Guard | None = None,
     origins: Origins | None = None,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    log: Callable[[Guard], AccessLog] | None = None,
+    metrics_within_s: float = 2.0,
 ) -> AsyncIterator[House]:
     """`tls`: the server's side and the clients'."""
     control = ListedControl(specs=list(specs) or [SPEC], policy=policy)
     guard = guard or Guard()
-    meters = Meters()
+    to_engines = httpx.AsyncClient(trust_env=False, verify=NO_TLS)
+    telling = Telling(
+        client=EngineClient(to_engines), access_log=None if log is None else log(guard),
+        metrics_within_s=metrics_within_s,
+    )  # fmt: skip
     data_path = DataPath(
-        control, finished=meters.add, limits=limits, keyring=guard.keyring, origins=origins
+        control, finished=telling.finished, limits=limits, keyring=guard.keyring, origins=origins
     )  # fmt: skip
     config = uvicorn.Config(
-        create_app(control, version="1.2.3", guard=guard, facts=FACTS), http=data_path.protocol,
+        create_app(control, version="1.2.3", telling=telling, guard=guard, facts=FACTS), http=data_path.protocol,
         log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
@@ -251,8 +263,9 @@ async def house(
             verify = trust or NO_TLS
             try:
                 async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=20, verify=verify) as http:
-                    yield House(control, up, http, port, server, meters, trust)
+                    yield House(control, up, http, port, server, telling, trust)
                 await until(lambda: not server.server_state.connections, "every client away")
             finally:
                 await server.shutdown(sockets=[listening])
                 data_path.close()
+                await to_engines.aclose()

@@ -73,6 +73,9 @@ def serve(
     log_format: Annotated[
         LogFormat, typer.Option(envvar="VLLAMA_LOG_FORMAT", help="Of stderr; auto: for eyes on a terminal, else JSON.")
     ] = LogFormat.AUTO,
+    access_log: Annotated[
+        bool, typer.Option(envvar="VLLAMA_ACCESS_LOG", help="Log each request to stderr: what it waited for and took.")
+    ] = False,
     file_log_level: Annotated[
         Level, typer.Option(envvar="VLLAMA_FILE_LOG_LEVEL", help="How much it logs to logs/vllama.log of --config-dir.")
     ] = Level.DEBUG,
@@ -118,7 +121,7 @@ def serve(
 
         logs = LogSettings(
             level=log_level.value, format=log_format.value, file_level=file_log_level.value, max_size_mb=log_max_size,
-            backup_count=log_backup_count,
+            backup_count=log_backup_count, access=access_log,
         )  # fmt: skip
         doors = DoorSettings(
             api_keys=_absolute(api_keys), admin_loopback=admin_loopback, forwarded_allow_ips=forwarded_allow_ips,

@@ -24,8 +24,13 @@ class LogSettings:
     level: str = "info"
     format: str = "auto"  # console or json; auto: console on a terminal
     file_level: str = "debug"
+    access: bool = False  # a line for each request, to standard error
     max_size_mb: int = 10
     backup_count: int = 5
+
+    @property
+    def for_eyes(self) -> bool:
+        return self.format == "console" or (self.format == "auto" and sys.stderr.isatty())
 
     @property
     def max_bytes(self) -> int:
@@ -35,11 +40,9 @@ class LogSettings:
 def configure(settings: LogSettings) -> None:
     """To standard error only, until `to_file`."""
     logging.raiseExceptions = False  # a terminal that is gone, a disk that is full: no reason to say more
-    on_tty = sys.stderr.isatty()
-    console = settings.format == "console" or (settings.format == "auto" and on_tty)
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(settings.level.upper())
-    screen.setFormatter(_for_eyes(colors=on_tty) if console else _as_json())
+    screen.setFormatter(_for_eyes(colors=sys.stderr.isatty()) if settings.for_eyes else _as_json())
     logger = logging.getLogger(LOGGER)
     logger.handlers, logger.propagate = [screen], False
     names = logging.getLevelNamesMapping()

@@ -20,9 +20,15 @@ from vllama.cli.logging import LogSettings, configure, to_file
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.cache import hub_directory
+from vllama.engine.client import EngineClient
+from vllama.gateway.access.line import ForEyes, Json, Lines
+from vllama.gateway.access.log import AccessLog
+from vllama.gateway.access.outlet import Outlet
 from vllama.gateway.app import create_app
+from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
-from vllama.gateway.metrics.meters import Meters
+from vllama.gateway.telling import Telling
+from vllama.gateway.wire.memory import settle
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.rotation import keep_bounded
 from vllama.runtime.local.signals import become_subreaper
@@ -111,8 +117,14 @@ async def _serve(
     await house.controller.start_up()
     doors = house.doors
     hub, facts = hub_directory(settings.environ), _facts(listener, settings, house)
-    app = create_app(house.controller, version=version("vllama"), guard=doors.guard, hub=hub, facts=facts)
-    data_path = DataPath(house.controller, finished=Meters().add, keyring=doors.guard.keyring, origins=doors.origins)
+    access_log = _access_log(logs, doors.guard) if logs.access else None
+    telling = Telling(client=EngineClient(house.http), access_log=access_log)
+    app = create_app(
+        house.controller, version=version("vllama"), telling=telling, guard=doors.guard, hub=hub, facts=facts
+    )  # fmt: skip
+    data_path = DataPath(
+        house.controller, finished=telling.finished, keyring=doors.guard.keyring, origins=doors.origins
+    )  # fmt: skip
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
         log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=5,
@@ -120,10 +132,11 @@ async def _serve(
     config.load()
     config.ssl = None if doors.certificate is None else doors.certificate.context
     server = _Server(config)
+    settle()
     stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs), name="controller")
-    _greet(listener, settings, house, say)
+    _greet(listener, settings, house, say, logs)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
     running.cancel()
@@ -134,7 +147,14 @@ async def _serve(
     server.should_exit = True
     await serving
     data_path.close()
+    if access_log is not None:
+        access_log.close()
     await house.http.aclose()
+
+
+def _access_log(logs: LogSettings, guard: Guard) -> AccessLog:
+    lines = Lines(keyring=guard.keyring, proxies=guard.proxies)
+    return AccessLog(Outlet(sys.stderr.fileno()), ForEyes() if logs.for_eyes else Json(), lines)
 
 
 async def _run(house: House, directory: Path, logs: LogSettings) -> None:
@@ -186,14 +206,18 @@ def _watch_signals(reload: Callable[[], Coroutine[None, None, None]]) -> tuple[a
     return stop, hurry
 
 
-def _greet(listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str]) -> None:
+def _greet(
+    listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str], logs: LogSettings
+) -> None:  # fmt: skip
     host, port = listener.getsockname()[:2]
     scheme = settings.doors.scheme
     url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     models = f"{len(house.controller.statuses())} models; settings in {settings.manifest}"
+    logged = "each request is logged" if logs.access else "--access-log logs each request"
     lines = (
         f"vllama serves {url} on {house.describe}.",
         f"{models}, logs in {settings.config_dir / 'logs'}.",
+        f"Metrics are at {url}/metrics; {logged}.",
         say(url),
     )
     print("\n".join(lines), file=sys.stderr, flush=True)  # for the person at the terminal

@@ -47,6 +47,14 @@ class Condition:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAddress:
+    """Where an engine that has been ready answers, asleep or awake."""
+
+    model: str
+    base_url: str
+
+
 class Control(Protocol):
     """All methods are called on the event loop. They return at once; the coroutines work in a thread meanwhile."""
 
@@ -77,6 +85,10 @@ class Control(Protocol):
 
     def has_engine(self, engine_id: str) -> bool:
         """Whether this very engine is still there, whatever it does."""
+        ...
+
+    def engines(self) -> Sequence[EngineAddress]:
+        """One for each model that has one."""
         ...
 
     def statuses(self) -> Sequence[ModelStatus]:

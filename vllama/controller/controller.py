@@ -12,7 +12,7 @@ from vllama.controller.bell import Bell
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.catalog import Catalog
-from vllama.controller.control import Condition, Unresolved
+from vllama.controller.control import Condition, EngineAddress, Unresolved
 from vllama.controller.demand import Failure
 from vllama.controller.enquiries import Enquiries
 from vllama.controller.events import Events
@@ -177,6 +177,11 @@ class Controller:
 
     def has_engine(self, engine_id: str) -> bool:
         return engine_id in self._observer.probes or self.board.servers.has_engine(engine_id)
+
+    def engines(self) -> Sequence[EngineAddress]:
+        served = (probe for probe in self._observer.probes.values() if probe.was_ready and probe.engine.exit is None)
+        latest = {probe.engine.model: probe.engine for probe in sorted(served, key=lambda p: p.engine.started_at)}
+        return [EngineAddress(model=model, base_url=engine.base_url) for model, engine in sorted(latest.items())]
 
     def _ready_in(self, model: str) -> Outlook:
         return self._loop.outlook(model)

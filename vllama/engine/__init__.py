@@ -5,6 +5,7 @@ flags      the flags and variables that are vllama's own business
 command    a model and a Start as the command line and environment of `vllm serve`
 client     what can be asked of a running engine
 metrics    the one thing vllama reads from /metrics: the sleep state
+families   the rest of it, passed on: several engines' as one text
 logs       an engine's log as it grows
 learned    what the log teaches of footprint and abilities
 stage      how far a load has come, from the log

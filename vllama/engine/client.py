@@ -102,6 +102,10 @@ class EngineClient:
         """How busy it is, from /metrics; None: it does not say."""
         return load_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
 
+    async def metrics(self, base_url: str, *, timeout_s: float) -> str:
+        """In Prometheus' text format. It answers while asleep too."""
+        return (await self._get(base_url, "/metrics", _until(timeout_s))).text
+
     async def canary(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
         """The answer to the canary's question; None where `tasks` has none that can be asked.
 

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vllama.controller.control import Control
 from vllama.gateway import errors
+from vllama.gateway.access.middleware import Logged
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
 from vllama.gateway.dialects import dialect_of
@@ -17,17 +18,20 @@ from vllama.gateway.health import health_router
 from vllama.gateway.history import history_router
 from vllama.gateway.info import ServerFacts, info_router
 from vllama.gateway.instances import instances_router
+from vllama.gateway.metrics.router import metrics_router
 from vllama.gateway.models import models_router
 from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
 from vllama.gateway.servers import servers_router
+from vllama.gateway.telling import Telling
 
 
 def create_app(
     control: Control,
     *,
     version: str,
+    telling: Telling,
     guard: Guard | None = None,
     hub: Path | None = None,
     facts: ServerFacts | None = None,
@@ -57,8 +61,11 @@ def create_app(
     app.include_router(ollama_router(control, hub=hub))
     if facts is not None:
         app.include_router(info_router(control, facts, version=version))
+    app.include_router(metrics_router(control, telling, version=version))
     answer_errors(app)
     app.add_middleware(Door, guard=guard)
+    if telling.access_log is not None:
+        app.add_middleware(Logged, log=telling.access_log)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
+from copy import copy
 
 from vllama.gateway.metrics.finished import Finished, Outcome
 
@@ -27,10 +28,20 @@ class Meter:
         self.request_bytes = self.answer_bytes = 0
         self.prompt_tokens = self.completion_tokens = 0
 
+    def copy(self) -> "Meter":
+        """For whoever reads it on another thread."""
+        twin = copy(self)
+        twin.requests = self.requests.copy()
+        twin.waits, twin.first_bytes, twin.durations = self.waits[:], self.first_bytes[:], self.durations[:]
+        return twin
+
 
 class Meters:
     def __init__(self) -> None:
         self.of: defaultdict[str, Meter] = defaultdict(Meter)
+
+    def copy(self) -> dict[str, Meter]:
+        return {model: meter.copy() for model, meter in self.of.items()}
 
     def add(self, one: Finished) -> None:
         """A method per histogram would cost more than what it does."""

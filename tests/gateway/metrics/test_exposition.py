@@ -1,0 +1,111 @@
+"""The text of /metrics, read as Prometheus reads it."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from vllama.controller.control import Condition
+from vllama.domain.status import ModelStatus, Phase
+from vllama.gateway.metrics.exposition import State, exposition
+from vllama.gateway.metrics.finished import Finished
+from vllama.gateway.metrics.meters import Meters
+
+ODD = 'org/"odd\\name"\nof one'
+
+
+def over(model="org/A", outcome="ok", status=200, **more):
+    return Finished(request=None, client="x", model=model, outcome=outcome, status=status, **more)
+
+
+def samples(meters, statuses=(), conditions=()):
+    """(name, labels without the model) -> value, for each model."""
+    state = State(version="1.2.3", meters=meters.copy(), statuses=statuses, conditions=conditions, dropped_lines=3)
+    found = {}
+    for family in text_string_to_metric_families(exposition(state).decode()):
+        for name, labels, value, *_ in family.samples:
+            rest = {key: each for key, each in labels.items() if key != "model"}
+            assert (labels.get("model"), name, *rest.values()) not in found
+            found[labels.get("model"), name, *rest.values()] = value
+    return found
+
+
+def test_requests_by_outcome_and_class_of_status():
+    meters = Meters()
+    for outcome, status in (("ok", 200), ("ok", 201), ("ok", 404), ("engine_error", 500), ("client_gone", 499)):
+        meters.add(over(outcome=outcome, status=status))
+    meters.add(over(model="", outcome="refused", status=404))
+    found = samples(meters)
+    counts = {key[0::2] + key[3:]: value for key, value in found.items() if key[1] == "vllama_requests_total"}
+    assert counts == {
+        ("org/A", "2xx", "ok"): 2, ("org/A", "4xx", "ok"): 1, ("org/A", "5xx", "engine_error"): 1,
+        ("org/A", "4xx", "client_gone"): 1, ("", "4xx", "refused"): 1,
+    }  # fmt: skip
+    assert {name for model, name, *_ in found if model == ""} == {"vllama_requests_total"}
+
+
+def test_bytes_and_tokens_are_summed_up():
+    meters = Meters()
+    meters.add(over(request_bytes=10, answer_bytes=100, usage=(3, 4)))
+    meters.add(over(request_bytes=1, answer_bytes=1))
+    found = samples(meters)
+    names = ("request_bytes", "answer_bytes", "prompt_tokens", "completion_tokens")
+    assert [found["org/A", f"vllama_{name}_total"] for name in names] == [11, 101, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first"), [(0.001, "0.001"), (0.00101, "0.0025"), (1800.0, "1800.0"), (1800.1, "+Inf")]
+)
+def test_a_bucket_has_its_bound_in_it_and_all_below(seconds, first):
+    meters = Meters()
+    meters.add(over(duration_s=seconds))
+    found = samples(meters)
+    buckets = [(key[2], value) for key, value in found.items() if key[1] == "vllama_request_duration_seconds_bucket"]
+    index = [bound for bound, _ in buckets].index(first)
+    assert [value for _, value in buckets] == [0] * index + [1] * (len(buckets) - index)
+    assert found["org/A", "vllama_request_duration_seconds_count"] == 1
+    assert found["org/A", "vllama_request_duration_seconds_sum"] == seconds
+
+
+def test_who_did_not_wait_is_in_the_first_bucket_of_the_queue():
+    meters = Meters()
+    for wait_s in (0.0, 0.0, 0.0005, 7.0):
+        meters.add(over(wait_s=wait_s))
+    found = samples(meters)
+    assert found["org/A", "vllama_queue_seconds_bucket", "0.001"] == 3
+    assert found["org/A", "vllama_queue_seconds_bucket", "5.0"] == 3
+    assert found["org/A", "vllama_queue_seconds_bucket", "10.0"] == 4
+    assert found["org/A", "vllama_queue_seconds_sum"] == 7.0005
+
+
+def test_what_was_never_answered_has_no_first_byte():
+    meters = Meters()
+    meters.add(over(first_byte_s=0.2))
+    meters.add(over(outcome="timeout", status=503))
+    assert samples(meters)["org/A", "vllama_time_to_first_byte_seconds_count"] == 1
+
+
+def test_models_conditions_and_the_process():
+    status = ModelStatus(
+        model=ODD, phase=Phase.ASLEEP, reason="r", message="m", declared=True, in_flight=2, waiting=5,
+    )  # fmt: skip
+    well, ill = (Condition(type=name, ok=ok, reason="", message="") for name, ok in (("A", True), ("B", False)))
+    found = samples(Meters(), [status], [well, ill])
+    phases = {key[2]: value for key, value in found.items() if key[1] == "vllama_model_phase"}
+    assert phases == {phase.value: float(phase is Phase.ASLEEP) for phase in Phase}
+    assert found[ODD, "vllama_requests_in_flight"] == 2
+    assert found[ODD, "vllama_requests_waiting"] == 5
+    assert (found[None, "vllama_condition", "A"], found[None, "vllama_condition", "B"]) == (1, 0)
+    assert found[None, "vllama_build_info", "1.2.3"] == 1
+    assert found[None, "vllama_access_log_dropped_lines_total"] == 3
+    assert found[None, "process_resident_memory_bytes"] > 1e6
+    assert found[None, "process_cpu_seconds_total"] > 0
+
+
+def test_a_copy_stands_still():
+    meters = Meters()
+    meters.add(over())
+    twin = meters.copy()
+    meters.add(over(duration_s=1.0, wait_s=1.0, first_byte_s=1.0))
+    assert twin["org/A"].requests == {("ok", 200): 1}
+    assert [sum(counts) for counts in (twin["org/A"].waits, twin["org/A"].first_bytes, twin["org/A"].durations)] == [
+        0, 0, 1,
+    ]  # fmt: skip

@@ -1,0 +1,32 @@
+"""The engines' own families: asked for beside each other, each with a deadline, and passed on as one text."""
+
+import asyncio
+from collections.abc import Sequence
+
+from prometheus_client.core import GaugeMetricFamily
+
+from vllama.controller.control import EngineAddress
+from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
+from vllama.engine.families import merged
+from vllama.gateway.metrics.exposition import written
+
+
+async def engines_exposition(engines: Sequence[EngineAddress], client: EngineClient, *, timeout_s: float) -> bytes:
+    """An engine that does not answer in time is left out, and `vllama_engine_up` says so."""
+    texts = await asyncio.gather(*(_asked(engine, client, timeout_s) for engine in engines))
+    return await asyncio.to_thread(_written, [engine.model for engine in engines], texts)
+
+
+async def _asked(engine: EngineAddress, client: EngineClient, timeout_s: float) -> str | None:
+    try:
+        return await client.metrics(engine.base_url, timeout_s=timeout_s)
+    except (EngineRefused, EngineUnanswered):
+        return None
+
+
+def _written(models: Sequence[str], texts: Sequence[str | None]) -> bytes:
+    up = GaugeMetricFamily("vllama_engine_up", "Whether an engine told its metrics in time.", labels=["model"])
+    for model, text in zip(models, texts, strict=True):
+        up.add_metric([model], float(text is not None))
+    told = [(model, text) for model, text in zip(models, texts, strict=True) if text is not None]
+    return written([up]) + merged(told).encode()

@@ -1,0 +1,122 @@
+"""The sums, and what the loop says of models and of itself, in Prometheus' text format."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from vllama.controller.control import Condition
+from vllama.domain.status import ModelStatus, Phase
+from vllama.gateway.metrics.meters import BOUNDS_S, Meter
+
+_BOUNDS = [*map(floatToGoString, BOUNDS_S), "+Inf"]
+_PROCESS = ProcessCollector(registry=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What there is to tell at one moment. `meters`: by model, those of no model under the empty name."""
+
+    version: str
+    meters: Mapping[str, Meter]
+    statuses: Sequence[ModelStatus]
+    conditions: Sequence[Condition]
+    dropped_lines: int = 0
+
+
+def exposition(state: State) -> bytes:
+    """Reads /proc, so not on the event loop."""
+    return written([*_of_requests(state.meters), *_of_models(state), *_of_us(state)])
+
+
+def written(families: Sequence[Metric]) -> bytes:
+    return generate_latest(_Families(families))
+
+
+class _Families(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _of_requests(meters: Mapping[str, Meter]) -> Iterator[Metric]:
+    yield _requests(meters)
+    of = {model: meter for model, meter in meters.items() if model}
+    yield _counter("request_bytes", "Bytes of request bodies.", {m: meter.request_bytes for m, meter in of.items()})
+    yield _counter("answer_bytes", "Bytes written as answers.", {m: meter.answer_bytes for m, meter in of.items()})
+    for name in ("prompt_tokens", "completion_tokens"):
+        values = {model: getattr(meter, name) for model, meter in of.items()}
+        yield _counter(name, "As far as engines say so at the end of their answers.", values)
+    yield _histogram(
+        "queue_seconds", "Until an engine took the request, or it gave up.",
+        {m: ([meter.at_once + meter.waits[0], *meter.waits[1:]], meter.wait_s) for m, meter in of.items()},
+    )  # fmt: skip
+    yield _histogram(
+        "time_to_first_byte_seconds", "From asking the engine to the first byte of its answer's body.",
+        {model: (meter.first_bytes, meter.first_byte_s) for model, meter in of.items()},
+    )  # fmt: skip
+    yield _histogram(
+        "request_duration_seconds", "From the last byte of a request to the last of its answer.",
+        {model: (meter.durations, meter.duration_s) for model, meter in of.items()},
+    )  # fmt: skip
+
+
+def _counter(name: str, what: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"vllama_{name}", what, labels=["model"])
+    for model, value in values.items():
+        family.add_metric([model], value)
+    return family
+
+
+def _requests(meters: Mapping[str, Meter]) -> Metric:
+    what = "Requests for models that are over; without a model: refused before it was known."
+    family = CounterMetricFamily("vllama_requests", what, labels=["model", "outcome", "code"])
+    for model, meter in meters.items():
+        sums: dict[tuple[str, str], int] = {}
+        for (outcome, status), count in meter.requests.items():
+            key = outcome, f"{status // 100}xx"
+            sums[key] = sums.get(key, 0) + count
+        for labels, count in sorted(sums.items()):
+            family.add_metric([model, *labels], count)
+    return family
+
+
+def _histogram(name: str, what: str, values: Mapping[str, tuple[Sequence[int], float]]) -> Metric:
+    family = HistogramMetricFamily(f"vllama_{name}", what, labels=["model"])
+    for model, (counts, sum_s) in values.items():
+        buckets = list(zip(_BOUNDS, map(float, accumulate(counts)), strict=True))
+        family.add_metric([model], buckets, sum_s)
+    return family
+
+
+def _of_models(state: State) -> Iterator[Metric]:
+    phases = GaugeMetricFamily("vllama_model_phase", "1 for the phase that a model is in.", labels=["model", "phase"])
+    in_flight = GaugeMetricFamily("vllama_requests_in_flight", "Being answered.", labels=["model"])
+    waiting = GaugeMetricFamily("vllama_requests_waiting", "Until their model is ready.", labels=["model"])
+    for status in state.statuses:
+        for phase in Phase:
+            phases.add_metric([status.model, phase.value], float(status.phase is phase))
+        in_flight.add_metric([status.model], status.in_flight)
+        waiting.add_metric([status.model], status.waiting)
+    yield from (phases, in_flight, waiting)
+
+
+def _of_us(state: State) -> Iterator[Metric]:
+    conditions = GaugeMetricFamily("vllama_condition", "1: as it should be; 0: look at /health.", labels=["type"])
+    for condition in state.conditions:
+        conditions.add_metric([condition.type], float(condition.ok))
+    yield conditions
+    build = GaugeMetricFamily("vllama_build_info", "Always 1.", labels=["version"])
+    build.add_metric([state.version], 1)
+    yield build
+    dropped = CounterMetricFamily("vllama_access_log_dropped_lines", "Nobody read them fast enough.")
+    dropped.add_metric([], state.dropped_lines)
+    yield dropped
+    yield from _PROCESS.collect()
