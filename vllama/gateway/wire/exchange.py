@@ -27,6 +27,7 @@ from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, whos
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early
 from vllama.gateway.wire.engine import Asker, EngineConnection
+from vllama.gateway.wire.framing import end_of_events
 from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
@@ -306,7 +307,7 @@ class Exchange:
             self._over("engine_error", self._status)
             dialect = dialect_of(self._request.to.path)
             event = render_event(
-                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, _end_of_events(self._last[-1])
+                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, end_of_events(self._last[-1])
             )
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
@@ -368,21 +369,15 @@ class Exchange:
         shared, grant = self._shared, self._grant
         now = shared.clock()
         duration_s = now - self._arrived_at
-        shared.finished(
-            Finished(
-                request=self._told,
-                client=self._client.address,
-                model=self._model,
-                outcome="engine_error" if outcome == "ok" and status >= 500 else outcome,
-                status=status,
-                wait_s=duration_s if grant is None else grant.waited_s,
-                first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,
-                duration_s=duration_s,
-                request_bytes=self._request_bytes,
-                answer_bytes=self._answer_bytes,
-                usage=usage_of(self._last) if status == 200 else None,
-            )
-        )
+        told = Finished(
+            request=self._told, client=self._client.address, model=self._model, status=status,
+            outcome="engine_error" if outcome == "ok" and status >= 500 else outcome,
+            wait_s=duration_s if grant is None else grant.waited_s, duration_s=duration_s,
+            first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,
+            request_bytes=self._request_bytes, answer_bytes=self._answer_bytes,
+            usage=usage_of(self._last) if status == 200 else None,
+        )  # fmt: skip
+        shared.finished(told)
         if grant is None:
             return
         goes_on = self._making.goes_on if self._making is not None else None
@@ -402,11 +397,3 @@ class Exchange:
             self._client.cut(abruptly=True)
         else:
             self._client.refuse(errors.internal())
-
-
-def _end_of_events(tail: bytes) -> bytes:
-    """What the last chunk of `tail` ends with, as far as that tells whether an event is complete."""
-    if not tail:
-        return b""
-    whole = tail.endswith(b"\n\n\r\n") and tail[-5:-4] != b"\r"  # else the first \n may be that of a chunk's size
-    return b"\n\n" if whole else b"?"

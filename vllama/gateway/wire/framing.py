@@ -148,3 +148,11 @@ class Chunked:
 
 
 Framing = Counted | Chunked | UntilClose
+
+
+def end_of_events(tail: bytes) -> bytes:
+    """What the last chunk of `tail` ends with, as far as that tells whether an event is complete."""
+    if not tail:
+        return b""
+    whole = tail.endswith(b"\n\n\r\n") and tail[-5:-4] != b"\r"  # else the first \n may be that of a chunk's size
+    return b"\n\n" if whole else b"?"
