@@ -10,7 +10,7 @@ from vllama.controller.board import Board
 from vllama.controller.events import Events
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
-from vllama.controller.sleep import VerifiedSleep
+from vllama.controller.sleep import Outdated, VerifiedSleep
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.observed import Broken, Footprint, Operation, Verb
 from vllama.domain.spec import ModelSpec, Policy
@@ -24,10 +24,6 @@ MOVED_BYTES = 64 * MIB  # less free than planned with: somebody came, and may no
 LOOK_WITHIN_S = 1.0
 
 _UNDECLARED = "an action on a model that nobody declared"
-
-
-class Outdated(Exception):
-    """Things are not as they were planned with, so nothing was done."""
 
 
 class Actuator:

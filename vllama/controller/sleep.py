@@ -26,13 +26,18 @@ MOST_OF_IT_MAY_STAY = 0.6  # of a tiny model the context is most of what there i
 ALL_BUT_A_LITTLE = 0.9  # of what was planned, where it cannot be seen how much of that an engine took
 
 
+class Outdated(Exception):
+    """Things are not as they were planned with, so nothing was done: the next plan knows better."""
+
+
 class Untrue(EngineRefused):
     """It said that it did, and did not."""
 
 
 @dataclass(slots=True, kw_only=True)
 class VerifiedSleep:
-    """Both raise EngineRefused, EngineUnanswered or RuntimeFailed; the engine is then not to be used again.
+    """Both raise EngineRefused, EngineUnanswered or RuntimeFailed; the engine is then not to be used again. Or
+    Outdated: nothing was done to it.
 
     `within_s` bounds what the engine may take for it. A level that it says to be at and is not, that it comes back
     from otherwise than it was, or that leaves it without an answer, is not tried again with this model. A plain refusal
@@ -54,7 +59,7 @@ class VerifiedSleep:
         if action.level is SleepLevel.DISCARDED and probe.canary is None:
             why = "nothing could tell whether it came back right from level 2"
             self.profiles.refuse(spec, action.level, why)
-            raise RuntimeFailed(why)
+            raise Outdated(f"N{why[1:]}: it sleeps otherwise, or stops.")
         if probe.canary is not None:
             self.profiles.keep_canary(spec, action.engine_id, probe.canary)
             await asyncio.to_thread(self.profiles.save)  # should this manager die, the next one needs it
