@@ -3,11 +3,13 @@
 import inspect
 import os
 import subprocess
+from pathlib import Path
 
 import pynvml
 import pytest
 
 from tests.runtime.fake_nvml import FakeGpu, FakeNvml, FakeUser
+from tests.waiting import wait_until
 from vllama.domain.observed import ForeignProcess
 from vllama.domain.units import GIB
 from vllama.runtime.base import RuntimeFailed
@@ -43,6 +45,8 @@ def spawned():
 
     def spawn(**env: str) -> int:
         processes.append(subprocess.Popen(["sleep", "600"], env=os.environ | env, start_new_session=True))
+        comm = Path(f"/proc/{processes[-1].pid}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n", what="the process to be itself")
         return processes[-1].pid
 
     yield spawn

@@ -1,7 +1,9 @@
 """Ports for engines. A port that can be bound now is locked by file until its engine is gone, for between choosing it
 and the engine's own bind (seconds, in vLLM) another vllama of this machine might choose it too.
 
-The race with other programs is left: it is lost by the engine, and shows as a failed start.
+As long it is bound, without listening, with SO_REUSEADDR as vLLM binds it: else the kernel may give it to any program
+that connects somewhere, as the range lies among those it gives out by itself. The race with programs that bind it in
+between without SO_REUSEADDR is left: it is lost by the engine, and shows as a failed start.
 """
 
 import contextlib
@@ -22,38 +24,53 @@ class Port:
 
     number: int
     _lock: int
+    _bound: socket.socket
 
     def release(self) -> None:
         if self._lock >= 0:
+            self._bound.close()
             os.close(self._lock)
             self._lock = -1
 
 
 def bindable(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    bound = _bind(port, reuse=True)
+    if bound is not None:
+        bound.close()
+    return bound is not None
+
+
+def _bind(port: int, *, reuse: bool) -> socket.socket | None:
+    """`reuse`: also where others have bound it so and nobody listens, or connections of late are still remembered."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        return None
+    return bound
 
 
 def free_port(ports: range, taken: Collection[int], *, after: int) -> Port:
     """The next port of the range past `after`, going round, that is not `taken`, nobody's and can be bound."""
     start = ports.index(after) + 1 if after in ports else 0
-    for i in range(len(ports)):
-        number = ports[(start + i) % len(ports)]
-        if number not in taken and (port := claim(number)) is not None:
-            return port
+    numbers = [number for i in range(len(ports)) if (number := ports[(start + i) % len(ports)]) not in taken]
+    for unused in (True, False):
+        for number in numbers:
+            if (port := claim(number, unused=unused)) is not None:
+                return port
     raise RuntimeFailed(
         f"No free port between {ports.start} and {ports.stop - 1} for an engine. "
         "Set VLLAMA_VLLM_PORT_START and VLLAMA_VLLM_PORT_END to a range that other programs leave alone."
     )
 
 
-def claim(number: int) -> Port | None:
-    """None: it is bound by somebody, or another vllama has it."""
+def claim(number: int, *, unused: bool = False) -> Port | None:
+    """None: somebody listens there, or another vllama has it.
+
+    `unused`: nor has anybody bound it, as an engine does that loads and whose vllama was killed.
+    """
     try:
         lock = os.open(_directory() / str(number), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError:
@@ -63,10 +80,14 @@ def claim(number: int) -> Port | None:
     except OSError:
         os.close(lock)
         return None
-    if bindable(number):
-        return Port(number=number, _lock=lock)
-    os.close(lock)
-    return None
+    probe = _bind(number, reuse=False) if unused else None
+    if probe is not None:
+        probe.close()
+    bound = None if unused and probe is None else _bind(number, reuse=True)
+    if bound is None:
+        os.close(lock)
+        return None
+    return Port(number=number, _lock=lock, _bound=bound)
 
 
 def _directory() -> Path:
