@@ -128,7 +128,10 @@ async def _open(directory: Path, environ: dict[str, str]) -> House:
     )  # fmt: skip
     client = EngineClient(httpx.AsyncClient(trust_env=False))
     profiles = Profiles(directory / "profiles.json", place="here", events=events)
-    observer = Observer(runtime=runtime, client=client, clock=clock.now, bell=lambda: None, events=events)
+    observer = Observer(
+        runtime=runtime, client=client, clock=clock.now, bell=lambda: None, events=events,
+        canary_of=profiles.canary_of,
+    )  # fmt: skip
     sleeps = VerifiedSleep(client=client, observer=observer, profiles=profiles, events=events, clock=clock.now)
     probe = observer.add(await runtime.start("it", SPEC, START))
 
