@@ -120,18 +120,20 @@ def test_who_says_that_it_sends_no_more_has_left(live_tls: Live) -> None:
 
         here.upstream.script = script
         here.open()
-        ended = threading.Event()
+        forwarded, ended = threading.Event(), threading.Event()
 
         def half_close() -> None:
             with socket.create_connection(("127.0.0.1", here.port)) as plain:
                 connection = certificates.trusting().wrap_socket(plain, server_hostname="localhost")
                 connection.sendall(post(BODY))
+                forwarded.wait(10)  # who leaves together with the request is not forwarded at all
                 connection.unwrap()
                 ended.wait(10)
                 connection.close()
 
         leaving = asyncio.create_task(asyncio.to_thread(half_close))
         await until(lambda: here.upstream.exchanges)
+        forwarded.set()
         await asyncio.wait_for(here.upstream.exchanges[0].gone.wait(), 10)
         await until(lambda: here.in_flight == 0)
         ended.set()
