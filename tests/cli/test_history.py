@@ -13,6 +13,7 @@ from typer.testing import Result
 from tests.cli.answers import a_running
 from tests.cli.golden import matches
 from tests.cli.pages import everything
+from tests.cli.render.test_servers import the_answer
 from tests.cli.scripted import ScriptedServer
 from vllama.cli.logging import LogSettings, configure, to_file
 from vllama.cli.render.events import render_event
@@ -124,10 +125,13 @@ def test_the_file_is_rotated(tmp_path: Path) -> None:
 
 def test_top_is_one_look_where_there_is_no_terminal(vllama: Vllama, server: ScriptedServer) -> None:
     server.statuses = [[a_running("org/a")]]
-    server.pages = {"/admin/events?limit=6": {"events": EVENTS}, "/admin/memory": everything()}
+    server.pages = {
+        "/admin/events?limit=6": {"events": EVENTS}, "/admin/memory": everything(), "/load-stats": the_answer(),
+    }  # fmt: skip
     lines = vllama("top", "--server", server.url).stdout.splitlines()
     assert lines[1].startswith("org/a  Ready")
-    assert lines[3].endswith("Reloaded: 2 models.")
+    assert lines[3].startswith("SERVER")
+    assert lines[10].endswith("Reloaded: 2 models.")
     assert any(line.startswith("gpu0") for line in lines)
     answer = json.loads(vllama("top", "-o", "json", "--server", server.url).stdout)
-    assert set(answer) == {"status", "memory", "events"}
+    assert set(answer) == {"status", "servers", "memory", "events"}

@@ -17,8 +17,9 @@ def test_all_engines_of_a_server_count() -> None:
 
 
 def test_the_older_name_of_the_cache_is_known_and_the_present_one_goes_before_it() -> None:
-    old = 'vllm:num_requests_running{model_name="a"} 1\nvllm:gpu_cache_usage_perc{model_name="a"} 0.25\n'
-    assert load_of(old) == EngineLoad(running=1, waiting=0, kv_cache_usage=0.25)
+    old = 'process_max_fds 1024.0\nvllm:num_requests_running{model_name="a"} 1\n'
+    old += 'vllm:gpu_cache_usage_perc{model_name="a"} 0.25\n'
+    assert load_of(old) == EngineLoad(running=1, waiting=0, kv_cache_usage=0.25, max_fds=1024)
     both = load_of(old + 'vllm:kv_cache_usage_perc{model_name="a"} 0.75\n')
     assert both is not None
     assert both.kv_cache_usage == 0.75

@@ -65,6 +65,10 @@ class AdminClient:
         """`nodes`, `astray` and `models`."""
         return self._answer("GET", "/admin/memory", having="nodes")
 
+    def servers(self) -> Mapping[str, Any]:
+        """The load of `servers` that others run, and a `summary`."""
+        return self._answer("GET", "/load-stats", having="servers")
+
     def card(self, name: str) -> Mapping[str, Any]:
         """All that is known of the model that is called `name`."""
         return self._answer("GET", f"/admin/models/{quote(name, safe='/')}", having="figures")

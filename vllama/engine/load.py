@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # The cache's gauge was called gpu_cache_usage_perc until vLLM 0.10 (#18354).
 _GAUGE = re.compile(
-    r"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc)"
+    r"^(?:vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc)|(process_max_fds))"
     r"(?:\{.*\})?[ \t]+(\S+)",
     re.MULTILINE,
 )
@@ -19,14 +19,15 @@ class EngineLoad:
     running: int
     waiting: int
     kv_cache_usage: float | None = None
+    max_fds: int | None = None  # files and connections one of its processes may have open
 
 
 def load_of(metrics: str) -> EngineLoad | None:
     """None: these are no metrics of vLLM, or it was told to keep none."""
     said: dict[str, list[float]] = {}
-    for name, text in _GAUGE.findall(metrics):
+    for ours, process, text in _GAUGE.findall(metrics):
         if (value := _number(text)) is not None:
-            said.setdefault(name, []).append(value)
+            said.setdefault(ours or process, []).append(value)
     if "num_requests_running" not in said:
         return None
     usages = said.get("kv_cache_usage_perc") or said.get("gpu_cache_usage_perc")
@@ -34,6 +35,7 @@ def load_of(metrics: str) -> EngineLoad | None:
         running=round(sum(said["num_requests_running"])),
         waiting=round(sum(said.get("num_requests_waiting", ()))),
         kv_cache_usage=sum(usages) / len(usages) if usages else None,
+        max_fds=round(min(said["process_max_fds"])) if "process_max_fds" in said else None,
     )
 
 

@@ -66,11 +66,13 @@ def _load_of_one(server: ServerStatus) -> dict[str, Any]:
         "health_status": server.wrong or "healthy",
         "last_updated": _time(server.load_at),
         "in_flight": server.in_flight,
+        "supported_models": list(server.models),
         "detailed_metrics": {
             "num_requests_running": said.running if said else None,
             "num_requests_waiting": said.waiting if said else None,
             "kv_cache_usage_perc": said.kv_cache_usage if said else None,
             "gpu_cache_usage_perc": said.kv_cache_usage if said else None,  # what it was called
+            "process_max_fds": said.max_fds if said else None,
         },
     }
 
