@@ -76,6 +76,7 @@ def test_a_client_of_openai_sends_a_file_and_reads_a_stream() -> None:
         async def script(exchange: Exchange) -> None:
             assert b'name="model"\r\n\r\norg/Tiny-1B\r\n' in exchange.body
             assert b"RIFF" in exchange.body
+            assert b"keep_alive" not in exchange.body
             exchange.start_events()
             exchange.chunk(b'data: {"type":"transcript.text.delta","delta":"one"}\n\n')
             await following.wait()
@@ -87,7 +88,9 @@ def test_a_client_of_openai_sends_a_file_and_reads_a_stream() -> None:
         base_url = f"http://127.0.0.1:{here.port}/v1"
         async with openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
             sound = ("a.wav", BytesIO(b"RIFF" + bytes(10_000)))
-            stream = await client.audio.transcriptions.create(model="tiny", file=sound, stream=True)
+            stream = await client.audio.transcriptions.create(
+                model="tiny", file=sound, stream=True, extra_body={"keep_alive": "7m"}
+            )  # fmt: skip
             async for event in stream:
                 assert event.delta == "one"
                 assert here.in_flight == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllama.gateway.forms import NotAForm, model_in_form, rename_in_form
+from vllama.gateway.forms import NotAForm, read_form, rewrite_form
 from vllama.gateway.names import NoModel
 
 HEAD = b"POST /v1/audio/transcriptions HTTP/1.1\r\nA: b\r\ncontent-type: multipart/form-data; boundary=%b\r\nB: c\r\n"
@@ -62,33 +62,55 @@ def test_it_is_found_in_any_place_and_nothing_else_changes(  # noqa: PLR0917  # 
     body = form(name)
     if any(b"\r\n--" + boundary in content for _, content, _ in parts):
         return
-    found, at = model_in_form(head, bytearray(body) if held else body)
-    assert found == name.encode("utf-8", "replace").decode()
-    renamed = rename_in_form(bytearray(body) if held else body, at, served.encode("utf-8", "replace").decode())
+    found = read_form(head, bytearray(body) if held else body)
+    assert found.said.model == name.encode("utf-8", "replace").decode()
+    renamed = rewrite_form(bytearray(body) if held else body, found, served.encode("utf-8", "replace").decode())
     assert bytes(renamed) == form(served)
 
 
 def test_another_reader_finds_the_same() -> None:
     body = b"".join((SOUND, field(b"prompt", b"model"), MODEL, END))
-    name, at = model_in_form(PLAIN, body)
-    read = message_from_bytes(
-        b"Content-Type: multipart/form-data; boundary=xyz\r\n\r\n" + rename_in_form(body, at, "org/m")
-    )
+    form = read_form(PLAIN, body)
+    rewritten = bytes(rewrite_form(body, form, "org/m"))
+    read = message_from_bytes(b"Content-Type: multipart/form-data; boundary=xyz\r\n\r\n" + rewritten)
     said = {
         one.get_param("name", header="content-disposition"): one.get_payload(decode=True) for one in read.get_payload()
     }
-    assert (name, said["model"], said["prompt"]) == ("tiny", b"org/m", b"model")
+    assert (form.said.model, said["model"], said["prompt"]) == ("tiny", b"org/m", b"model")
+
+
+OURS = {b"keep_alive": b"10m", b"ttl": b"-1"}
+
+
+@given(st.permutations(["model", "keep_alive", "ttl", "sound", "prompt"]), st.booleans(), st.booleans())
+def test_what_is_said_to_us_alone_is_read_and_taken_out(order: list[str], renamed: bool, held: bool) -> None:
+    parts = {name.decode(): field(name, value) for name, value in OURS.items()} | {
+        "model": MODEL, "sound": SOUND, "prompt": field(b"prompt", b"keep_alive"),
+    }  # fmt: skip
+    body = b"".join(parts[name] for name in order) + END
+    form = read_form(PLAIN, bytearray(body) if held else body)
+    assert (form.said.model, form.said.keep_alive, form.said.ttl) == ("tiny", "10m", "-1")
+    left = [name for name in order if name.encode() not in OURS]
+    model = field(b"model", b"org/m") if renamed else MODEL
+    expected = b"".join(model if name == "model" else parts[name] for name in left) + END
+    assert bytes(rewrite_form(bytearray(body) if held else body, form, "org/m" if renamed else None)) == expected
+
+
+@pytest.mark.parametrize("twice", [MODEL, field(b"keep_alive", b"1m")])
+def test_what_is_said_twice_is_refused(twice: bytes) -> None:
+    with pytest.raises(NotAForm, match="more than one"):
+        read_form(PLAIN, MODEL + field(b"keep_alive", b"1m") + twice + END)
 
 
 @pytest.mark.parametrize("name", ["naïve-模型", "a/b", "x" * 300])
 def test_any_name_is_taken(name: str) -> None:
-    assert model_in_form(PLAIN, field(b"model", name.encode()) + END)[0] == name
+    assert read_form(PLAIN, field(b"model", name.encode()) + END).said.model == name
 
 
 @pytest.mark.parametrize("body", [SOUND + END, field(b"model", b"") + END, END])
 def test_no_model_is_no_model(body: bytes) -> None:
     with pytest.raises(NoModel):
-        model_in_form(PLAIN, body)
+        read_form(PLAIN, body)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +149,7 @@ def test_no_model_is_no_model(body: bytes) -> None:
 def test_what_could_be_read_otherwise_is_refused(body: bytes, why: str) -> None:
     for held in (body, bytearray(body)):
         with pytest.raises(NotAForm, match=why):
-            model_in_form(PLAIN, held)
+            read_form(PLAIN, held)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +173,7 @@ def test_what_could_be_read_otherwise_is_refused(body: bytes, why: str) -> None:
 def test_a_boundary_that_could_be_another_is_refused(content_type: bytes) -> None:
     head = b"POST /x HTTP/1.1\r\nContent-Type: %b\r\n" % content_type
     with pytest.raises(NotAForm, match=r"Content-Type|says something twice"):
-        model_in_form(head, MODEL + END)
+        read_form(head, MODEL + END)
 
 
 @pytest.mark.parametrize(
@@ -159,4 +181,4 @@ def test_a_boundary_that_could_be_another_is_refused(content_type: bytes) -> Non
 )
 def test_a_boundary_may_be_written_as_http_has_it(content_type: bytes) -> None:
     head = b"POST /x HTTP/1.1\r\nCONTENT-TYPE:%b\r\n" % content_type
-    assert model_in_form(head, MODEL + END)[0] == "tiny"
+    assert read_form(head, MODEL + END).said.model == "tiny"

@@ -92,3 +92,19 @@ def test_out_of_a_long_body_too() -> None:
         assert answer.content == long.replace(b'"keep_alive":0,', b"").replace(b"tiny", MODEL.encode())
 
     live(test)
+
+
+def test_in_a_form_it_is_a_field() -> None:
+    async def test(here: House) -> None:
+        here.open()
+        form = {"model": (None, "tiny"), "keep_alive": (None, "1h"), "file": ("a.wav", b"RIFF")}
+        answer = await here.http.post("/v1/audio/transcriptions", files=form)
+        assert answer.status_code == 200
+        assert b"keep_alive" not in answer.content
+        assert b"RIFF" in answer.content
+        assert here.control.board.demand_of(MODEL).keep_alive == KeepAlive(idle_s=3600.0)
+        form["keep_alive"] = (None, "soon")
+        refused = await here.http.post("/v1/audio/transcriptions", files=form)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+
+    live(test)

@@ -3,7 +3,7 @@
 Values and bytes, whatever carries them:
 paths      which requests reach an engine, and nothing else does
 names      what a JSON body says to vllama: `model` above all, replaced where an alias was used
-forms      the `model` of multipart/form-data
+forms      what multipart/form-data says to us
 keep_alive how long a request wants its model to stay
 headers    which headers pass, to the engine and back
 errors     every refusal; dialects: in the shape, or the event, that whoever asked can read

@@ -1,13 +1,16 @@
-"""The `model` of a multipart/form-data body: found without copying the rest, and replaced without touching the rest.
+"""What a multipart/form-data body says to vllama: read without copying the rest, and changed without touching the rest.
 
 Read strictly, since another reader must not find another `model`: one boundary and nothing before the first or behind
-the last one, headers that are just that, one `model`, and that no file. The fields may stand in any order.
+the last one, headers that are just that, one `model`, and that no file. The fields may stand in any order. `keep_alive`
+and `ttl` are fields of ours: engines never see them.
 """
 
 import re
 from collections.abc import Iterator
 
-from vllama.gateway.names import NoModel
+import msgspec
+
+from vllama.gateway.names import NoModel, Said
 
 _CONTENT_TYPE = re.compile(rb"\r\ncontent-type:[ \t]*([^\r]*)", re.IGNORECASE)
 _PARAMETER = rb'[ \t]*;[ \t]*([!#$&+.^_`|~0-9A-Za-z-]+\*?)=(?:"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^\s";,\\]+))'
@@ -16,6 +19,7 @@ _DISPOSITION = re.compile(rb"form-data((?:%b)+)[ \t]*" % _PARAMETER, re.IGNORECA
 _EACH = re.compile(_PARAMETER)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)")
+_FIELDS = frozenset({b"model", b"keep_alive", b"ttl"})
 _HEAD_BYTES = 8192  # of one part
 _MOST_PARTS = 1000
 _AS_IT_IS = (b"7bit", b"8bit", b"binary")
@@ -25,32 +29,56 @@ class NotAForm(ValueError):
     """The body is not multipart/form-data, or could be read in two ways; the text says in what."""
 
 
-def model_in_form(head: bytes, body: bytes | bytearray) -> tuple[str, tuple[int, int]]:
-    """The field `model`, and where its value begins and ends. `head`: of the request. Raises NotAForm or NoModel."""
-    found: tuple[int, int] | None = None
-    for name, is_file, start, end in _parts(body, _boundary(head)):
-        if name != b"model":
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """`at`: where the value of its `model` begins and ends. `ours`: the same of whole parts that no engine may see."""
+
+    said: Said
+    at: tuple[int, int]
+    ours: tuple[tuple[int, int], ...] = ()
+
+
+def read_form(head: bytes, body: bytes | bytearray) -> Form:
+    """`head`: of the request. Raises NotAForm or NoModel."""
+    values: dict[str, str] = {}
+    at = (0, 0)
+    ours: list[tuple[int, int]] = []
+    for name, is_file, (begin, start, end, after) in _parts(body, _boundary(head)):
+        if name not in _FIELDS:
             continue
+        key = name.decode()
         if is_file:
-            raise NotAForm("its `model` is a file")
-        if found is not None:
-            raise NotAForm("it has more than one `model`")
-        found = start, end
-    if found is None or found[0] == found[1]:
+            raise NotAForm(f"its `{key}` is a file")
+        if key in values:
+            raise NotAForm(f"it has more than one `{key}`")
+        values[key] = _text(key, body[start:end])
+        if key == "model":
+            at = start, end
+        else:
+            ours.append((begin, after))
+    if not values.get("model"):
         raise NoModel
+    return Form(said=msgspec.convert(values, Said), at=at, ours=tuple(ours))
+
+
+def rewrite_form(body: bytes | bytearray, form: Form, served: str | None) -> bytearray:
+    """`body` with `served` as its model and nothing that is ours alone; None: its model keeps its name.
+
+    A bytearray, as long bodies are, is changed where it is.
+    """
+    edits = [(*span, b"") for span in form.ours]
+    if served is not None:
+        edits.append((*form.at, served.encode()))
+    held = body if isinstance(body, bytearray) else bytearray(body)
+    for start, end, instead in sorted(edits, reverse=True):
+        held[start:end] = instead
+    return held
+
+
+def _text(key: str, value: bytes | bytearray) -> str:
     try:
-        return body[found[0] : found[1]].decode(), found
+        return value.decode()
     except UnicodeDecodeError:
-        raise NotAForm("its `model` is not UTF-8") from None
-
-
-def rename_in_form(body: bytes | bytearray, at: tuple[int, int], served: str) -> bytes | bytearray:
-    """A bytearray, as long bodies are, is changed where it is."""
-    start, end = at
-    if isinstance(body, bytearray):
-        body[start:end] = served.encode()
-        return body
-    return b"".join((body[:start], served.encode(), body[end:]))
+        raise NotAForm(f"its `{key}` is not UTF-8") from None
 
 
 def _boundary(head: bytes) -> bytes:
@@ -67,8 +95,8 @@ def _boundary(head: bytes) -> bytes:
     return boundary
 
 
-def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, bool, int, int]]:
-    """Of each part its name, whether it is a file, and where its content begins and ends. Raises NotAForm."""
+def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, bool, tuple[int, int, int, int]]]:
+    """Of each part its name, whether it is a file, and where it and its content begin and end. Raises NotAForm."""
     mark = b"--" + boundary
     delimiter = b"\r\n" + mark
     if not body.startswith(mark):
@@ -87,7 +115,7 @@ def _parts(body: bytes | bytearray, boundary: bytes) -> Iterator[tuple[bytes, bo
         if end < 0:
             raise NotAForm("it does not end with its boundary")
         name, is_file = _understood(bytes(body[at + 2 : head_end]))
-        yield name, is_file, start, end
+        yield name, is_file, (at - len(mark), start, end, end + len(b"\r\n"))
         at = end + len(delimiter)
     raise NotAForm(f"it has more than {_MOST_PARTS} parts")
 
@@ -106,8 +134,8 @@ def _understood(head: bytes) -> tuple[bytes, bool]:
     name = said[b"name"]
     if b"\\" in name:
         raise NotAForm("a name in it has a backslash")
-    if name == b"model" and any(n == b"content-transfer-encoding" and v.lower() not in _AS_IT_IS for n, v in pairs):
-        raise NotAForm("its `model` is encoded")
+    if name in _FIELDS and any(n == b"content-transfer-encoding" and v.lower() not in _AS_IT_IS for n, v in pairs):
+        raise NotAForm(f"its `{name.decode()}` is encoded")
     return name, b"filename" in said or b"filename*" in said
 
 

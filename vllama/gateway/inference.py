@@ -8,7 +8,7 @@ from vllama.domain.demand import KeepAlive
 from vllama.domain.spec import ModelSpec
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.forms import NotAForm, model_in_form, rename_in_form
+from vllama.gateway.forms import Form, NotAForm, read_form, rewrite_form
 from vllama.gateway.keep_alive import NoDuration, keep_alive_of
 from vllama.gateway.makers import Makers
 from vllama.gateway.names import NoModel, NotJson, Said, rewrite, said_in
@@ -27,14 +27,14 @@ class Refused(Exception):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: three times as fast as a dataclass
-    """`name` is what the client wrote: an id, an alias, a short name or an adapter. `at`: where, in a form."""
+    """`name` is what the client wrote: an id, an alias, a short name or an adapter."""
 
     name: str
     spec: ModelSpec
     is_adapter: bool = False  # the engine knows it by this very name
-    at: tuple[int, int] | None = None
     engine_id: str | None = None  # no other engine has the answer, and its model is named nowhere
-    said: Said | None = None  # what else its JSON says to us
+    said: Said | None = None  # what else its body says to us
+    form: Form | None = None
     keep_alive: KeepAlive | None = None
 
     @property
@@ -59,11 +59,12 @@ def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) ->
     """For an inference request to `path`. Raises Refused: no `model`, no such model, or it does not do such things."""
     route = ROUTES[path]
     try:
-        if not route.form:
-            said = said_in(body)
-            wanted = resolved(control, said.model or "", path, route.needs, said)
-            return msgspec.structs.replace(wanted, keep_alive=keep_alive_of(said)) if said.has_ours else wanted
-        name, at = model_in_form(head, body)
+        form = read_form(head, body) if route.form else None
+        said = said_in(body) if form is None else form.said
+        wanted = resolved(control, said.model or "", path, route.needs, said)
+        if form is None and not said.has_ours:
+            return wanted
+        return msgspec.structs.replace(wanted, form=form, keep_alive=keep_alive_of(said))
     except NotJson as error:
         raise Refused(errors.not_json(str(error))) from None
     except NotAForm as error:
@@ -72,7 +73,6 @@ def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) ->
         raise Refused(errors.no_model()) from None
     except NoDuration as error:
         raise Refused(errors.invalid(f"{error}.")) from None
-    return msgspec.structs.replace(resolved(control, name, path, route.needs), at=at)
 
 
 def resolved(
@@ -105,9 +105,8 @@ def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
 
 def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:
     """The body, which is not used any more, with the name that the engine knows and nothing that is ours alone."""
-    if wanted.at is None:
-        return rewrite(body, None if wanted.is_adapter else served)
-    return rename_in_form(body, wanted.at, served)
+    name = None if wanted.is_adapter else served
+    return rewrite(body, name) if wanted.form is None else rewrite_form(body, wanted.form, name)
 
 
 async def admit(control: Control, wanted: Wanted, *, max_wait_s: float | None, body_bytes: int) -> Grant:
