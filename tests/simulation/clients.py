@@ -22,6 +22,7 @@ class Visit:
     """`patience_s`: how long it waits in the queue before it leaves; `stays_s`: and within the answer.
 
     `max_wait_s`: who would wait longer is told so. `keep_alive`: what it says of the time after it.
+    `turns`: in how many of its model's turns it must have been let in, by how many stood before it when it came.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Visit:
     model: str = ""
     since: float = 0.0
     waits: bool = False
+    turns: int = 1
     outcome: str | None = None
 
 
@@ -125,6 +127,8 @@ class Crowd:
         board = controller.board
         grant = board.admit(found.model, visit.keep_alive)
         if grant is None:
+            if found.max_concurrency is not None:
+                visit.turns += self.waiting[found.model] // found.max_concurrency
             self._count(self.waiting, visit, 1)
             visit.waits = True
             try:

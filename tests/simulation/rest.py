@@ -17,11 +17,14 @@ BY_TIME = {Reason.IDLE_TOO_LONG, Reason.ASLEEP_TOO_LONG, Reason.RESIDUE_GREW, Re
 STILL_S = 240.0
 
 
-def bound_s(world: "World") -> float:
-    """How long anybody may wait: every other model may come first, with its wait, its drain and its swap."""
+def bound_s(world: "World", *, turns: int = 1) -> float:
+    """How long anybody may wait: every other model may come first, with its wait, its drain and its swap.
+
+    `turns`: of its own model. As `max_concurrency` lets only so many in at once, who came before may need some.
+    """
     profile = world.profile
     turn = FAIRNESS_S + profile.longest_s + profile.load_s[1] + 30.0
-    return len(world.catalogue.entries) * turn
+    return turns * len(world.catalogue.entries) * turn
 
 
 async def watch_the_waiting(world: "World") -> None:
@@ -31,14 +34,15 @@ async def watch_the_waiting(world: "World") -> None:
     while True:
         await asyncio.sleep(10.0)
         for visit in list(world.crowd.visits):
-            if visit.waits and world.loop.now - visit.since > bound_s(world):
+            if visit.waits and world.loop.now - visit.since > bound_s(world, turns=visit.turns):
                 world.story.wrong("starved", f"#{visit.number} for {visit.model} waits since {visit.since:.0f} s")
 
 
 async def come_to_rest(world: "World") -> None:
     _stop_faults(world)
     world.story.tell("rest", "faults stop, and nobody new arrives")
-    limit_s = 2 * bound_s(world) + LONGEST_BACKOFF_S + DRAIN_S
+    most_turns = max((visit.turns for visit in world.crowd.visits), default=1)
+    limit_s = 2 * bound_s(world, turns=most_turns) + LONGEST_BACKOFF_S + DRAIN_S
     await _until(world, limit_s, lambda: not world.crowd.visits, "somebody still waits")
     for name, entry in world.catalogue.entries.items():
         if entry.get("pin"):
