@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
-from vllama.domain.spec import SleepLevel
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
 from vllama.engine.client import (
@@ -41,7 +40,7 @@ class Probe:
     clock: Callable[[], float]
     bell: Callable[[], None]
     state: EngineState = field(init=False)
-    host_copy_bytes: int = 0
+    host_copy_bytes: int = 0  # since a sleep at level 1 was asked for, however it ended; gone with the process
     first_residue_bytes: int | None = None  # per device; of an adopted engine nobody knows
     paused: bool = False
     was_ready: bool = False  # ever: what fails after that is no failure to load
@@ -194,8 +193,3 @@ class Probe:
         """What the device says that it holds asleep. The first one of an engine is what the later ones grew from."""
         if self.first_residue_bytes is None and not self.engine.adopted:
             self.first_residue_bytes = residue_bytes
-
-    def slept_at(self, level: SleepLevel, *, host_copy_bytes: int) -> None:
-        """Pinned host memory comes back only when the process ends."""
-        self.host_copy_bytes = max(self.host_copy_bytes, host_copy_bytes)
-        self.become(Asleep(level=level))

@@ -10,7 +10,7 @@ from vllama.controller.observer import Observer
 from vllama.controller.probe import Probe
 from vllama.controller.profiles import Profiles
 from vllama.domain.action import Sleep, Wake
-from vllama.domain.observed import Awake, Footprint
+from vllama.domain.observed import Asleep, Awake, Footprint
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import format_bytes
 from vllama.engine.canary import agree
@@ -65,6 +65,8 @@ class VerifiedSleep:
             await asyncio.to_thread(self.profiles.save)  # should this manager die, the next one needs it
         await self.observer.look()  # the last reading may be from before it had loaded
         held, used = self.observer.measured_bytes(action.engine_id), self._used(action)
+        if action.level is SleepLevel.WEIGHTS_OFFLOADED:
+            probe.host_copy_bytes = max(probe.host_copy_bytes, host_copy_bytes(footprint))
         with self._held_against(spec, action.level):
             began = self.clock()
             # `wait`: should a request have reached the engine by another way, it is finished, not aborted
@@ -75,8 +77,7 @@ class VerifiedSleep:
             if held is not None:
                 self._learn_fixed(probe, spec, held)
             await self._see_freed(action, spec, probe.engine.memory_bytes if held is None else held, used)
-        copy = host_copy_bytes(footprint) if action.level is SleepLevel.WEIGHTS_OFFLOADED else 0
-        probe.slept_at(action.level, host_copy_bytes=copy)
+        probe.become(Asleep(level=action.level))
 
     def _learn_fixed(self, probe: Probe, spec: ModelSpec, held: int) -> None:
         """Beside its KV cache an engine may hold more than its log counts (contexts, NCCL): the device knows."""
