@@ -10,6 +10,7 @@ terminal     width, colour, output
 ps, memory, card, plan, progress, validate   one command each (card: show; progress: start, stop, sleep, wake-up)
 life         restart, reload, warm-up (their options), at work in restart and warm_up
 assign       its options, at work in assignment
+taking       import (its options), at work in imports/
 history      logs and events (their options), at work in log_lines and happenings
 logging      what the server itself logs, and where to
 run, batch   their options, at work in chat and batches

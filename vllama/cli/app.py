@@ -37,6 +37,7 @@ from vllama.cli.options import (
     seconds,
 )
 from vllama.cli.run import run as run_model
+from vllama.cli.taking import take_over
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, epilog=EPILOG,
@@ -350,6 +351,7 @@ app.command("ls", hidden=True, help="The same as list.")(on_disk.list_models)
 app.command()(on_disk.pull)
 app.command("rm")(on_disk.remove)
 app.command()(machine.init)
+app.command("import")(take_over)
 app.command()(machine.doctor)
 app.command()(machine.info)
 app.command()(machine.schema)

@@ -13,7 +13,8 @@ from vllama.cli.failure import NO_SERVER, CommandFailed
 from vllama.cli.manifest import manifest, problems
 from vllama.cli.render.settings import render_changes, render_settings
 from vllama.cli.terminal import show, show_json, width
-from vllama.controller.manifest.edit import CannotEdit, Edit, Edited, apply, entry_of, preview
+from vllama.controller.manifest.beside import CannotEdit
+from vllama.controller.manifest.edit import Edit, Edited, apply, entry_of, preview
 from vllama.controller.manifest.effective import effective
 from vllama.controller.manifest.settings import SETTINGS
 from vllama.controller.names import Names

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vllama.cli.failure import CommandFailed
 from vllama.controller.manifest import Manifest, ManifestInvalid, load
-from vllama.controller.manifest.edit import CannotEdit, Edit, preview
+from vllama.controller.manifest.beside import CannotEdit
+from vllama.controller.manifest.edit import Edit, preview
 
 
 def manifest(path: Path) -> Manifest:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllama.controller.manifest import ManifestInvalid, load
-from vllama.controller.manifest.edit import CannotEdit, Edit, apply, edited, preview
+from vllama.controller.manifest.beside import CannotEdit
+from vllama.controller.manifest.edit import Edit, apply, edited, preview
 
 FULL = """\
 # The lab's models.

@@ -20,7 +20,8 @@ servers      endpoints that somebody else runs
 names        no name twice
 load         a file -> Manifest
 roundtrip    changes in YAML that keep comments where they are
-edit         the file, changed by a command
+edit         the file, changed by a command: models
+beside       and its other sections
 watch        the file while it changes
 """
 

@@ -16,16 +16,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from vllama.controller.manifest.beside import Beside, CannotEdit, as_full, put_beside, with_notes
 from vllama.controller.manifest.load import Manifest, load_bytes, read_content
 from vllama.controller.manifest.marks import parse
 from vllama.controller.manifest.problems import FULL_FORM, ManifestInvalid
 from vllama.controller.manifest.roundtrip import hang, put, take_out
 
 KeyNames = tuple[str, ...]  # of a key within the entry of a model: ("idle", "sleep_after")
-
-
-class CannotEdit(Exception):
-    """Nothing was changed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +49,20 @@ class Edited:
         return self.before != self.after
 
 
-def preview(path: Path, *edits: Edit, environ: Mapping[str, str]) -> Edited:
-    """What `apply` would do. Raises CannotEdit, and ManifestInvalid where the result would not be valid."""
+def preview(path: Path, *edits: Edit, environ: Mapping[str, str], beside: Beside | None = None) -> Edited:
+    """What `apply` would do; `beside`: what changes beside the models.
+
+    Raises CannotEdit, and ManifestInvalid where the result would not be valid.
+    """
     content = read_content(path)
     before = (content or b"").decode("utf-8", errors="surrogateescape")
     old = _as_it_was(content or b"", path, environ)
-    after = edited(before, *edits)
+    after = edited(before, *edits, beside=beside)
     data = after.encode("utf-8", errors="surrogateescape")
     new = load_bytes(data, file=str(path), environ=environ)
-    _check_nothing_else_changed(content or b"", data, {edit.model for edit in edits}, path, environ)
+    touched = frozenset() if beside is None else beside.touched
+    changed = _Changed(models={edit.model for edit in edits}, sections=touched)
+    _check_nothing_else_changed(content or b"", data, changed, path, environ)
     return Edited(path=path, before=before, after=after, old=old, new=new)
 
 
@@ -87,19 +89,23 @@ def entry_of(source: Path | str, model: str) -> Mapping[str, Any]:
     return dict(entry) if isinstance(entry, CommentedMap) else {}
 
 
-def apply(path: Path, *edits: Edit, environ: Mapping[str, str]) -> Edited:
+def apply(path: Path, *edits: Edit, environ: Mapping[str, str], beside: Beside | None = None) -> Edited:
     """As `preview`, and then the file is replaced. Raises OSError too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path):
-        done = preview(path, *edits, environ=environ)
+        done = preview(path, *edits, environ=environ, beside=beside)
         if done.changed:
             _replace(path, done)
     return done
 
 
-def edited(text: str, *edits: Edit) -> str:
+def edited(text: str, *edits: Edit, beside: Beside | None = None) -> str:
     """`text` with all edits made; the rest stays as it is, in spelling and order."""
     yaml, document = _read(text)
+    if beside is not None and beside.touched and _is_flat(document):
+        text = as_full(text)
+        yaml, document = _read(text)
+    fresh = document is None
     if document is None:
         document = CommentedMap({"models": CommentedMap()})
         if text.strip():
@@ -110,12 +116,21 @@ def edited(text: str, *edits: Edit) -> str:
     changed = False
     for edit in edits:
         changed |= _change(models, edit)
+    if beside is not None:
+        changed |= put_beside(document, beside)
+        if fresh and beside.touched and not models:
+            del document["models"]
+    notes = () if beside is None else beside.notes
     if not changed:
-        return text
+        return with_notes(text, notes)
     out = io.StringIO()
     yaml.dump(document, out)
-    written = out.getvalue()
+    written = with_notes(out.getvalue(), notes)
     return written.replace("\n", "\r\n") if "\r\n" in text else written
+
+
+def _is_flat(document: Any) -> bool:
+    return isinstance(document, CommentedMap) and bool(document) and not any(key in FULL_FORM for key in document)
 
 
 def _read(text: str) -> tuple[YAML, Any]:
@@ -146,7 +161,7 @@ def _indent(node: Any, kind: type, usual: int) -> int:
 
 
 def _models(document: CommentedMap) -> CommentedMap:
-    if document and not any(key in FULL_FORM for key in document):
+    if _is_flat(document):
         return document
     if not isinstance(document.get("models"), CommentedMap):
         if document.get("models") is not None:
@@ -227,17 +242,23 @@ def _node(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Changed:
+    models: set[str]
+    sections: frozenset[str]
+
+
 def _check_nothing_else_changed(
-    before: bytes, after: bytes, models: set[str], path: Path, environ: Mapping[str, str]
+    before: bytes, after: bytes, changed: _Changed, path: Path, environ: Mapping[str, str]
 ) -> None:
     """Two readers of YAML do not agree on everything, and an anchor may stand for several models."""
 
     def others(content: bytes) -> Any:
         data = parse(content, file=str(path), environ=environ).data or {}
         full = any(key in FULL_FORM for key in data)
-        rest = {key: value for key, value in data.items() if key != "models"} if full else {}
+        rest = {key: value for key, value in data.items() if key not in {"models", *changed.sections}} if full else {}
         listed = (data.get("models") or {}) if full else data
-        return {k: v for k, v in rest.items() if v}, {k: v for k, v in listed.items() if k not in models}
+        return {k: v for k, v in rest.items() if v}, {k: v for k, v in listed.items() if k not in changed.models}
 
     if others(before) != others(after):
         raise CannotEdit(

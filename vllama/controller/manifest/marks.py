@@ -55,8 +55,11 @@ class Document:
         return None
 
 
-def parse(content: bytes, *, file: str, environ: Mapping[str, str]) -> Document:
-    """ManifestInvalid where there is no sense in going on: no UTF-8, no YAML, or far too much of it."""
+def parse(content: bytes, *, file: str, environ: Mapping[str, str] | None) -> Document:
+    """`environ` None: `${NAME}` means nothing in this file.
+
+    ManifestInvalid where there is no sense in going on: no UTF-8, no YAML, or far too much of it.
+    """
     if len(content) > MAX_TEXT_BYTES:
         text = f"the file has {len(content)} bytes; more than {MAX_TEXT_BYTES} are not read"
         raise ManifestInvalid([Problem(file=file, line=None, path=(), text=text)])
@@ -77,7 +80,7 @@ def parse(content: bytes, *, file: str, environ: Mapping[str, str]) -> Document:
 class _Reader:
     """Nodes -> data. An alias is read again at every place that uses it, within the budget of all."""
 
-    def __init__(self, *, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, *, file: str, environ: Mapping[str, str] | None) -> None:
         self.places: dict[KeyPath, Place] = {}
         self.problems: list[Problem] = []
         self._file = file
@@ -172,7 +175,8 @@ class _Reader:
 
     def _string(self, node: yaml.Node, path: KeyPath) -> str | None:
         try:
-            text = expand(node.value, self._environ, longest=MAX_SCALAR_CHARS)
+            environ = self._environ
+            text = node.value if environ is None else expand(node.value, environ, longest=MAX_SCALAR_CHARS)
         except ValueError as error:
             self._problem(node, path, f"{label(path)}: {error}")
             return None

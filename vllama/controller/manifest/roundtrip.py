@@ -4,6 +4,7 @@ ruamel hangs a comment on what stands before it. So what follows the last value 
 above the next key) is lifted off before a change there, and hung on what stands last afterwards.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -35,6 +36,13 @@ def take_out(of: CommentedMap, key: str) -> str:
     else:
         return tail
     return ""
+
+
+def extend(into: CommentedMap, key: str, items: Iterable[Any]) -> None:
+    """As `into[key].extend(items)`."""
+    tail = _lift(into, key)
+    into[key].extend(items)
+    _hang(into, key, tail)
 
 
 def hang(into: CommentedMap, key: str, tail: str) -> None:
