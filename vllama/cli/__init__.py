@@ -2,6 +2,7 @@
 
 app          the commands and their options; those of on_disk and machine are written there
 options      options that several commands share
+complete     names of models, for the shell to complete
 failure      how a command fails: one message on stderr, an exit code
 connect      to a server, or to none where one can do without
 server       which server is meant

@@ -13,6 +13,7 @@ import typer
 from vllama.cli import env_file, history, life, machine, on_disk
 from vllama.cli.assign import assign
 from vllama.cli.batch import batch
+from vllama.cli.complete import is_completing, model_names
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
@@ -49,7 +50,8 @@ app = typer.Typer(
 def main() -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a plain terminal shows ? for …
     for note in env_file.take_here():
-        print(f"warning: {note}", file=sys.stderr)
+        if not is_completing():
+            print(f"warning: {note}", file=sys.stderr)
     try:
         try:
             app(prog_name="vllama")
@@ -216,7 +218,13 @@ def plan(
     settle: Annotated[bool, typer.Option("--settle", help="All steps, until nothing is left to do.")] = False,
     request: Annotated[
         list[str] | None,
-        typer.Option("--request", "-r", metavar="MODEL", help="If somebody called MODEL now. Again: the next call."),
+        typer.Option(
+            "--request",
+            "-r",
+            metavar="MODEL",
+            help="If somebody called MODEL now. Again: the next call.",
+            autocompletion=model_names,
+        ),
     ] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Which models can be awake together.")] = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 10 if there is something to do.")] = False,

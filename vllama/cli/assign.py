@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Output, OutputFormat, Server, Timeout, seconds
+from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server, Timeout, seconds
 
 Switch = bool | None
 
 
 def assign(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id, alias, or a short name that only one model has.")],
+    model: Model,
     *,
     devices: Annotated[
         str | None, typer.Option("--devices", "-d", metavar="LIST", help="GPUs, e.g. 0 or 0,1; auto.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vllama.cli.complete import model_names
 from vllama.cli.connect import connect
 from vllama.cli.options import CONFIG_DIR, All, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
 
@@ -37,7 +38,10 @@ def logs(
 
 
 def events(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only what happened to this one.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Only what happened to this one.", autocompletion=model_names),
+    ] = None,
     *,
     follow: Follow = False,
     limit: Annotated[int, typer.Option("--lines", "-n", min=0, max=2000, help="How many of the last.")] = 50,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vllama.cli.complete import model_names
 from vllama.cli.connect import connect
 from vllama.cli.failure import CommandFailed
 from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server, Timeout, seconds
@@ -59,12 +60,18 @@ def reload(
 
 def warm_up(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Default: show who is started with the server.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL...]", help="Default: show who is started with the server.", autocompletion=model_names
+        ),
     ] = None,
     *,
     save: Annotated[bool, typer.Option("--save", "-s", help="And from now on at every start of the server.")] = False,
     remove: Annotated[
-        list[str] | None, typer.Option("--remove", "-r", metavar="MODEL", help="No longer when the server starts.")
+        list[str] | None,
+        typer.Option(
+            "--remove", "-r", metavar="MODEL", help="No longer when the server starts.", autocompletion=model_names
+        ),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", "-c", help="Nobody any longer when the server starts.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Who is started with the server.")] = False,

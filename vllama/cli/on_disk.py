@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vllama.cli.complete import model_names
 from vllama.cli.connect import ask_if_any
 from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
 
@@ -34,7 +35,12 @@ def list_models(
 
 
 def pull(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="As on the hub, e.g. Qwen/Qwen3-0.6B, or an alias.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="As on the hub, e.g. Qwen/Qwen3-0.6B, or an alias.", autocompletion=model_names
+        ),
+    ],
     *,
     revision: Annotated[
         str | None,

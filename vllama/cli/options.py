@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vllama.cli.complete import model_names
+
 
 class Level(enum.StrEnum):
     DEBUG = "debug"
@@ -60,7 +62,12 @@ PsOutputFormat = Annotated[
     PsOutput, typer.Option("--output", "-o", help="For people, for people with wide screens, or for programs.")
 ]
 All = Annotated[bool, typer.Option("--all", "-a", help="Every model.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Id, alias, or a short name that only one model has.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Id, alias, or a short name that only one model has.", autocompletion=model_names
+    ),
+]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask, and do not wait until it is done.")]
 Timeout = Annotated[
     str | None,
