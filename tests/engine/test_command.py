@@ -76,6 +76,14 @@ SITUATIONS: dict[str, EngineCommand] = {
         start=replace(START, devices=(0, 1, 2, 3)),
     ),
     "tensor-parallel-by-devices": command(start=replace(START, devices=(1, 3))),
+    "config-file": command(
+        LaunchSpec(
+            settings=(("max_num_seqs", 8),),
+            config_file="/etc/vllama/a.yaml",
+            config=(("allowed_media_domains", ("a.example",)), ("kv_cache_memory_bytes", 1 << 30)),
+        ),
+        start=replace(START, kv_cache_bytes=4 * GIB),
+    ),
     "learned-kv-cache": command(start=replace(START, kv_cache_bytes=4 * GIB)),
     "own-kv-cache": command(
         LaunchSpec(extra_args=(("kv-cache-memory-bytes", "2G"),)), start=replace(START, kv_cache_bytes=4 * GIB)

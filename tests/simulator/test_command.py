@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from vllama.simulator.command import parse_command, parse_count
@@ -51,6 +53,19 @@ def test_adapters() -> None:
     modules = ["a=/somewhere", '{"name": "b", "path": "/there", "base_model_name": "m"}']
     command = parse_command(["serve", "m", "--enable-lora", "--lora-modules", *modules])
     assert command.lora_modules == {"a": "/somewhere", "b": "/there"}
+
+
+def test_a_file_of_flags(tmp_path: Path) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text("port: 1\nmax-model-len: 4K\nenable-sleep-mode: true\ngrpc: false\nmiddleware: [a, b]\nx: {a: 1}\n")
+    command = parse_command(["serve", "m", "--config", str(file), "--port", "9"])
+    assert (command.port, command.max_model_len, command.sleep_mode) == (9, 4096, True)  # the command line wins
+    assert command.options["--middleware"] == ("a", "b")
+    assert command.options["--x"] == ('{"a": 1}',)
+    assert "--grpc" not in command.options
+    for wrong in (tmp_path / "none.yaml", tmp_path / "flags.txt"):
+        with pytest.raises(ValueError, match="onfig file"):
+            parse_command(["serve", "m", "--config", str(wrong)])
 
 
 @pytest.mark.parametrize(("text", "count"), [("12", 12), ("4k", 4000), ("1.5K", 1536), ("auto", None), ("-1", None)])

@@ -92,3 +92,28 @@ def test_scripts_of_the_older_tool_go_on_working(start_server):
     assert post("/instances/a/stop") == (200, {"status": "success", "model_id": "org/a"})
     assert server.phases() == {"org/a": "Stopped"}
     assert post("/reload") == (200, {"status": "success", "models_count": 1, "offline_mode": True})
+
+
+def test_a_change_of_a_config_file_restarts_its_engine_alone(start_server, tmp_path):
+    (tmp_path / "config").mkdir()
+    flags = tmp_path / "config" / "flags.yaml"
+    flags.write_text("max-model-len: 2048\n")
+    models = "models:\n  a: { memory: 1GiB, pin: true, config_file: flags.yaml }\n  b: { memory: 1GiB, pin: true }\n"
+    server = start_server(models, "--simulate", "8GiB")
+
+    def pids():
+        return {model: status["pid"] for model, status in server.ps().items() if status["phase"] == "Ready"}
+
+    wait_until(lambda: set(pids()) == {"a", "b"}, what="both ready")
+    before = pids()
+    assert server.http.get(f"{server.url}/admin/models/a").json()["command"]["argv"].count("--config") == 1
+    flags.write_text("max-model-len: 1024\nport: 1\n")
+
+    def said():
+        return "".join(each["message"] for each in server.http.get(f"{server.url}/admin/status").json()["conditions"])
+
+    wait_until(lambda: "flags.yaml:2: the file: 'port' is not allowed" in said(), what="a complaint")
+    flags.write_text("max-model-len: 1024\n")
+    wait_until(lambda: pids().get("a", before["a"]) != before["a"], what="a new engine of a")
+    assert pids()["b"] == before["b"]
+    assert server.chat("a").status_code == 200

@@ -31,7 +31,8 @@ class LaunchSpec:
     """Everything that the engine's command line and environment are made of.
 
     A change here needs a restart; a change anywhere else in ModelSpec does not.
-    `settings` are vLLM's own names with `_` (gpu_memory_utilization, max_model_len, ...), sorted by name.
+    `settings` are vLLM's own names with `_` (gpu_memory_utilization, max_model_len, ...), sorted by name. `config` is
+    what `config_file` says, for vLLM to read it there; settings and extra_args win over it.
     """
 
     settings: tuple[tuple[str, Setting], ...] = ()
@@ -40,9 +41,16 @@ class LaunchSpec:
     vllm: str | None = None
     path: str | None = None
     port: int | None = None
+    config_file: str | None = None
+    config: tuple[tuple[str, Setting], ...] = ()
 
     def setting(self, name: str) -> Setting | None:
-        return dict(self.settings).get(name)
+        return dict((*self.config, *self.settings)).get(name)
+
+    @property
+    def said(self) -> tuple[tuple[str, Setting], ...]:
+        """All that vLLM is told; what is later wins."""
+        return (*self.config, *self.settings, *self.extra_args)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +91,12 @@ class ModelSpec:
     def spec_hash(self) -> str:
         """12 hex digits over everything that needs a restart when it changes."""
         launch = self.launch
-        parts = (
+        parts: tuple[object, ...] = (
             self.model, launch.settings, launch.extra_args, launch.env, launch.vllm, launch.path, launch.port,
             self.device_count, self.devices, self.memory_bytes, self.sleep_mode,
         )  # fmt: skip
+        if launch.config_file is not None:  # by what it says, wherever it lies
+            parts = (*parts, launch.config)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

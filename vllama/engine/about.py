@@ -42,7 +42,7 @@ class About:
 
 def about(spec: ModelSpec, hub: Path | None) -> About:
     """Never raises. `hub` None: nothing is looked up in any cache."""
-    said = {flag_name(name): value for name, value in (*spec.launch.settings, *spec.launch.extra_args)}
+    said = {flag_name(name): value for name, value in spec.launch.said}
     length = said.get("max-model-len")
     calls_tools, thinks = "tool-call-parser" in said, "reasoning-parser" in said
     declared = length if isinstance(length, int) and not isinstance(length, bool) and length > 0 else None

@@ -62,6 +62,7 @@ def serve_command(
         *executable,
         "serve",
         spec.launch.path or spec.model,
+        *(() if spec.launch.config_file is None else ("--config", spec.launch.config_file)),
         "--served-model-name",
         spec.model,
         "--host",
@@ -77,7 +78,7 @@ def serve_command(
 
 
 def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str]:
-    said = {flag_name(name) for name, _ in (*launch.settings, *launch.extra_args)}
+    said = {flag_name(name) for name, _ in launch.said}
     if platform is Platform.CUDA and not _sleep_mode_declined(launch):
         yield "--enable-sleep-mode"
     yield from ("--gpu-memory-utilization", _rounded_down(action.gpu_memory_utilization))
@@ -110,10 +111,7 @@ def _about_sleep_mode(name: str) -> bool:
 
 def _sleep_mode_declined(launch: LaunchSpec) -> bool:
     """`enable-sleep-mode: false`, or `no-enable-sleep-mode: true`."""
-    return any(
-        _about_sleep_mode(name) and value is flag_name(name).startswith("no-")
-        for name, value in (*launch.settings, *launch.extra_args)
-    )
+    return any(_about_sleep_mode(name) and value is flag_name(name).startswith("no-") for name, value in launch.said)
 
 
 def _flag(name: str, value: Setting) -> tuple[str, ...]:

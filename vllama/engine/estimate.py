@@ -134,7 +134,7 @@ def _shared(total: int, spec: ModelSpec) -> int:
 
 def _said(spec: ModelSpec, flag: str) -> Setting | None:
     """What the model's settings or, after them, its extra_args say."""
-    said = {flag_name(name): value for name, value in (*spec.launch.settings, *spec.launch.extra_args)}
+    said = {flag_name(name): value for name, value in spec.launch.said}
     return said.get(flag)
 
 

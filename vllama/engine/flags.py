@@ -25,8 +25,7 @@ _OWNED: dict[str, str] = {
     "ssl-ciphers": _ADDRESS,
     "enable-ssl-refresh": _ADDRESS,
     "api-key": _KEYS,
-    # A file of flags could bring any of these back unseen.
-    "config": "write its settings under `extra_args`, where they can be checked",
+    "config": "write `config_file` as a key of the model; what it says is checked as this is",
     "shutdown-timeout": "vllama lets requests finish before it stops an engine; see `policy: {drain_deadline}`",
     "enable-sleep-mode": "vllama switches sleep mode on wherever the platform has it; only `false` can be said here",
     "gpu-memory-utilization": "write `gpu_memory_utilization` or `memory` as a key of the model",
@@ -81,7 +80,7 @@ def flag_name(name: str) -> str:
     return head.replace("_", "-") + dot + rest
 
 
-def refuse_owned(extra_args: Iterable[tuple[str, Setting]]) -> str | None:
+def refuse_owned(extra_args: Iterable[tuple[str, Setting]], *, where: str = "extra_args: ") -> str | None:
     """What is wrong with a model's extra_args, for a person; None: nothing in them is vllama's own."""
     for name, value in extra_args:
         flag = flag_name(name).partition(".")[0]
@@ -89,7 +88,7 @@ def refuse_owned(extra_args: Iterable[tuple[str, Setting]]) -> str | None:
             continue
         owned = _owned(flag)
         if owned is not None:
-            return f"extra_args: {name!r} is not allowed here: {_OWNED[owned]}."
+            return f"{where}{name!r} is not allowed here: {_OWNED[owned]}."
     return None
 
 

@@ -4,6 +4,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from vllama.domain.units import parse_bytes
 
@@ -40,7 +44,7 @@ def parse_command(argv: Sequence[str]) -> ServeCommand:
     """`["serve", MODEL, "--port", "8000", ...]`. ValueError says what is wrong."""
     if not argv or argv[0] != "serve":
         raise ValueError("usage: python -m vllama.simulator.engine serve MODEL [--port N] [any flag of vllm serve]")
-    positional, options = _split(argv[1:])
+    positional, options = _split(_with_config(argv[1:]))
     model = (*positional, *options.get("--model", ()))
     if not model:
         raise ValueError("no model given: write `serve MODEL`")
@@ -73,6 +77,37 @@ def parse_command(argv: Sequence[str]) -> ServeCommand:
         lora_modules=dict(map(_lora_module, options.get("--lora-modules", ()))),
         options=options,
     )
+
+
+def _with_config(words: Sequence[str]) -> list[str]:
+    """What the file of `--config` says stands behind the model, so that the command line wins."""
+    if "--config" not in words:
+        return list(words)
+    at = words.index("--config")
+    path = Path(words[at + 1]) if at + 1 < len(words) else Path()
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ValueError(f"Config file must be of a yaml/yml type: --config {path}")
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"Unable to read the config file at {path}: {error}") from error
+    said = [word for name, value in config.items() for word in _of_config(f"--{name}", value)]
+    begin = 1 if words and not _OPTION.match(words[0]) else 0
+    return [*words[:begin], *said, *words[begin:at], *words[at + 2 :]]
+
+
+def _of_config(flag: str, value: Any) -> list[str]:
+    match value:
+        case True:
+            return [flag]
+        case False | []:
+            return []
+        case list():
+            return [flag, *map(str, value)]
+        case dict():
+            return [flag, json.dumps(value)]
+        case _:
+            return [flag, str(value)]
 
 
 def _lora_module(text: str) -> tuple[str, str]:

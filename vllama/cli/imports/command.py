@@ -163,6 +163,8 @@ def _take(engine: Engine, name: str, values: list[str]) -> None:
         engine.refused.append((f"{name} {' '.join(values)}".strip(), "write the flag's long name under extra_args"))
     elif any(PORT in value for value in values):
         engine.refused.append((said, "the port is found when the engine starts"))
+    elif name == "config" and len(values) == 1:
+        engine.entry["config_file"] = values[0]
     elif name == "lora-modules":
         engine.entry["lora"] = dict(map(_adapter, values))
     elif name not in _KEYS and (refusal := refuse_owned([(name, "")])) is not None:

@@ -9,8 +9,8 @@ import yaml
 
 from vllama.cli.imports.found import Existing, Found, Piece
 from vllama.controller.manifest.beside import Beside, is_same_url
+from vllama.controller.manifest.content import read_content
 from vllama.controller.manifest.edit import Edit, entry_of
-from vllama.controller.manifest.load import read_content
 
 _GROUPS = frozenset({"idle", "extra_args", "env", "lora"})
 

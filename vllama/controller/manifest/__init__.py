@@ -14,10 +14,12 @@ json_schema  all of it as JSON Schema
 findings     all that is wrong with one document
 entry        one layer of settings: the environment's, the defaults', a model's
 environment  the lowest layer
+config_file  files of flags that it names for vLLM's --config
 specs        layers -> ModelSpec
 sections     the parts of a file, full or flat
 servers      endpoints that somebody else runs
 names        no name twice
+content      of a file, within reason
 load         a file -> Manifest
 roundtrip    changes in YAML that keep comments where they are
 edit         the file, changed by a command: models

@@ -17,7 +17,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from vllama.controller.manifest.beside import Beside, CannotEdit, as_full, put_beside, with_notes
-from vllama.controller.manifest.load import Manifest, load_bytes, read_content
+from vllama.controller.manifest.content import read_content
+from vllama.controller.manifest.load import Manifest, load_bytes
 from vllama.controller.manifest.marks import parse
 from vllama.controller.manifest.problems import FULL_FORM, ManifestInvalid
 from vllama.controller.manifest.roundtrip import hang, put, take_out

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllama.domain.spec import ModelSpec
+from vllama.engine.flags import flag_name
 from vllama.engine.shown import masked
 
 
@@ -29,7 +30,11 @@ def effective(spec: ModelSpec) -> tuple[Setting, ...]:
 
 def _said(spec: ModelSpec) -> Iterator[Setting]:
     launch = spec.launch
-    groups = (("", launch.settings), ("extra_args.", launch.extra_args), ("env.", launch.env))
+    above = {flag_name(name) for name, _ in (*launch.settings, *launch.extra_args)}
+    config = tuple(each for each in launch.config if flag_name(each[0]) not in above)
+    groups = (
+        ("", launch.settings), ("extra_args.", launch.extra_args), ("config_file.", config), ("env.", launch.env),
+    )  # fmt: skip
     for prefix, entries in groups:
         for name, value in entries:
             yield Setting(name=prefix + name, value=_masked(name, value), default=False)
@@ -43,6 +48,7 @@ def _masked(name: str, value: Any) -> Any:
 
 def _own(spec: ModelSpec) -> Iterator[tuple[str, Any]]:
     yield "path", spec.launch.path
+    yield "config_file", spec.launch.config_file
     yield "vllm", spec.launch.vllm
     yield "port", spec.launch.port
     yield "memory", spec.memory_bytes

@@ -47,7 +47,7 @@ def read_entry(data: Any, path: KeyPath, findings: Findings) -> Entry:
         else:
             findings.unknown_key((*path, key), _KNOWN, _hint(key))
     if isinstance(own.get("extra_args"), dict):
-        own["extra_args"] = _flags(own["extra_args"], settings, moved, path, findings)
+        own["extra_args"] = flags_of(own["extra_args"], settings, moved, path, findings)
     _check_env(own.get("env"), path, findings)
     if path == ("defaults",):
         for key in [key for key in OF_ONE_MODEL if own.get(key) is not None]:
@@ -87,22 +87,32 @@ def _hint(key: str) -> str:
     return "; any other flag of `vllm serve` goes under extra_args"
 
 
-def _flags(
-    extra: Mapping[str, Any], settings: dict[str, Any], moved: dict[str, KeyPath], path: KeyPath, findings: Findings
+def flags_of(
+    extra: Mapping[str, Any],
+    settings: dict[str, Any],
+    moved: dict[str, KeyPath],
+    path: KeyPath,
+    findings: Findings,
+    *,
+    group: tuple[str, ...] = ("extra_args",),
 ) -> dict[str, Any]:
-    """extra_args by the flags' names. Those that vllama knows as settings move there, so that each is said once."""
+    """extra_args by the flags' names. Those that vllama knows as settings move there, so that each is said once.
+
+    `group`: where the flags stand below `path`.
+    """
+    where = "".join(f"{name}: " for name in group)
     flags: dict[str, Any] = {}
     for key, value in extra.items():
-        here = (*path, "extra_args", key)
+        here = (*path, *group, key)
         flag, dot, rest = key.lstrip("-").partition(".")
         flag = _SHORT_FLAGS.get(flag, flag).replace("_", "-")
         name = flag.removeprefix("no-").replace("-", "_")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", flag):
             findings.add(here, f"{shown(key)} is not the name of a flag")
-        elif (refusal := refuse_owned([(flag, value if isinstance(value, bool) else "")])) is not None:
+        elif (refusal := refuse_owned([(flag, value if isinstance(value, bool) else "")], where=where)) is not None:
             findings.add(path, refusal.removesuffix("."), at=here)
         elif name == "lora_modules":
-            findings.add(path, "extra_args: lora-modules is not taken here: write `lora: {name: /path}`", at=here)
+            findings.add(path, f"{where}lora-modules is not taken here: write `lora: {{name: /path}}`", at=here)
         elif dot or name not in SETTINGS or (flag.startswith("no-") and value is not True):
             if flag + dot + rest in flags:
                 findings.add(here, "is given twice, spelled differently")

@@ -1,17 +1,18 @@
 """A file -> Manifest, or everything that is wrong with it."""
 
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from vllama.controller.manifest.config_file import ConfigFiles
+from vllama.controller.manifest.content import read_content
 from vllama.controller.manifest.entry import Entry, layered, read_entry
 from vllama.controller.manifest.environment import Environment, read_environment
 from vllama.controller.manifest.findings import Findings
-from vllama.controller.manifest.marks import MAX_TEXT_BYTES, parse
+from vllama.controller.manifest.marks import parse
 from vllama.controller.manifest.names import check_adapters, check_names, check_ports, names_of
-from vllama.controller.manifest.problems import KeyPath, ManifestInvalid, Problem
+from vllama.controller.manifest.problems import KeyPath, ManifestInvalid
 from vllama.controller.manifest.schema import PolicyKeys
 from vllama.controller.manifest.sections import Sections, sections_of
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec, check_aliases, read_balance, read_servers
@@ -39,35 +40,24 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Manifest:
     return load_bytes(read_content(path) or b"", file=str(path), environ=environ)
 
 
-def read_content(path: Path) -> bytes | None:
-    """None: there is no such file. ManifestInvalid where it cannot be read."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ManifestInvalid([Problem(file=str(path), line=None, path=(), text="this is not a regular file")])
-        with path.open("rb") as file:
-            return file.read(MAX_TEXT_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        text = f"the file cannot be read: {error.strerror or error}"
-        raise ManifestInvalid([Problem(file=str(path), line=None, path=(), text=text)]) from None
-
-
-def load_bytes(content: bytes, *, file: str, environ: Mapping[str, str]) -> Manifest:
-    """`file` is what the problems call it."""
+def load_bytes(
+    content: bytes, *, file: str, environ: Mapping[str, str], configs: ConfigFiles | None = None
+) -> Manifest:  # fmt: skip
+    """`file` is what the problems call it. `configs` knows afterwards which other files were read for it."""
     environment = replace(read_environment(environ), directory=str(Path(file).absolute().parent))
     try:
         document = parse(content, file=file, environ=environ)
     except ManifestInvalid as invalid:
         raise ManifestInvalid([*invalid.problems, *environment.problems]) from None
     findings = Findings(document)
-    manifest = _manifest(sections_of(document.data, findings), environment, findings)
-    if problems := (*findings.problems, *environment.problems):
+    configs = ConfigFiles() if configs is None else configs
+    manifest = _manifest(sections_of(document.data, findings), environment, configs, findings)
+    if problems := (*findings.problems, *configs.problems, *environment.problems):
         raise ManifestInvalid(problems)
     return manifest
 
 
-def _manifest(sections: Sections, environment: Environment, findings: Findings) -> Manifest:
+def _manifest(sections: Sections, environment: Environment, configs: ConfigFiles, findings: Findings) -> Manifest:
     defaults = layered(environment.entry, read_entry(sections.defaults, ("defaults",), findings))
     own = {model: read_entry(data, (*sections.root, model), findings) for model, data in sections.models.items()}
     check_names(own, sections.root, findings)
@@ -78,17 +68,24 @@ def _manifest(sections: Sections, environment: Environment, findings: Findings) 
     for model, entry in entries.items():
         if says_devices(own[model]):  # what is wrong with the defaults is said once
             _check_devices(entry, (*sections.root, model), findings)
+    config = configs.of(defaults, ("defaults",), environment, findings)
+    specs = {}
+    for model, entry in entries.items():
+        said_here = "config_file" in own[model].keys.model_fields_set
+        at = (*sections.root, model) if said_here else ("defaults",)
+        theirs = configs.of(entry, at, environment, findings)
+        specs[model] = model_spec(model, entry, environment, config=theirs)
     policy = findings.validated(
         PolicyKeys, findings.mapping(sections.policy, ("policy",)), lambda loc: ("policy", *loc)
     )
     servers = read_servers(sections.servers, findings)
     check_aliases(servers, names_of(own), findings)
     return Manifest(
-        models=MappingProxyType({model: model_spec(model, entry, environment) for model, entry in entries.items()}),
+        models=MappingProxyType(specs),
         servers=servers,
         balance=read_balance(sections.balance, findings),
         policy=policy_of(policy or PolicyKeys()),
-        undeclared=model_spec("", defaults, environment, declared=False),
+        undeclared=model_spec("", defaults, environment, config=config, declared=False),
     )
 
 

@@ -76,6 +76,8 @@ class ModelKeys(Keys):
     """Environment of its engine, beside the server's own."""
     lora: dict[str, Text] | None = None
     """Adapters: the name by which clients call each, and its path or repository."""
+    config_file: Text = None
+    """A file for vLLM's --config: YAML of flags and their values. All other keys here win over it."""
     vllm: Text = None
     """Which `vllm` runs it. Default: VLLAMA_VLLM, else the one on PATH."""
     path: Text = None

@@ -35,8 +35,10 @@ def device_count(entry: Entry) -> int:
     return (tensor or 1) * (pipeline or 1)
 
 
-def model_spec(model: str, entry: Entry, environment: Environment, *, declared: bool = True) -> ModelSpec:
-    """Everything that nobody said keeps ModelSpec's own default."""
+def model_spec(
+    model: str, entry: Entry, environment: Environment, *, config: Entry | None = None, declared: bool = True
+) -> ModelSpec:
+    """`config`: what its config_file says. Everything that nobody said keeps ModelSpec's own default."""
     keys, count = entry.keys, device_count(entry)
     devices = keys.devices
     if "devices" not in keys.model_fields_set and count == 1 and environment.device is not None:
@@ -49,7 +51,7 @@ def model_spec(model: str, entry: Entry, environment: Environment, *, declared: 
     }
     return ModelSpec(
         model=model,
-        launch=_launch(entry, environment),
+        launch=_launch(entry, environment, config),
         aliases=keys.aliases or (),
         lora=tuple(_adapters(entry, environment).items()),
         device_count=count,
@@ -57,7 +59,7 @@ def model_spec(model: str, entry: Entry, environment: Environment, *, declared: 
         memory_bytes=keys.memory,
         idle=_idle(keys.idle),
         eviction_level=keys.eviction_level,
-        sleep_mode=not _declines_sleep_mode(keys.extra_args or {}),
+        sleep_mode=not any(_declines_sleep_mode(each.keys.extra_args or {}) for each in (entry, config) if each),
         pin=bool(keys.pin) and declared,
         auto_start=bool(keys.auto_start) and declared,
         priority=keys.priority or 0,
@@ -85,7 +87,7 @@ def policy_of(keys: PolicyKeys) -> Policy:
     return Policy(**_without_none(said))
 
 
-def _launch(entry: Entry, environment: Environment) -> LaunchSpec:
+def _launch(entry: Entry, environment: Environment, config: Entry | None) -> LaunchSpec:
     keys = entry.keys
     settings: dict[str, Setting | None] = entry.settings.model_dump()
     if adapters := _adapters(entry, environment):
@@ -96,9 +98,21 @@ def _launch(entry: Entry, environment: Environment) -> LaunchSpec:
         extra_args=tuple(sorted(_without_none(keys.extra_args or {}).items())),
         env=tuple(sorted(_without_none(keys.env or {}).items())),
         vllm=_at_home(keys.vllm, environment),
-        path=_anchored(_at_home(keys.path, environment), environment),
+        path=placed(keys.path, environment),
         port=keys.port,
+        config_file=None if config is None else placed(keys.config_file, environment),
+        config=() if config is None else _told(config),
     )
+
+
+def _told(config: Entry) -> tuple[tuple[str, Setting], ...]:
+    said = {**config.settings.model_dump(), **(config.keys.extra_args or {})}
+    return tuple(sorted(_without_none(said).items()))
+
+
+def placed(path: str | None, environment: Environment) -> str | None:
+    """As the file means it: from the user's home, or from its own directory."""
+    return _anchored(_at_home(path, environment), environment)
 
 
 def _adapters(entry: Entry, environment: Environment) -> dict[str, str]:

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from watchfiles import awatch
 
-from vllama.controller.manifest.load import Manifest, load_bytes, read_content
+from vllama.controller.manifest.config_file import ConfigFiles
+from vllama.controller.manifest.content import read_content
+from vllama.controller.manifest.load import Manifest, load_bytes
 from vllama.controller.manifest.problems import ManifestInvalid, Problem
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class FileWatch(Generic[T]):
         self._poll_interval_s = poll_interval_s
         self._settle_s = settle_s
         self._seen: str | None = None  # the digest that was judged last
+        self._further: Mapping[Path, bytes | None] = {}  # other files that were read for it
         self._checking = asyncio.Lock()
         self._applied: str | None = None  # the digest of `current`
         self._said_something = says_something  # `current` is of a file that was there and not blank
@@ -107,30 +110,31 @@ class FileWatch(Generic[T]):
             return
         blank = content is None or not content.strip()
         if blank and self._said_something:
-            self._judge(digest, self._missing(digest))
+            self._judge(digest, self._missing(content))
             return
         try:
             current = await asyncio.to_thread(self._read, content)
         except ManifestInvalid as invalid:
-            self._judge(digest, invalid)
+            self._judge(_digest(content, self._further), invalid)
             return
+        digest = _digest(content, self._further)
         self.current, self._applied, self._said_something = current, digest, not blank
         self.generation += 1
         self._judge(digest, None)
 
     async def _settled(self) -> tuple[bytes | None, str]:
         """The content, and its digest, once it is the same twice; at once where nothing changed."""
-        content, digest = await asyncio.to_thread(_read, self._path)
+        content, digest = await asyncio.to_thread(_read, self._path, self._further)
         for _ in range(_MAX_REREADS if digest != self._seen else 0):
             await asyncio.sleep(self._settle_s)
             before = digest
-            content, digest = await asyncio.to_thread(_read, self._path)
+            content, digest = await asyncio.to_thread(_read, self._path, self._further)
             if digest == before:
                 break
         return content, digest
 
-    def _missing(self, digest: str) -> ManifestInvalid:
-        what = "the file is gone" if digest == _ABSENT else f"the file is empty (write {self._nothing})"
+    def _missing(self, content: bytes | None) -> ManifestInvalid:
+        what = "the file is gone" if content is None else f"the file is empty (write {self._nothing})"
         text = f"{what}; the last good version stays in force"
         return ManifestInvalid([Problem(file=str(self._path), line=None, path=(), text=text)])
 
@@ -156,12 +160,36 @@ class ManifestWatch(FileWatch[Manifest]):
         settle_s: float = 0.1,
     ) -> None:
         kept = dict(environ)
+
+        def read(content: bytes | None) -> Manifest:
+            configs = ConfigFiles()
+            try:
+                return load_bytes(content or b"", file=str(path), environ=kept, configs=configs)
+            finally:
+                self._further = configs.contents
+
         super().__init__(
-            path, bell, read=lambda content: load_bytes(content or b"", file=str(path), environ=kept),
+            path, bell, read=read,
             first=Manifest(), nothing="`models: {}` for no models", poll_interval_s=poll_interval_s, settle_s=settle_s,
         )  # fmt: skip
 
 
-def _read(path: Path) -> tuple[bytes | None, str]:
+def _read(path: Path, further: Iterable[Path]) -> tuple[bytes | None, str]:
+    """The content of `path`, and the digest of it and of all that belongs to it."""
     content = read_content(path)
-    return content, _ABSENT if content is None else hashlib.sha256(content).hexdigest()
+    return content, _digest(content, {each: _content(each) for each in further})
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_content(path)
+    except ManifestInvalid:
+        return None
+
+
+def _digest(content: bytes | None, further: Mapping[Path, bytes | None]) -> str:
+    one = _ABSENT if content is None else hashlib.sha256(content).hexdigest()
+    if not further:
+        return one
+    others = [(str(path), None if said is None else hashlib.sha256(said).hexdigest()) for path, said in further.items()]
+    return hashlib.sha256(repr((one, sorted(others))).encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 
-from vllama.controller.manifest.load import read_content
+from vllama.controller.manifest.content import read_content
 from vllama.controller.manifest.marks import Document, parse
 from vllama.controller.manifest.problems import KeyPath, ManifestInvalid, Problem
 from vllama.gateway.keys.key import Key, Ring, Scope

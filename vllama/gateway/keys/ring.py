@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vllama.controller.control import Condition
 from vllama.controller.events import Events
-from vllama.controller.manifest.load import read_content
+from vllama.controller.manifest.content import read_content
 from vllama.controller.manifest.watch import FileWatch
 from vllama.gateway.keys.file import NOTHING, read_ring
 from vllama.gateway.keys.key import Key, Ring
