@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ from typer.testing import Result
 from tests.cli.answers import a_running, a_status
 from tests.cli.golden import matches
 from tests.cli.scripted import ScriptedServer
+from tests.engine.test_cache import put
+from tests.planner.cluster import NOW, Cluster
+from vllama.controller.figures import Figures
 from vllama.controller.manifest import load
+from vllama.controller.supposed import Foreseen
+from vllama.gateway.enquiry_json import foreseen_json
+from vllama.planner.project import settle
+from vllama.planner.suppose import changed, start_of
 
 Vllama = Callable[..., Result]
 GOLDEN = Path(__file__).parent / "render" / "golden"
@@ -180,3 +188,59 @@ def test_secrets_are_not_shown_in_changes(vllama: Vllama, file: Path) -> None:
     result = vllama("assign", "small", "--set", "env.HF_TOKEN=hf_anothersecretsecret")
     assert result.exit_code == 0
     assert "secretsecret" not in result.stdout
+
+
+def test_a_dry_run_shows_the_diff_without_secrets(vllama: Vllama, file: Path) -> None:
+    shown = vllama("assign", "small", "--dry-run", "-l", "8192", "--set", "env.HF_TOKEN=hf_anothersecretsecret")
+    assert "+    max_model_len: 8192" in shown.stdout
+    assert "secretsecret" not in shown.output
+    assert file.read_text() == FILE
+
+
+def test_a_dry_run_tells_the_plan_of_the_server(vllama: Vllama, file: Path, server: ScriptedServer) -> None:
+    cluster = Cluster(gpus=(24.0,)).model("org/b", 6).model("org/c", 20).engine("org/b", unused=9)
+    desired, snapshot = cluster.states()
+    spec = replace(cluster.models["org/b"], memory_bytes=5 << 30, pin=True)
+    then = changed(desired, snapshot, NOW, spec, None)
+    foreseen = Foreseen(
+        plans=settle(*then, NOW), anyway=settle(desired, snapshot, NOW), start=start_of(*then, NOW, "org/b"),
+        before=Figures(model="org/b", awake_bytes=6 << 30), after=Figures(model="org/b", awake_bytes=5 << 30),
+    )  # fmt: skip
+    server.statuses, server.asked = [[a_running("org/b")]], (200, foreseen_json(foreseen))
+    typed = ["assign", "b", "--dry-run", "--set", "memory=5GiB", "--set", "env.HF_TOKEN=hf_x", "--server", server.url]
+    told = vllama(*typed)
+    assert told.exit_code == 0, told.output
+    for line in [
+        f"What the server at {server.url} would do:", "  - org/b  Ready -> Stopped  gpu0",
+        "  + org/b  Stopped -> Ready  gpu0", "Takes when awake, of each of its devices: 6.0 GiB -> 5.0 GiB",
+    ]:  # fmt: skip
+        assert line in told.stdout
+    assert "anyway" not in told.stdout
+    [asked] = [body for method, path, body in server.requests if (method, path) == ("POST", "/admin/plan/suppose")]
+    assert (asked["model"], asked["new_engine"], asked["memory_bytes"]) == ("org/b", True, 5 << 30)
+    assert "hf_x" not in json.dumps(asked)  # what an engine is started with stays here
+    answer = json.loads(vllama(*typed, "-o", "json").stdout)
+    assert (answer["url"], answer["written"], answer["here"]) == (server.url, False, None)
+    assert [len(plan["decisions"]) for plan in answer["foreseen"]["plans"]] == [2, 2, 2]
+    assert file.read_text() == FILE
+
+
+def test_a_server_that_cannot_foresee_is_no_obstacle(vllama: Vllama, file: Path, server: ScriptedServer) -> None:
+    server.statuses, server.asked = [[a_running("org/b")]], (405, "no")
+    told = vllama("assign", "b", "--dry-run", "-l", "8192", "--server", server.url)
+    assert (told.exit_code, "warning: what it would do is not told" in told.stderr) == (0, True), told.output
+
+
+def test_without_a_server_a_dry_run_tells_what_can_be_known(vllama: Vllama, file: Path, tmp_path: Path) -> None:
+    config = {
+        "architectures": ["X"], "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "max_position_embeddings": 131072,
+    }  # fmt: skip
+    weights = b"\2" + b"\0" * 7 + b"{}"
+    files = {"config.json": json.dumps(config).encode(), "tokenizer.json": b"{}", "model.safetensors": weights}
+    put(tmp_path / "hub", "org/b", files)
+    typed = ["assign", "b", "--dry-run", "-l", "65536"]
+    here = json.loads(vllama(*typed, "-o", "json").stdout)["here"]
+    per_token = 2 * 32 * 8 * 128 * 2
+    assert here["before_bytes"] - here["after_bytes"] == 65536 * per_token
+    assert "Takes when awake, of each of its devices:" in vllama(*typed).stdout

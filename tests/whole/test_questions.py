@@ -1,5 +1,6 @@
 """What a real server tells of memory, models, and what would happen, and that it happens so."""
 
+import json
 import subprocess
 import sys
 
@@ -99,3 +100,27 @@ def test_a_model_and_another_program_are_shown(start_server, hog):
     shown = server.cli("show", "a")
     assert (shown.returncode, "hf_very_secret" in shown.stdout) == (0, False)
     assert "\nWould be started as\n" in shown.stdout
+
+
+def test_a_change_of_models_yaml_is_foretold_and_happens_so(start_server):
+    models = "models:\n  org/a: {memory: 5GiB, auto_start: true}\n  org/b: {memory: 4GiB}\n"
+    server = start_server(models, "--simulate", "10GiB")
+    wait_until(lambda: server.phases().get("org/a") == "Ready", what="ready")
+    pid = server.ps()["org/a"]["pid"]
+    change = ["assign", "org/a", "--set", "memory=7GiB", "--config-dir", str(server.config_dir)]
+    told = server.cli(*change, "--dry-run", "-o", "json")
+    answer = json.loads(told.stdout)
+    foretold = [
+        (decision["action"]["verb"], decision["model"])
+        for plan in answer["foreseen"]["plans"] for decision in plan["decisions"] if decision["action"]
+    ]  # fmt: skip
+    assert foretold == [("stop", "org/a"), ("start", "org/a")], told.stderr
+    assert [answer["foreseen"][when]["awake_bytes"] for when in ("before", "after")] == [5 * GIB, 7 * GIB]
+    assert server.ps()["org/a"]["pid"] == pid  # asking changed nothing
+
+    assert server.cli(*change).returncode == 0
+    wait_until(lambda: server.ps()["org/a"]["pid"] not in {None, pid}, what="another engine")
+    wait_until(lambda: server.phases()["org/a"] == "Ready", what="ready again")
+    assert server.ps()["org/a"]["memory_bytes"] == 7 * GIB
+    wrong = server.http.post(f"{server.url}/admin/plan/suppose", json={"model": "a", "new_engine": True, "env": {}})
+    assert (wrong.status_code, "env" in wrong.text) == (400, True), wrong.text

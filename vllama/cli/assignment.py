@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.text import Text
 
-from vllama.cli.connect import connect
-from vllama.cli.failure import NO_SERVER, CommandFailed
+from vllama.cli.connect import ask_if_any, connect
+from vllama.cli.failure import NO_SERVER, CommandFailed, complain
 from vllama.cli.manifest import manifest, problems
+from vllama.cli.render.difference import difference, render_difference
+from vllama.cli.render.foreseen import render_foreseen, render_here
 from vllama.cli.render.settings import render_changes, render_settings
 from vllama.cli.terminal import show, show_json, width
 from vllama.controller.manifest.beside import CannotEdit
@@ -60,15 +63,43 @@ def run(
         done = (preview if dry_run else apply)(path, edit, environ=os.environ)
     changes = list(_changes(done, model))
     effect = _effect(done, model, phase)
+    diff = difference(done.before, done.after, name=path.name) if dry_run else ""
     if as_json and not restart:
+        foreseen = _foreseen(done, model, door, running=phase is not None) if dry_run else {}
         show_json(
             {"model": model, "file": str(path), "changes": changes, "written": done.changed and not dry_run,
-             "phase": phase, "effect": effect}
+             "phase": phase, "effect": effect} | ({"diff": diff, **foreseen} if dry_run else {})
         )  # fmt: skip
     elif not as_json:
+        if diff:
+            show(render_difference(diff).append("\n"))
         show(render_changes(model, changes, effect, path=path, dry_run=dry_run, columns=width()))
+        if dry_run:
+            _show_foreseen(_foreseen(done, model, door, running=phase is not None))
     if restart:
         _restart(model, door, timeout_s=timeout_s, as_json=as_json)
+
+
+def _foreseen(done: Edited, model: str, door: Door, *, running: bool) -> dict[str, Any]:
+    """`foreseen`: the server's answer; `here`: what can be told without one. Each None where there is none."""
+    from vllama.cli.foresee import foresee_here, wish_of  # noqa: PLC0415  # only for a dry run
+
+    old, new = done.old.models.get(model) or done.old.spec_for_undeclared(model), done.new.models.get(model)
+    new = new or done.new.spec_for_undeclared(model)
+    answer: dict[str, Any] = {"foreseen": None, "here": None, "url": None, "problem": None}
+    if not running:
+        return answer | {"here": asdict(foresee_here(old, new, done.new))}
+    reached = ask_if_any(door.server, door.config_dir, door.api_key, lambda client: client.suppose(wish_of(old, new)))
+    return answer | {"foreseen": reached.answer, "url": reached.url, "problem": reached.problem}
+
+
+def _show_foreseen(told: Mapping[str, Any]) -> None:
+    if told["foreseen"] is not None:
+        show(Text("\n") + render_foreseen(told["foreseen"], url=told["url"], width=width()))
+    elif told["here"] is not None:
+        show(render_here(told["here"], width=width()))
+    elif told["problem"] is not None:
+        complain(f"what it would do is not told: {told['problem']}", word="warning")
 
 
 def _restart(model: str, door: Door, *, timeout_s: float | None, as_json: bool) -> None:
@@ -95,6 +126,7 @@ def show_settings(path: Path, name: str, *, as_json: bool) -> None:
     rows = [
         {"key": setting.name, "value": setting.value,
          "from": "models.yaml" if _known(tuple(setting.name.split(".", 1))) in said
+         else "its config file" if setting.name.startswith("config_file.")
          else "default" if setting.default else "defaults or environment"}
         for setting in effective(spec)
     ]  # fmt: skip
@@ -238,6 +270,8 @@ def _effect(done: Edited, model: str, phase: str | None) -> str:
     old, new = done.old.models.get(model) or done.old.spec_for_undeclared(model), done.new.models.get(model)
     if phase is None:
         return "No server runs here now; it holds from the next start of one."
+    if new is not None and new.pin and not old.pin and phase != "Ready":
+        return f"{model} is {phase}; it is pinned now, so that it is made ready and stays awake."
     if new is not None and old.spec_hash == new.spec_hash:
         return f"{model} is {phase} and stays so: the change needs no new engine."
     if phase == "Stopped":

@@ -58,6 +58,10 @@ class AdminClient:
         """`asked`, `steps`, and the books `before` and `after`. `models` are any names of theirs."""
         return self._answer("GET", "/admin/plan/request", params={"model": list(models)}, having="asked")
 
+    def suppose(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What would be done if models.yaml said this: `plans`, `anyway`, `start`, `before` and `after`."""
+        return self._answer("POST", "/admin/plan/suppose", json=dict(body), having="plans")
+
     def matrix(self) -> Mapping[str, Any]:
         return self._answer("GET", "/admin/plan/matrix", having="pairs")
 

@@ -10,6 +10,7 @@ from vllama.controller.card import ModelCard
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.controller.servers.status import ServerStatus
+from vllama.controller.supposed import Foreseen, Supposed
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
@@ -109,6 +110,10 @@ class Control(Protocol):
 
     async def matrix(self) -> Matrix:
         """Which models can be awake together."""
+        ...
+
+    async def suppose(self, wish: Supposed) -> Foreseen:
+        """What would be done if models.yaml said this of the model. Nothing is changed by asking."""
         ...
 
     def memory(self) -> Books:

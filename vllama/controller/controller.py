@@ -24,6 +24,7 @@ from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
 from vllama.controller.servers.servers import Servers
 from vllama.controller.servers.status import ServerStatus
+from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
@@ -232,6 +233,9 @@ class Controller:
 
     async def matrix(self) -> Matrix:
         return await self._enquiries.matrix()
+
+    async def suppose(self, wish: Supposed) -> Foreseen:
+        return await self._enquiries.suppose(wish)
 
     def memory(self) -> Books:
         return self._enquiries.memory()

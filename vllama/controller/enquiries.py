@@ -6,6 +6,7 @@ Both states are taken on the event loop, where nothing changes under it; what ma
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from vllama.controller.card import Command, LevelVerdict, ModelCard, failures, lately, levels, running, supposed
 from vllama.controller.catalog import Catalog
@@ -15,16 +16,17 @@ from vllama.controller.loop import Loop
 from vllama.controller.manifest.effective import effective
 from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
+from vllama.controller.supposed import Foreseen, Supposed
 from vllama.domain.action import Start
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import EngineObservation, Snapshot
+from vllama.domain.observed import EngineObservation, Footprint, Snapshot
 from vllama.domain.spec import ModelSpec
 from vllama.planner import plan
 from vllama.planner.books import Books, books_of
 from vllama.planner.project import settle
 from vllama.planner.rehearse import Rehearsal, rehearse
-from vllama.planner.suppose import start_of
+from vllama.planner.suppose import changed, start_of
 from vllama.planner.together import Matrix, matrix_of
 from vllama.planner.view import best_engines
 from vllama.runtime.base import Runtime, RuntimeFailed
@@ -71,6 +73,31 @@ class Enquiries:
     async def matrix(self) -> Matrix:
         return await asyncio.to_thread(matrix_of, *self._states())
 
+    async def suppose(self, wish: Supposed) -> Foreseen:
+        """What would be done if models.yaml said this."""
+        known = self._catalog.models.get(wish.model)
+        spec = wish.over(known or ModelSpec(model=wish.model))
+        footprint = await self._footprint(spec, known)
+        desired, snapshot, now = self._states()
+        then = changed(desired, snapshot, now, spec, footprint)
+        start = await asyncio.to_thread(start_of, *then, now, spec.model)
+        before = None
+        if known is not None and known.model in desired.models:
+            before = figures_of(known.model, desired, snapshot, self._profiles.of(known))
+        return Foreseen(
+            plans=await asyncio.to_thread(settle, *then, now),
+            anyway=await asyncio.to_thread(settle, desired, snapshot, now),
+            start=start, before=before, after=figures_of(spec.model, *_unstarted(*then, spec), self._profiles.of(spec)),
+        )  # fmt: skip
+
+    async def _footprint(self, spec: ModelSpec, known: ModelSpec | None) -> Footprint | None:
+        if known is not None and known.spec_hash == spec.spec_hash:
+            return self._catalog.footprints.get(spec.model)
+        try:
+            return await self._runtime.footprint(spec)
+        except (OSError, ValueError):
+            return None
+
     async def show(self, spec: ModelSpec) -> ModelCard:
         desired, snapshot, now = self._states()
         model, profile = spec.model, self._profiles.of(spec)
@@ -116,3 +143,9 @@ class Enquiries:
         except RuntimeFailed as failed:
             return Command(problem=str(failed))
         return Command(argv=seen.argv, env=seen.env)
+
+
+def _unstarted(desired: DesiredState, snapshot: Snapshot, spec: ModelSpec) -> tuple[DesiredState, Snapshot]:
+    """Without engines of other settings than these: what those take says nothing of it."""
+    kept = tuple(e for e in snapshot.engines if e.model != spec.model or e.spec_hash == spec.spec_hash)
+    return desired, replace(snapshot, engines=kept)

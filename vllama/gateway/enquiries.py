@@ -7,8 +7,9 @@ from fastapi.responses import JSONResponse, Response
 
 from vllama.controller.control import Control, Unresolved
 from vllama.gateway import errors
-from vllama.gateway.enquiry_json import card_json, matrix_json, memory_json, rehearsal_json
+from vllama.gateway.enquiry_json import card_json, foreseen_json, matrix_json, memory_json, rehearsal_json
 from vllama.gateway.replies import reply
+from vllama.gateway.supposing import SupposedModel
 
 _VERBS = ("start", "stop", "sleep")  # of POST /admin/models/NAME/VERB
 
@@ -33,6 +34,10 @@ def enquiries_router(control: Control) -> APIRouter:
     @router.get("/plan/matrix")
     async def matrix() -> JSONResponse:
         return JSONResponse(matrix_json(await control.matrix()))
+
+    @router.post("/plan/suppose")
+    async def suppose(body: SupposedModel) -> JSONResponse:
+        return JSONResponse(foreseen_json(await control.suppose(body.supposed())))
 
     @router.get("/models/{name:path}")
     async def show(name: str) -> Response:

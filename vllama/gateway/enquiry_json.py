@@ -7,7 +7,8 @@ import msgspec
 
 from vllama.controller.card import ModelCard
 from vllama.controller.figures import Figures
-from vllama.gateway.render import iso, status_json
+from vllama.controller.supposed import Foreseen
+from vllama.gateway.render import decision_json, iso, plan_json, status_json
 from vllama.planner.books import Books
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
@@ -32,6 +33,15 @@ def matrix_json(matrix: Matrix) -> dict[str, Any]:
         "models": list(matrix.models), "pinned": list(matrix.pinned), "never": dict(matrix.never), "pairs": pairs,
         "sets": None if matrix.sets is None else [list(names) for names in matrix.sets],
         "searched_all": matrix.searched_all, "left_out": matrix.left_out,
+    }  # fmt: skip
+
+
+def foreseen_json(foreseen: Foreseen) -> dict[str, Any]:
+    """The fields of Foreseen."""
+    return {
+        "plans": [plan_json(each) for each in foreseen.plans], "anyway": [plan_json(each) for each in foreseen.anyway],
+        "start": decision_json(foreseen.start), "after": _plain(foreseen.after),
+        "before": None if foreseen.before is None else _plain(foreseen.before),
     }  # fmt: skip
 
 

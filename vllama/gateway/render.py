@@ -17,7 +17,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "generation": plan.generation,
         "snapshot_at": plan.snapshot_at,
         "requeue_after_s": plan.requeue_after_s,
-        "decisions": [_decision_json(decision) for decision in plan.decisions],
+        "decisions": [decision_json(decision) for decision in plan.decisions],
     }
 
 
@@ -32,7 +32,7 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _decision_json(decision: Decision) -> dict[str, Any]:
+def decision_json(decision: Decision) -> dict[str, Any]:
     return {
         "model": decision.model,
         "action": None if decision.action is None else _action_json(decision.action),

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from vllama.domain.decision import Decision
-from vllama.domain.demand import Demand
+from vllama.domain.demand import Demand, WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading, Node, Operation, Snapshot, Verb
-from vllama.domain.spec import SleepLevel
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Node, Operation, Snapshot, Verb
+from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.plan import plan
 from vllama.planner.view import View
@@ -57,6 +57,25 @@ def alone(
     return (
         replace(desired, models=specs, demand={}, overrides={}),
         replace(there, operations=(), crashes={}),
+    )
+
+
+def changed(
+    desired: DesiredState, snapshot: Snapshot, now: float, spec: ModelSpec, footprint: Footprint | None
+) -> tuple[DesiredState, Snapshot]:
+    """`spec` in place of what models.yaml says of its model. What was ready and needs a new engine comes back, as the
+    loop sees to; `footprint` None: nothing is known of it.
+    """
+    model, engine = spec.model, View(desired=desired, snapshot=snapshot, now=now).engine(spec.model)
+    overrides = dict(desired.overrides)
+    if engine is not None and engine.spec_hash != spec.spec_hash and isinstance(engine.state, Awake):
+        overrides.setdefault(model, WantReady(at=now))
+    footprints = {name: known for name, known in snapshot.footprints.items() if name != model}
+    if footprint is not None:
+        footprints[model] = footprint
+    return (
+        replace(desired, models={**desired.models, model: spec}, overrides=overrides),
+        replace(snapshot, footprints=footprints),
     )
 
 
