@@ -86,6 +86,20 @@ def test_whatever_is_wrong_nothing_is_said(tmp_path: Path, server: str, content:
     assert ask("bash", "vllama start x", tmp_path, VLLAMA_SERVER=server) == ([], "")
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("vllama start qwen3 : 8", ["8b", "8b-awq"]),
+        ("vllama start qwen3 :", ["8b", "8b-awq"]),
+        ("vllama stop --server http : //127.0.0.1 : 1 qwen3 : 8b-", ["8b-awq"]),
+        ("vllama start qw", ["qwen3:8b", "qwen3:8b-awq"]),
+    ],
+)
+def test_bash_breaks_words_at_colons(tmp_path: Path, typed: str, found: list[str]) -> None:
+    (tmp_path / "models.yaml").write_text("org/Q: {aliases: ['qwen3:8b', 'qwen3:8b-awq', 'other:8b']}\n")
+    assert ask("bash", typed, tmp_path) == (found, "")
+
+
 def every_command() -> list[str]:
     """All that take the name of a model."""
     return [

@@ -13,7 +13,7 @@ import typer
 from vllama.cli import env_file, history, life, machine, on_disk
 from vllama.cli.assign import assign
 from vllama.cli.batch import batch
-from vllama.cli.complete import is_completing, model_names
+from vllama.cli.complete import colons_kept, is_completing, model_names
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
@@ -54,7 +54,8 @@ def main() -> None:
             print(f"warning: {note}", file=sys.stderr)
     try:
         try:
-            app(prog_name="vllama")
+            with colons_kept():
+                app(prog_name="vllama")
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # `| head`: nobody reads on, and the flush at exit must not complain either

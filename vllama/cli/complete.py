@@ -5,10 +5,11 @@ Whatever goes wrong, nothing is said: somebody is in the middle of a line.
 # ruff: noqa: PLC0415
 
 import contextlib
+import io
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,39 @@ _SECTIONS = ("defaults", "models", "servers", "policy", "balance", "version")
 
 def is_completing() -> bool:
     return "_VLLAMA_COMPLETE" in os.environ
+
+
+@contextlib.contextmanager
+def colons_kept() -> Iterator[None]:
+    """Bash breaks words at colons, which names (qwen3:8b) and URLs have: they are put together again, and what bash
+    keeps of the last word is cut off the answers.
+    """
+    kept = _join_colons(os.environ) if os.environ.get("_VLLAMA_COMPLETE") == "complete_bash" else ""
+    if not kept:
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        print("\n".join(line.removeprefix(kept) for line in said.getvalue().splitlines()))
+
+
+def _join_colons(environ: MutableMapping[str, str]) -> str:
+    """The last word up to its last colon."""
+    try:
+        words, last = environ["COMP_WORDS"].split("\n"), int(environ["COMP_CWORD"])
+    except (KeyError, ValueError):
+        return ""
+    joined: list[str] = []
+    for word in words[: last + 1]:
+        if joined and (word[:1] == ":" or joined[-1][-1:] == ":"):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    environ["COMP_WORDS"], environ["COMP_CWORD"] = "\n".join(joined), str(len(joined) - 1)
+    return "".join(joined[-1].rpartition(":")[:2])
 
 
 def model_names(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
