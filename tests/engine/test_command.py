@@ -78,9 +78,15 @@ SITUATIONS: dict[str, EngineCommand] = {
     "tensor-parallel-by-devices": command(start=replace(START, devices=(1, 3))),
     "config-file": command(
         LaunchSpec(
-            settings=(("max_num_seqs", 8),),
+            settings=(("async_scheduling", True), ("max_num_seqs", 8)),
             config_file="/etc/vllama/a.yaml",
-            config=(("allowed_media_domains", ("a.example",)), ("kv_cache_memory_bytes", 1 << 30)),
+            config=(
+                ("allowed_media_domains", ("a.example",)),
+                ("async_scheduling", False),
+                ("enable-sleep-mode", False),
+                ("enable_prefix_caching", False),
+                ("kv_cache_memory_bytes", 1 << 30),
+            ),
         ),
         start=replace(START, kv_cache_bytes=4 * GIB),
     ),

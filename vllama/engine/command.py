@@ -70,6 +70,7 @@ def serve_command(
         "--port",
         str(port),
         *_ours(spec.launch, action, platform),
+        *_denied(spec.launch),
         *_settings(spec.launch),
         *(part for name, value in _extra(spec.launch) for part in _flag(name, value)),
     )
@@ -91,6 +92,14 @@ def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str
         yield "--disable-uvicorn-access-log"
     if _MEDIA_DOMAINS not in said or launch.setting("allowed_media_domains") == "none":
         yield from (f"--{_MEDIA_DOMAINS}", NO_MEDIA_DOMAIN)
+
+
+def _denied(launch: LaunchSpec) -> Iterator[str]:
+    """What the config file says is false: vLLM drops that, as it looks for --no-NAME before it knows its flags."""
+    above = {flag_name(name) for name, _ in (*launch.settings, *launch.extra_args)}
+    for name, value in launch.config:
+        if value is False and flag_name(name) not in above and not _about_sleep_mode(name):
+            yield from _flag(flag_name(name), value)
 
 
 def _settings(launch: LaunchSpec) -> Iterator[str]:
