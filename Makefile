@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check test-real test-gpu bench mutants simulate-long clean
+.PHONY: demo test check test-real test-gpu package lock bench mutants simulate-long clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -24,6 +24,21 @@ test-real: $(STAMP)
 # Runs where a GPU and vLLM are (VLLAMA_VLLM, or `vllm` on PATH); elsewhere every test is skipped and says why.
 test-gpu: $(STAMP)
 	$(PY) -m pytest -q -s -m gpu tests/gpu
+
+# Wheel and source distribution in dist/, and the wheel tried in a fresh virtual environment (needs a package index).
+package: $(STAMP)
+	rm -rf dist
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
+	$(PY) -m build --no-isolation --outdir dist .
+	$(PY) -m pytest -q -m package tests/packaging
+
+# The newest versions that the suite is tested with; hashes of every file, so that no index has to be trusted.
+COMPILE := $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --custom-compile-command 'make lock' pyproject.toml
+lock: | $(VENV)/bin/python
+	$(PY) -m pip install -q --disable-pip-version-check 'uv>=0.9,<1'
+	$(COMPILE) --upgrade --extra test --no-header --no-annotate -o $(VENV)/tested.txt
+	$(COMPILE) --upgrade -c $(VENV)/tested.txt --generate-hashes --no-annotate -o requirements.lock
+	$(COMPILE:pyproject.toml=--group build) --upgrade --generate-hashes --no-annotate -o requirements-build.lock
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -365,6 +365,7 @@ app.command()(machine.doctor)
 app.command()(machine.info)
 app.command()(machine.schema)
 app.command()(machine.version)
+app.callback()(machine.vllama)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -134,6 +134,24 @@ def version(*, output: OutputFormat = Output.TEXT) -> None:
     print("vllm none found" if vllm is None else f"vllm {found or 'of a version that only it can tell'} at {vllm}")
 
 
+def _version_only(asked: bool) -> None:  # noqa: FBT001  # click hands the flag over so
+    """`vllama --version`: no look for vLLM, for which `vllama version` takes its time."""
+    if asked:
+        from importlib.metadata import version as version_of
+
+        print(f"vllama {version_of('vllama')}")
+        raise typer.Exit
+
+
+def vllama(
+    *,
+    version: Annotated[  # its callback does it
+        bool, typer.Option("--version", is_eager=True, callback=_version_only, help="Show vllama's version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 def _told(client: "AdminClient") -> Mapping[str, Any]:
     """`info` and `conditions`."""
     return {"info": client.info(), "conditions": client.status()["conditions"]}

@@ -34,6 +34,7 @@ from vllama.runtime.local.rotation import keep_bounded
 from vllama.runtime.local.signals import become_subreaper
 
 BACKLOG = 2048
+FINISH_WITHIN_S = 5  # answers that are still being sent when all engines have ended
 
 
 class _Server(uvicorn.Server):
@@ -127,7 +128,7 @@ async def _serve(
     )  # fmt: skip
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,
-        log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=5,
+        log_config=None, access_log=False, lifespan="on", backlog=BACKLOG, timeout_graceful_shutdown=FINISH_WITHIN_S,
     )  # fmt: skip
     config.load()
     config.ssl = None if doors.certificate is None else doors.certificate.context
