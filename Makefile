@@ -29,7 +29,7 @@ test-gpu: $(STAMP)
 package: $(STAMP)
 	rm -rf dist
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
-	$(PY) -m build --no-isolation --outdir dist .
+	$(PY) -m build --no-isolation --outdir dist . > /dev/null
 	$(PY) -m pytest -q -m package tests/packaging
 
 # The newest versions that the suite is tested with; hashes of every file, so that no index has to be trusted.
