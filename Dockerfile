@@ -21,6 +21,7 @@ COPY vllama ./vllama
 RUN /build/bin/python -m build --wheel --no-isolation --outdir /wheels
 
 FROM ${VLLM_IMAGE}:${VLLM_TAG}
+# hadolint ignore=DL3008  # Ubuntu keeps one version of a package, and drops it for the next
 RUN apt-get update \
  && apt-get install -y --no-install-recommends tini \
  && rm -rf /var/lib/apt/lists/*
