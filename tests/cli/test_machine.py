@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,11 @@ def test_version_names_both(vllama: Vllama, config_dir: Path) -> None:
     answer = json.loads(vllama("version", "-o", "json").stdout)
     assert (answer["vllm"], answer["vllama"]) == ("0.32.0+cpu", first.split()[1])
     assert answer["python"].startswith("3.")
+
+
+def test_the_option_tells_vllamas_own_and_looks_for_no_vllm(vllama: Vllama, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLAMA_VLLM", "/nowhere/vllm")
+    assert vllama("--version").stdout == f"vllama {version('vllama')}\n"
 
 
 @pytest.mark.parametrize("command", ["list", "pull", "rm", "init", "doctor", "info", "schema", "version"])

@@ -177,16 +177,16 @@ def test_the_pod_starts_is_ready_and_follows_its_config_map(pod):
     server = pod.serve()
     try:
         announced = server.config_dir / "server.pid"
-        wait_until(lambda: announced.exists() or server.process.poll() is not None, deadline_s=30, what="a server")
+        wait_until(lambda: announced.exists() or server.process.poll() is not None, deadline_s=60, what="a server")
         server.url = f"http://127.0.0.1:{read_yaml(announced)['port']}"
         for probe in PROBES.values():
             wait_until(
-                lambda path=probe["path"]: answers(server, path), deadline_s=30, what=f"200 from {probe['path']}"
+                lambda path=probe["path"]: answers(server, path), deadline_s=60, what=f"200 from {probe['path']}"
             )
         assert server.http.get(f"{server.url}/v1/models").status_code == 401
         server.http.headers["authorization"] = f"Bearer {key}"
         pod.config_map("models: {org/new: {memory: 1GiB}}")
-        wait_until(lambda: "org/new" in server.http.get(f"{server.url}/v1/models").text, deadline_s=30, what="org/new")
+        wait_until(lambda: "org/new" in server.http.get(f"{server.url}/v1/models").text, deadline_s=60, what="org/new")
         assert server.terminate() == 0
     finally:
         server.close()
