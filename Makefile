@@ -10,7 +10,7 @@ demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
 
 test: $(STAMP)
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -12,7 +12,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_users_own(monkeypatch):
-    """No VLLAMA_* of whoever runs the tests decides what they see."""
+    """No VLLAMA_* of whoever runs the tests decides what they see, nor how wide their terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     for name in list(os.environ):
         if name.startswith(("VLLAMA_", "HF_", "CUDA_VISIBLE")) and not name.startswith("VLLAMA_REAL"):
             monkeypatch.delenv(name)
