@@ -25,6 +25,7 @@ from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
 from vllama.controller.servers.status import ServerStatus, statuses_of
+from vllama.controller.vitals import Vitals
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
@@ -62,6 +63,7 @@ class ListedControl:
     board: Board = field(default_factory=lambda: Board(clock=time.monotonic, bell=lambda: None))
     policy: Policy = field(default_factory=Policy)
     wrong: list[Condition] = field(default_factory=list)
+    alive: Vitals = field(default_factory=Vitals)
     plan: Plan = field(default_factory=lambda: Plan(generation=7, snapshot_at=12.5, decisions=()))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     cluster: Cluster = field(default_factory=lambda: Cluster().model(MODEL, 5.0).model("org/b", 4.0))
@@ -110,6 +112,9 @@ class ListedControl:
 
     def conditions(self) -> Sequence[Condition]:
         return [Condition(type="LoopRuns", ok=True, reason="Passed", message="just now"), *self.wrong]
+
+    def vitals(self) -> Vitals:
+        return self.alive
 
     async def plans(self, *, settle: bool) -> Sequence[Plan]:
         return [self.plan, self.plan] if settle else [self.plan]

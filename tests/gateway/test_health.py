@@ -2,6 +2,7 @@ import pytest
 
 from tests.gateway.house import House, live
 from vllama.controller.control import Condition
+from vllama.controller.vitals import Vitals
 from vllama.gateway.guard import Guard
 from vllama.gateway.keys.key import Key, Scope, digest_of
 from vllama.gateway.keys.ring import Keyring
@@ -49,6 +50,30 @@ def test_alive_whatever_the_conditions_say() -> None:
     async def test(here: House) -> None:
         here.control.wrong = [BLIND]
         assert (await here.http.get("/livez")).json() == {"status": "ok"}
+
+    live(test)
+
+
+def test_who_is_stuck_is_not_alive_and_says_nothing_more_to_strangers() -> None:
+    async def test(here: House) -> None:
+        here.control.alive = Vitals(stuck="the loop made no pass for 61 s")
+        answer = await here.http.get("/livez", headers={"x-forwarded-for": "10.0.0.1"})
+        assert (answer.status_code, answer.json()) == (503, {"status": "stuck"})
+        assert (await here.http.head("/livez")).status_code == 503
+
+    live(test)
+
+
+def test_who_is_about_to_go_serves_what_it_has_and_wants_no_more() -> None:
+    async def test(here: House) -> None:
+        here.control.alive = Vitals(unready="vllama is shutting down.")
+        assert (await here.http.get("/livez")).status_code == 200
+        assert (await here.http.get("/health")).status_code == 200
+        answer = await here.http.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+        assert answer.json()["conditions"][-1]["message"] == "vllama is shutting down."
+        answer = await here.http.get("/readyz", headers={"x-forwarded-for": "10.0.0.1"})
+        assert answer.json()["conditions"][-1] == {"type": "TakesRequests", "ok": False}
 
     live(test)
 

@@ -152,6 +152,8 @@ class World:
             self.story.wrong("the manager ended", "".join(_lines_of(error)))
         if self.controller is None:
             return
+        if deaths := self.controller.tending.deaths:
+            self.story.wrong("a task died", self.controller.tending.condition().message or str(dict(deaths)))
         for finding in self.controller._loop.findings:
             self.story.wrong("plan rejected", f"{finding.kind}: {finding.message}")
         if not self.crowd.changed:

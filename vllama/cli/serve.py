@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import uvloop
 from vllama.cli import lease, wiring
 from vllama.cli.doors import DoorSettings
 from vllama.cli.logging import LogSettings, configure, to_file
+from vllama.cli.notify import Notify, notify_of
+from vllama.cli.watch_over import tell, watchdog
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.cache import hub_directory
@@ -114,6 +117,8 @@ def _raise_file_limit() -> None:
 async def _serve(
     house: House, settings: Settings, listener: socket.socket, logs: LogSettings, *, say: Callable[[str], str]
 ) -> None:
+    notify = notify_of(settings.environ)
+    notify.say(STATUS="Looking for engines and models.")
     await house.runtime.recover()
     await house.controller.start_up()
     doors = house.doors
@@ -137,9 +142,11 @@ async def _serve(
     stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs), name="controller")
+    watched = asyncio.create_task(_watch_over(house, notify, server, url=_url(listener, settings)), name="watched over")
     _greet(listener, settings, house, say, logs)
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    notify.say(STOPPING="1", STATUS="Finishing what is in flight, and stopping the engines.")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -151,6 +158,8 @@ async def _serve(
     if access_log is not None:
         access_log.close()
     await house.http.aclose()
+    watched.cancel()
+    await asyncio.wait({watched})
 
 
 def _access_log(logs: LogSettings, guard: Guard) -> AccessLog:
@@ -160,11 +169,22 @@ def _access_log(logs: LogSettings, guard: Guard) -> AccessLog:
 
 async def _run(house: House, directory: Path, logs: LogSettings) -> None:
     """Until cancelled."""
-    bounded = keep_bounded(directory, max_bytes=logs.max_bytes, backups=logs.backup_count)
+    bounded = partial(keep_bounded, directory, max_bytes=logs.max_bytes, backups=logs.backup_count)
+    keep = house.controller.tending.keep
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(bounded, name="logs")
+        tasks.create_task(keep("logs", bounded), name="logs")
         tasks.create_task(house.controller.run(), name="controller")
-        tasks.create_task(house.doors.follow(), name="doors")
+        tasks.create_task(keep("doors", house.doors.follow), name="doors")
+
+
+async def _watch_over(house: House, notify: Notify, server: uvicorn.Server, *, url: str) -> None:
+    """To the very end: while it drains the event loop may stand still, too. Until cancelled."""
+    controller = house.controller
+    with watchdog(controller.pulse):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(controller.tending.keep("pulse", controller.pulse.run), name="pulse")
+            told = partial(tell, notify, controller, url=url, is_open=lambda: server.started)
+            tasks.create_task(controller.tending.keep("status", told), name="status")
 
 
 def _facts(listener: socket.socket, settings: Settings, house: House) -> ServerFacts:
@@ -207,12 +227,16 @@ def _watch_signals(reload: Callable[[], Coroutine[None, None, None]]) -> tuple[a
     return stop, hurry
 
 
+def _url(listener: socket.socket, settings: Settings) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = settings.doors.scheme
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 def _greet(
     listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str], logs: LogSettings
 ) -> None:  # fmt: skip
-    host, port = listener.getsockname()[:2]
-    scheme = settings.doors.scheme
-    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    url = _url(listener, settings)
     models = f"{len(house.controller.statuses())} models; settings in {settings.manifest}"
     logged = "each request is logged" if logs.access else "--access-log logs each request"
     lines = (

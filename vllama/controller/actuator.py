@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import assert_never
 
 from vllama.controller.board import Board
+from vllama.controller.control import Condition
 from vllama.controller.events import Events
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
@@ -22,6 +24,7 @@ Free = tuple[int | None, ...]  # bytes, by device
 
 MOVED_BYTES = 64 * MIB  # less free than planned with: somebody came, and may not leave what others grow into
 LOOK_WITHIN_S = 1.0
+_BESIDE_ITS_DEADLINE_S = 180.0  # of an operation: canaries, looks at memory, a kernel that is slow to let go
 
 _UNDECLARED = "an action on a model that nobody declared"
 
@@ -47,6 +50,7 @@ class Actuator:
         self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
         self._sleeps = VerifiedSleep(client=client, observer=observer, profiles=profiles, events=events, clock=clock)
         self.operations: dict[str, Operation] = {}
+        self.overdue: dict[str, str] = {}  # those that should have ended, by engine: a sentence each
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def carry_out(self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, policy: Policy) -> bool:
@@ -55,23 +59,27 @@ class Actuator:
             case Start():
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
-                self._begin(Verb.START, uuid.uuid4().hex[:12], action, self._start(action, spec))
+                self._begin(Verb.START, uuid.uuid4().hex[:12], action, self._start(action, spec), within_s=0.0)
             case Sleep():
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
                 if not self._close(action.model, action.engine_id, cut=False):
                     return False
                 asleep = self._sleeps.put_to_sleep(action, spec, footprint, within_s=policy.sleep_deadline_s)
-                self._begin(Verb.SLEEP, action.engine_id, action, lambda _: asleep)
+                within_s = policy.sleep_deadline_s
+                self._begin(Verb.SLEEP, action.engine_id, action, lambda _: asleep, within_s=within_s)
             case Wake():
                 if spec is None:
                     raise AssertionError(_UNDECLARED)
                 awake = self._wake(action, spec, self._free(action), within_s=policy.wake_deadline_s)
-                self._begin(Verb.WAKE, action.engine_id, action, lambda _: awake)
+                within_s = policy.wake_deadline_s
+                self._begin(Verb.WAKE, action.engine_id, action, lambda _: awake, within_s=within_s)
             case Stop():
                 if not self._close(action.model, action.engine_id, cut=action.cut):
                     return False
-                self._begin(Verb.STOP, action.engine_id, action, lambda _: self._stop(action, policy.stop_deadline_s))
+                within_s = policy.stop_deadline_s
+                stop = partial(self._runtime.stop, deadline_s=within_s)
+                self._begin(Verb.STOP, action.engine_id, action, stop, within_s=within_s)
             case _:
                 assert_never(action)
         return True
@@ -82,7 +90,9 @@ class Actuator:
             return True
         return self._board.close(model, cut=cut)
 
-    def _begin(self, verb: Verb, engine_id: str, action: Action, work: Callable[[str], Awaitable[None]]) -> None:
+    def _begin(
+        self, verb: Verb, engine_id: str, action: Action, work: Callable[[str], Awaitable[None]], *, within_s: float
+    ) -> None:  # fmt: skip
         operation = Operation(
             verb=verb, engine_id=engine_id, model=action.model, node=action.node, devices=action.devices,
             started_at=self._clock(), memory_bytes=action.memory_bytes if isinstance(action, Start) else 0,
@@ -91,9 +101,25 @@ class Actuator:
         self.operations[engine_id] = operation
         if (probe := self._observer.probes.get(engine_id)) is not None:
             probe.paused = True
+        late_after_s = within_s + _BESIDE_ITS_DEADLINE_S
+        late = asyncio.get_running_loop().call_later(late_after_s, self._is_late, operation, late_after_s)
         task = asyncio.create_task(self._see_through(operation, work(engine_id)), name=f"{verb} {action.model}")
         self._tasks[engine_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(engine_id, None))
+        task.add_done_callback(lambda _: self._is_over(engine_id, late))
+
+    def _is_over(self, engine_id: str, late: asyncio.TimerHandle) -> None:
+        late.cancel()
+        self._tasks.pop(engine_id, None)
+        self.overdue.pop(engine_id, None)
+
+    def _is_late(self, operation: Operation, after_s: float) -> None:
+        """All that it does has a deadline but the kernel and the disk. To break it off would leave half of it."""
+        message = (
+            f"The {operation.verb} of {operation.model} is under way for more than {after_s:.0f} s: a disk or driver "
+            "that does not answer (see `dmesg`). Its devices are held until it ends."
+        )
+        self.overdue[operation.engine_id] = message
+        self._events.record("OperationOverdue", message, model=operation.model, warning=True)
 
     async def _see_through(self, operation: Operation, work: Awaitable[None]) -> None:
         began = self._clock()
@@ -163,8 +189,11 @@ class Actuator:
                 said = f"{format_bytes(needs)} are needed of gpu{device}, {format_bytes(now)} are free"
                 raise Outdated(f"{said}: {format_bytes(before - now)} less than when it was planned.")
 
-    async def _stop(self, action: Stop, deadline_s: float) -> None:
-        await self._runtime.stop(action.engine_id, deadline_s=deadline_s)
+    def condition(self) -> Condition:
+        if self.overdue:
+            text = "\n".join(self.overdue.values())
+            return Condition(type="OperationsEnd", ok=False, reason="Overdue", message=text)
+        return Condition(type="OperationsEnd", ok=True, reason="Ending", message="Starts and stops end in their time.")
 
     async def close(self) -> None:
         """Give up what is under way, but see starts through: half of one would be an orphan."""

@@ -11,6 +11,7 @@ from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
+from vllama.controller.vitals import Vitals
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
@@ -98,6 +99,10 @@ class Control(Protocol):
 
     def conditions(self) -> Sequence[Condition]:
         """Manifest, devices, loop."""
+        ...
+
+    def vitals(self) -> Vitals:
+        """Whether the process lives and is ready."""
         ...
 
     async def plans(self, *, settle: bool) -> Sequence[Plan]:

@@ -21,10 +21,13 @@ from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
+from vllama.controller.pulse import STUCK_AFTER_S, Pulse
 from vllama.controller.report import statuses
 from vllama.controller.servers.servers import Servers
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
+from vllama.controller.tending import Tending
+from vllama.controller.vitals import Vitals
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
@@ -63,7 +66,9 @@ class Controller:
         self._runtime, self._clock = runtime, clock
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
+        self.tending = Tending(events=self.events, clock=clock)
         self.further_conditions: list[Callable[[], Condition | None]] = []  # of those who serve it
+        self._leaving = False
         self.board = Board(clock=clock, bell=self._bell.ring, ready_in=self._ready_in)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
@@ -78,7 +83,7 @@ class Controller:
         )  # fmt: skip
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
-            canary_of=self._profiles.canary_of,
+            canary_of=self._profiles.canary_of, tending=self.tending,
         )  # fmt: skip
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
@@ -90,6 +95,7 @@ class Controller:
             clock=clock, bell=self._bell.ring, profiles=self._profiles, start_failed=self._loop.crashed,
         )  # fmt: skip
         self._loop.actuator = self._actuator
+        self.pulse = Pulse(passes=lambda: self._loop.passes, events=self.events)  # beats where somebody runs it
         self._enquiries = Enquiries(
             loop=self._loop, catalog=self._catalog, profiles=self._profiles, events=self.events, runtime=runtime,
             clock=clock,
@@ -109,13 +115,14 @@ class Controller:
                 self.start(model)
 
     async def run(self) -> None:
-        """Until cancelled; the end of any of its tasks is the end of all, and is raised."""
+        """Until cancelled."""
+        works = {
+            "models.yaml": self._watch.run, "catalog": self._keep_catalog, "observer": self._observer.run,
+            "loop": self._loop.run, "servers": self._servers.run,
+        }  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch.run(), name="models.yaml")
-            tasks.create_task(self._keep_catalog(), name="catalog")
-            tasks.create_task(self._observer.run(), name="observer")
-            tasks.create_task(self._loop.run(), name="loop")
-            tasks.create_task(self._servers.run(), name="servers")
+            for name, work in works.items():
+                tasks.create_task(self.tending.keep(name, work), name=name)
 
     async def _keep_catalog(self) -> None:
         while True:
@@ -128,6 +135,7 @@ class Controller:
 
     async def shut_down(self, *, hurry: asyncio.Event) -> None:
         """Stop every engine when it has nothing in flight any more, or when the drain deadline or `hurry` comes."""
+        self._leaving = True
         await self._actuator.close()
         deadline_s = self._watch.current.policy.drain_deadline_s
         self.board.shut(Failure(status=503, code="shutting_down", message="vllama is shutting down."))
@@ -220,10 +228,28 @@ class Controller:
         if self._loop.error is not None:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
-        further = [
-            condition for say in (self._servers.condition, *self.further_conditions) if (condition := say()) is not None
-        ]
+        says = (
+            self.tending.condition, self.pulse.condition, self._actuator.condition, self._servers.condition,
+            *self.further_conditions,
+        )  # fmt: skip
+        further = [condition for say in says if (condition := say()) is not None]
         return manifest, seen, devices, sound, passes, *further
+
+    def vitals(self) -> Vitals:
+        pulse, age_s = self.pulse, self.pulse.pass_age_s
+        stuck = age_s >= STUCK_AFTER_S and not self._leaving
+        return Vitals(
+            stuck=f"the loop made no pass for {age_s:.0f} s" if stuck else None, unready=self._unready(),
+            lag_s=pulse.lag_s, pass_age_s=age_s, pass_s=self._loop.pass_s, blocked=pulse.blocked,
+            deaths=self.tending.deaths.copy(),
+        )  # fmt: skip
+
+    def _unready(self) -> str | None:
+        if self._leaving:
+            return "vllama is shutting down."
+        if self._watch.generation == 0:
+            return "No valid models.yaml was seen yet."
+        return None if self._loop.plan is not None else "Nothing was planned yet."
 
     async def plans(self, *, settle: bool) -> Sequence[Plan]:
         return await self._enquiries.plans(settled=settle)

@@ -54,6 +54,8 @@ class Loop:
         self.actuator: Actuator | None = None
         self.crashes: dict[str, Crashes] = {}
         self.error: str | None = None  # why the last pass could not be completed
+        self.passes = 0
+        self.pass_s = 0.0  # how long the last one took
         self.plan: Plan | None = None
         self.findings: tuple[Finding, ...] = ()
         self._since = clock()
@@ -68,6 +70,7 @@ class Loop:
 
     def _pass(self) -> None:
         """A pass that fails is a bug of ours. It must show, and not end the care for what runs; the next tries anew."""
+        began = self._clock()
         try:
             self.reconcile_once()
             self.error = None
@@ -76,6 +79,8 @@ class Loop:
                 log.exception("PassFailed")
             self.error = f"{type(error).__name__}: {error}"
             self._events.record("PassFailed", self.error, warning=True)
+        self.passes += 1
+        self.pass_s = self._clock() - began
 
     def desired(self) -> DesiredState:
         return DesiredState(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from vllama.controller.bell import Bell
 from vllama.controller.events import Events
 from vllama.controller.probe import Probe
+from vllama.controller.tending import Tending
 from vllama.domain.observed import (
     Asleep,
     Awake,
@@ -42,9 +43,11 @@ class Observer:
         bell: Callable[[], None],
         events: Events,
         canary_of: Callable[[EngineProcess], Answer | None],
+        tending: Tending | None = None,
     ) -> None:
         """`canary_of`: what an engine answered before an earlier manager put it to sleep."""
         self._canary_of = canary_of
+        self._tending = tending or Tending(events=events, clock=clock)
         self._runtime, self._client, self._clock, self._bell, self._events = runtime, client, clock, bell, events
         self.probes: dict[str, Probe] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -124,7 +127,8 @@ class Observer:
             if engine.adopted:
                 probe.canary = self._canary_of(engine)
             self.probes[engine.engine_id] = probe
-            self._tasks[engine.engine_id] = asyncio.create_task(probe.run(), name=f"probe {engine.model}")
+            kept = self._tending.keep("probe", probe.run, model=engine.model)
+            self._tasks[engine.engine_id] = asyncio.create_task(kept, name=f"probe {engine.model}")
         return self.probes[engine.engine_id]
 
     def _changed(self) -> None:

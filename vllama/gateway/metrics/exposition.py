@@ -1,7 +1,7 @@
 """The sums, and what the loop says of models and of itself, in Prometheus' text format."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from prometheus_client import ProcessCollector
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from vllama.controller.control import Condition
+from vllama.controller.vitals import Vitals
 from vllama.domain.status import ModelStatus, Phase
 from vllama.gateway.metrics.meters import BOUNDS_S, Meter
 
@@ -27,6 +28,7 @@ class State:
     statuses: Sequence[ModelStatus]
     conditions: Sequence[Condition]
     dropped_lines: int = 0
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 def exposition(state: State) -> bytes:
@@ -119,4 +121,21 @@ def _of_us(state: State) -> Iterator[Metric]:
     dropped = CounterMetricFamily("vllama_access_log_dropped_lines", "Nobody read them fast enough.")
     dropped.add_metric([], state.dropped_lines)
     yield dropped
+    yield from _of_our_life(state.vitals)
     yield from _PROCESS.collect()
+
+
+def _of_our_life(vitals: Vitals) -> Iterator[Metric]:
+    gauges = {
+        "loop_lag_seconds": ("How late the event loop was at most in the latest minute.", vitals.lag_s),
+        "last_pass_age_seconds": ("Since observe, plan, act went round last.", vitals.pass_age_s),
+        "last_pass_seconds": ("How long that took.", vitals.pass_s),
+    }
+    for name, (what, value) in gauges.items():
+        yield GaugeMetricFamily(f"vllama_{name}", what, value=value)
+    what = "How often the event loop stood still for seconds."
+    yield CounterMetricFamily("vllama_loop_blocked", what, value=vitals.blocked)
+    deaths = CounterMetricFamily("vllama_task_deaths", "Background tasks that were begun again.", labels=["task"])
+    for name, count in sorted(vitals.deaths.items()):
+        deaths.add_metric([name], count)
+    yield deaths

@@ -20,6 +20,7 @@ def metrics_router(control: Control, telling: Telling, *, version: str) -> APIRo
         state = State(
             version=version, meters=telling.meters.copy(), statuses=control.statuses(),
             conditions=control.conditions(), dropped_lines=telling.dropped_lines(),
+            vitals=control.vitals(),
         )  # fmt: skip
         return Response(await asyncio.to_thread(exposition, state), media_type=CONTENT_TYPE_LATEST)
 
