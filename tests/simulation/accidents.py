@@ -15,7 +15,7 @@ async def befall(world: "World", rng: random.Random) -> None:
     rates = world.profile.faults
     if rates.every_s is None:
         return
-    kinds = {foreign: rates.foreign, crash: rates.crash, reading: rates.reading}
+    kinds = {foreign: rates.foreign, crash: rates.crash, reading: rates.reading, still: rates.still}
     while True:
         await asyncio.sleep(rng.expovariate(1 / rates.every_s))
         accident = rng.choices(list(kinds), list(kinds.values()))[0]
@@ -48,6 +48,17 @@ def crash(world: "World", rng: random.Random) -> str | None:
     else:
         engine.hung = True
     return f"{engine} {kind}"
+
+
+def still(world: "World", rng: random.Random) -> str | None:
+    """Its server goes on to say that it is well."""
+    alive = [each for each in world.machine.engines.values() if each.stage is Stage.AWAKE and each.operation is None]
+    if not alive:
+        return None
+    engine = rng.choice(alive)
+    engine.excuse = "stands still"
+    world.machine.stand_still(engine)
+    return f"{engine} stands still"
 
 
 def _lose_core(world: "World", engine: Engine) -> None:

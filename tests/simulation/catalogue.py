@@ -35,7 +35,8 @@ class Catalogue:
         memory = rng.randrange(profile.smallest_bytes // GIB * 2, profile.largest_bytes // GIB * 2 + 1) * GIB // 2
         if too_large:
             memory = profile.device_bytes + GIB
-        entry: dict[str, Any] = {"memory": _gib(memory), "queue_timeout": "6h", "load_timeout": "60s"}
+        timeouts = {"queue_timeout": "6h", "load_timeout": "60s", "stall_timeout": "45s"}
+        entry: dict[str, Any] = {"memory": _gib(memory), **timeouts}
         if rng.random() < profile.parallel and not too_large:
             entry["tensor_parallel_size"] = 2
         if rng.random() < 0.3:

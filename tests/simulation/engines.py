@@ -24,6 +24,7 @@ class Running:
     """A request that the engine computes. `ended` says how: finished, or broken."""
 
     number: int
+    began: float
     duration_s: float
     ended: asyncio.Future[str]
     timer: asyncio.TimerHandle | None = None
@@ -64,6 +65,9 @@ class Engine:
     leader_gone: bool = False
     exit_code: int | None = None
     hung: bool = False
+    still: bool = False  # its core stands still: its server says that it is well, and no request ends
+    still_since: float = 0.0
+    finished: int = 0
     core_dead: bool = False
     mute: bool = False  # its port is open and /health never answers
     stops_slowly_s: float | None = None  # SIGTERM does nothing; None: it obeys

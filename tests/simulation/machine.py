@@ -17,6 +17,7 @@ from tests.simulation.story import Story
 from tests.simulation.virtual import VirtualLoop
 from vllama.domain.spec import SleepLevel
 from vllama.domain.units import MIB
+from vllama.engine.progress import Progress
 
 LAST_LOOK_S = 0.02
 NOTICED_BYTES = 64 * MIB  # a change of a neighbour's memory that ruins a profile run
@@ -214,7 +215,9 @@ class Machine:
         if engine is None:
             return None
         self._next_request += 1
-        request = Running(number=self._next_request, duration_s=duration_s, ended=self.loop.create_future())
+        request = Running(
+            number=self._next_request, began=self.loop.now, duration_s=duration_s, ended=self.loop.create_future()
+        )  # fmt: skip
         engine.running[request.number] = request
         checks.before_request(self, engine)
         if engine.core_dead:
@@ -223,9 +226,19 @@ class Machine:
             request.timer = self.loop.call_later(duration_s, self.finish, engine, request, "finished")
         return engine, request
 
+    def progress_of(self, engine: Engine) -> Progress:
+        """A token for every second of a request, as long as it moves."""
+        now = engine.still_since if engine.still else self.loop.now
+        begun = sum(max(0, int(now - request.began)) for request in engine.running.values())
+        return Progress(generation_tokens=begun, finished=engine.finished)
+
+    def stand_still(self, engine: Engine) -> None:
+        engine.still, engine.still_since = True, self.loop.now
+
     def finish(self, engine: Engine, request: Running, how: str) -> None:
-        if how == "finished" and engine.hung:
+        if how == "finished" and (engine.hung or engine.still):
             return  # its answer never comes
+        engine.finished += how == "finished"
         engine.running.pop(request.number, None)
         if request.timer is not None:
             request.timer.cancel()
@@ -251,7 +264,7 @@ class Machine:
             await asyncio.sleep(0.1)
         engine.stage = Stage.FALLING_ASLEEP if engine.alive else engine.stage
         await asyncio.sleep(0.2 + engine.planned / self.copy_bytes_per_s)
-        if not engine.alive or engine.hung:
+        if not engine.alive or engine.hung or engine.still:
             return
         if fault:
             engine.excuse = f"its sleep {fault}"
@@ -294,7 +307,7 @@ class Machine:
             engine.excuse = f"its wake {fault}"
             self.story.tell("fault", f"wake of {engine} {fault}")
         await asyncio.sleep(0.01)
-        if not engine.alive or engine.hung:
+        if not engine.alive or engine.hung or engine.still:
             return
         short = any(self.free(index) < engine.full - engine.held for index in engine.devices)
         if short or fault == "fails":
@@ -306,7 +319,7 @@ class Machine:
         engine.stage = Stage.WAKING
         self.hold(engine, engine.full)
         await asyncio.sleep(0.1 + engine.planned / self.copy_bytes_per_s * (8 if engine.discarded else 1))
-        if not engine.alive or engine.hung:
+        if not engine.alive or engine.hung or engine.still:
             return
         if fault == "exits":
             self.end(engine, 0, "RuntimeError: CUDA error: an illegal memory access was encountered")

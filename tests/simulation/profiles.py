@@ -21,6 +21,7 @@ class FaultRates:
     foreign: float = 1.0  # weight among accidents, as below
     crash: float = 1.0
     reading: float = 1.0
+    still: float = 0.0  # its core stands still, and its server says that it is well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,8 @@ PROFILES = {
         Profile(name="restarts", models=7, copy_bytes_per_s=2 * GIB, arrivals_every_s=1.5,
                 restarts_every_s=60.0, edits_every_s=200.0, operators_every_s=200.0,
                 faults=FaultRates(every_s=200.0, stop=0.05, sleep=0.01, wake=0.01)),
+        Profile(name="hung", arrivals_every_s=1.5, operators_every_s=300.0,
+                faults=FaultRates(every_s=60.0, probe=0.001, crash=0.3, reading=0.3, still=2.0)),
         Profile(name="cpu", devices=1, device_bytes=64 * GIB, models=6, sleep_frees_memory=False,
                 smallest_bytes=8 * GIB, largest_bytes=30 * GIB, edits_every_s=900.0),
     )

@@ -23,6 +23,7 @@ from vllama.engine.client import (
     Unhealthy,
 )
 from vllama.engine.metrics import NoLevel
+from vllama.engine.progress import Progress
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
 from vllama.runtime.local.settling import memory_settles
 
@@ -172,7 +173,7 @@ class VirtualClient:
             return Unhealthy(status=503)
         return Healthy()
 
-    async def _reach(self, step: str, base_url: str, timeout_s: float) -> Engine:
+    async def _reach(self, step: str, base_url: str, timeout_s: float, *, of_core: bool = False) -> Engine:
         engine, fate = self._at(base_url), self._machine.fate
         if engine is None:
             raise EngineUnanswered(step, "connection refused")
@@ -184,13 +185,16 @@ class VirtualClient:
             raise EngineUnanswered(step, "connection reset by peer")
         if engine.core_dead:
             raise EngineRefused(step, 500, "EngineDeadError")
+        if of_core and engine.still:
+            await asyncio.sleep(timeout_s)
+            raise EngineUnanswered(step, "no answer in time")
         return engine
 
     async def served_models(self, base_url: str, *, timeout_s: float) -> tuple[str, ...]:
         return ((await self._reach("GET /v1/models", base_url, timeout_s)).model,)
 
     async def is_sleeping(self, base_url: str, *, timeout_s: float) -> bool:
-        engine = await self._reach("GET /is_sleeping", base_url, timeout_s)
+        engine = await self._reach("GET /is_sleeping", base_url, timeout_s, of_core=True)
         end = self._machine.loop.now + timeout_s
         while engine.operation in {"sleep", "wake"} and engine.listens:  # its core is at it, and answers nobody else
             if self._machine.loop.now >= end:
@@ -206,9 +210,20 @@ class VirtualClient:
     async def canary(
         self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float
     ) -> Answer | None:  # fmt: skip
-        engine = await self._reach("POST /v1/completions", base_url, timeout_s)
+        engine = await self._reach("POST /v1/completions", base_url, timeout_s, of_core=True)
         checks.before_canary(self._machine, engine)
         return Answer(text="!!!!!!!!" if engine.discarded else f"9 10 11 {model}") if "generate" in tasks else None
+
+    async def progress(self, base_url: str, *, timeout_s: float) -> Progress | None:
+        engine = await self._reach("GET /metrics", base_url, timeout_s)
+        return self._machine.progress_of(engine) if engine.tells_level else None
+
+    async def one_token(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+        if "generate" not in tasks:
+            return None
+        engine = await self._reach("POST /v1/completions", base_url, timeout_s, of_core=True)
+        self._machine.story.tell("question", f"{engine} answers")
+        return Answer(text="9")
 
     async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
         step = f"POST /sleep?level={int(level)}&mode={mode}"

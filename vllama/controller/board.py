@@ -6,6 +6,7 @@ sleep or stop begins in the same step in which nothing is seen in flight.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
@@ -40,6 +41,7 @@ class Board:
         self._clock, self._bell, self._ready_in = clock, bell, ready_in
         self._lines: dict[str, Line] = {}
         self._shut: Failure | None = None
+        self._given_up: deque[str] = deque(maxlen=64)  # engines
         self.queued_bytes = 0  # of bodies whose requests wait
         self.ring_when_idle = False  # somebody waits for somebody's last byte; else a pass per request is for nothing
 
@@ -160,6 +162,13 @@ class Board:
         for model, line in self._lines.items():
             line.open = False
             self.fail_waiters(model, failure)
+
+    def give_up(self, engine_id: str) -> None:
+        """It failed and is taken down, with the requests that it has: who heard nothing of it may ask another one."""
+        self._given_up.append(engine_id)
+
+    def gave_up(self, engine_id: str) -> bool:
+        return engine_id in self._given_up
 
     def touch(self, model: str, at: float) -> None:
         """An operator's start, or an adoption, counts as a use at that moment."""

@@ -26,6 +26,7 @@ from vllama.controller.report import statuses
 from vllama.controller.servers.servers import Servers
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
+from vllama.controller.stall import Work
 from vllama.controller.tending import Tending
 from vllama.controller.vitals import Vitals
 from vllama.controller.wishes import Wishes
@@ -38,7 +39,7 @@ from vllama.planner.books import Books
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
-from vllama.runtime.base import Runtime
+from vllama.runtime.base import EngineProcess, Runtime
 
 CATALOG_EVERY_S = 60.0
 CUT_WITHIN_S = 2.0
@@ -83,7 +84,7 @@ class Controller:
         )  # fmt: skip
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
-            canary_of=self._profiles.canary_of, tending=self.tending,
+            canary_of=self._profiles.canary_of, tending=self.tending, at_work=self._work_of,
         )  # fmt: skip
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
@@ -194,6 +195,14 @@ class Controller:
 
     def _ready_in(self, model: str) -> Outlook:
         return self._loop.outlook(model)
+
+    def _work_of(self, engine: EngineProcess) -> Work | None:
+        spec = self._catalog.models.get(engine.model)
+        if spec is None:
+            return None
+        goes_there = self.board.engine_of(engine.model) == engine.engine_id
+        in_flight = self.board.demand_of(engine.model).in_flight if goes_there else 0
+        return Work(in_flight=in_flight, stall_timeout_s=spec.stall_timeout_s)
 
     @property
     def policy(self) -> Policy:

@@ -29,6 +29,7 @@ from vllama.planner.view import best_engines
 AT_LEAST_EVERY_S = 5.0
 OUTLOOK_HOLDS_S = 0.5
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
+_TAKEN_DOWN = frozenset({Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE})  # while they lived, and did not serve
 
 
 class Loop:
@@ -216,6 +217,8 @@ class Loop:
         )
         if not begun or engine is None:
             return
+        if decision.reason in _TAKEN_DOWN:
+            self._board.give_up(engine.engine_id)
         if decision.reason in CRASHES:
             probe = self._observer.probes.get(engine.engine_id)
             loaded = probe is not None and probe.was_ready

@@ -10,6 +10,7 @@ from dataclasses import replace
 from vllama.controller.bell import Bell
 from vllama.controller.events import Events
 from vllama.controller.probe import Probe
+from vllama.controller.stall import Work
 from vllama.controller.tending import Tending
 from vllama.domain.observed import (
     Asleep,
@@ -44,8 +45,13 @@ class Observer:
         events: Events,
         canary_of: Callable[[EngineProcess], Answer | None],
         tending: Tending | None = None,
+        at_work: Callable[[EngineProcess], Work | None] = lambda _: None,
     ) -> None:
-        """`canary_of`: what an engine answered before an earlier manager put it to sleep."""
+        """`canary_of`: what an engine answered before an earlier manager put it to sleep.
+
+        `at_work`: what it has to do now; None: nobody can say.
+        """
+        self._at_work = at_work
         self._canary_of = canary_of
         self._tending = tending or Tending(events=events, clock=clock)
         self._runtime, self._client, self._clock, self._bell, self._events = runtime, client, clock, bell, events
@@ -122,7 +128,8 @@ class Observer:
         """Begin to probe an engine; one that was found dead is seen as such on the next look."""
         if engine.engine_id not in self.probes:
             probe = Probe(
-                engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._changed
+                engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._changed,
+                at_work=self._at_work,
             )  # fmt: skip
             if engine.adopted:
                 probe.canary = self._canary_of(engine)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from vllama.controller.stall import LOOKS, Stall, Work
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
@@ -45,20 +46,25 @@ class Probe:
     paused: bool = False
     was_ready: bool = False  # ever: what fails after that is no failure to load
     _unhealthy: int = 0
+    at_work: Callable[[EngineProcess], Work | None] = lambda _: None
     canary: Answer | None = None  # what it answered before it first slept
     wakes: int = 0
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
     _log: LogReader = field(init=False)
     _log_read_at: float = 0.0
     _stage: Stage | None = None
+    _stall: Stall = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = Loading(progress_at=self.clock())
         self._log = LogReader(self.engine.log, begin=self.engine.log_offset)
+        self._stall = Stall(engine=self.engine, client=self.client, clock=self.clock)
 
     def become(self, state: EngineState) -> None:
         """The outcome of an operation, or of a question."""
         changed = type(state) is not type(self.state)
+        if changed:
+            self._stall.forget()
         self.was_ready = self.was_ready or isinstance(state, Awake | Asleep)
         self.state = state
         if changed:
@@ -78,7 +84,10 @@ class Probe:
             case Unknown() | Broken() | Exited():
                 return TROUBLED_EVERY_S
             case Awake() | Asleep():
-                return TROUBLED_EVERY_S if self._unhealthy else RESTING_EVERY_S
+                if self._unhealthy:
+                    return TROUBLED_EVERY_S
+                work = self.at_work(self.engine)
+                return RESTING_EVERY_S if work is None else min(RESTING_EVERY_S, work.stall_timeout_s / LOOKS)
 
     async def exited(self, engine: EngineProcess) -> None:
         """The leader is gone: find out why, once."""
@@ -161,6 +170,8 @@ class Probe:
                 self._unhealthy = 0
                 if isinstance(was, Unknown):
                     await self._ask_loading()  # proven anew before it counts as ready
+                else:
+                    await self._see_it_move(was)
             case Unhealthy(status=status):
                 self._unhealthy += 1
                 if self._unhealthy >= UNHEALTHY_IS_DEAD_AFTER:
@@ -169,6 +180,12 @@ class Probe:
                 self._no_answer("connection refused")
             case Unanswered(error=error):
                 self._no_answer(error)
+
+    async def _see_it_move(self, was: Awake) -> None:
+        """Its /health answers whatever its core does."""
+        hangs = await self._stall.look(self.at_work(self.engine), self.learned.supported_tasks)
+        if hangs is not None and not self.paused and self.state is was:
+            self.become(Broken(cause=hangs))
 
     def _no_answer(self, error: str) -> None:
         since = self.state.since if isinstance(self.state, Unknown) else self.clock()

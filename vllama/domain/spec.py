@@ -81,6 +81,7 @@ class ModelSpec:
     max_queue: int = 1000
     queue_timeout_s: float = 600.0
     load_timeout_s: float = 600.0  # without a sign of progress, not in all
+    stall_timeout_s: float = 600.0  # with requests in flight and nothing that moves; a step of a huge prompt takes less
     on_conflict: OnConflict = OnConflict.QUEUE
     declared: bool = True  # False: found in the model cache, runs with the defaults
 

@@ -28,10 +28,12 @@ class Answer:
     numbers: tuple[float, ...] = ()
 
 
-def question_for(model: str, tasks: Collection[str]) -> Question | None:
-    """Greedy and short. `tasks` as vLLM lists them (`generate`, `embed`, `classify`); None: none that can be asked."""
+def question_for(model: str, tasks: Collection[str], *, tokens: int = TOKENS) -> Question | None:
+    """Greedy and short: an answer of so many tokens. `tasks` as vLLM lists them (`generate`, `embed`, `classify`);
+    None: none that can be asked.
+    """
     if "generate" in tasks:
-        body = {"model": model, "prompt": QUESTION, "max_tokens": TOKENS, "temperature": 0, "seed": 0}
+        body = {"model": model, "prompt": QUESTION, "max_tokens": tokens, "temperature": 0, "seed": 0}
         return Question(path="/v1/completions", body=body)
     if "embed" in tasks:
         return Question(path="/v1/embeddings", body={"model": model, "input": QUESTION, "encoding_format": "float"})

@@ -9,9 +9,10 @@ from typing import Literal
 import httpx
 
 from vllama.domain.spec import SleepLevel
-from vllama.engine.canary import Answer, answer_in, question_for
+from vllama.engine.canary import Answer, Question, answer_in, question_for
 from vllama.engine.load import EngineLoad, load_of
 from vllama.engine.metrics import NoLevel, sleep_level_of
+from vllama.engine.progress import Progress, progress_of
 
 SleepMode = Literal["abort", "wait", "keep"]
 
@@ -102,6 +103,10 @@ class EngineClient:
         """How busy it is, from /metrics; None: it does not say."""
         return load_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
 
+    async def progress(self, base_url: str, *, timeout_s: float) -> Progress | None:
+        """What it has computed so far, from /metrics; None: it does not say."""
+        return progress_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
+
     async def metrics(self, base_url: str, *, timeout_s: float) -> str:
         """In Prometheus' text format. It answers while asleep too."""
         return (await self._get(base_url, "/metrics", _until(timeout_s))).text
@@ -111,7 +116,13 @@ class EngineClient:
 
         It is a request like any other, so it also warms up what the first real one would wait for.
         """
-        question = question_for(model, tasks)
+        return await self._answer_to(question_for(model, tasks), base_url, timeout_s=timeout_s)
+
+    async def one_token(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+        """The least that shows that it computes; None as in `canary`. It waits behind whatever the engine computes."""
+        return await self._answer_to(question_for(model, tasks, tokens=1), base_url, timeout_s=timeout_s)
+
+    async def _answer_to(self, question: Question | None, base_url: str, *, timeout_s: float) -> Answer | None:
         if question is None:
             return None
         answer = await self._post(base_url, question.path, _until(timeout_s), question.body)

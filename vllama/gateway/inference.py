@@ -41,6 +41,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
     def streams(self) -> bool:
         return self.said is not None and self.said.stream is True
 
+    def as_named(self, served: str) -> "Wanted":
+        """Of a body that has the engine's name, and nothing that is ours, by now."""
+        return msgspec.structs.replace(self, name=self.name if self.is_adapter else served, at=None, said=None)
+
     def passes_as_it_is(self, served: str) -> bool:
         """Nothing of the body is to be changed for an engine that serves its model as `served`."""
         if self.said is not None and self.said.has_ours:

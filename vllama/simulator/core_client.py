@@ -109,6 +109,8 @@ class CoreClient:
                 output = await queue.get()
                 if output is None:
                     raise EngineDeadError
+                self.prompt_tokens += prompt_tokens  # known as computed with the first token
+                prompt_tokens = 0
                 self.generation_tokens += output.tokens if request.steps else 0
                 finish_reason = output.finish_reason
                 yield output
@@ -119,7 +121,6 @@ class CoreClient:
             if finish_reason is None and not self.died.is_set():
                 self._send(Abort([request.request_id]))
             self.finished[finish_reason or "abort"] += 1
-            self.prompt_tokens += prompt_tokens
 
     async def call(self, method: str, /, **arguments: Any) -> Any:
         """CallFailed if the method raised, EngineDeadError if the core is dead."""

@@ -27,7 +27,7 @@ _SOURCES = {
 }
 _ASSUMED = {"asleep_bytes": "assumed until it has slept here", "host_copy_bytes": "1.5 x its weights"}
 _BYTES = {"memory", "kv_cache_memory_bytes"}
-_DURATIONS = {"idle.sleep_after", "idle.stop_after", "queue_timeout", "load_timeout"}
+_DURATIONS = {"idle.sleep_after", "idle.stop_after", "queue_timeout", "load_timeout", "stall_timeout"}
 _NONE = {
     "idle.sleep_after": "never", "idle.stop_after": "never", "idle.level": "auto", "eviction_level": "auto",
     "memory": "auto", "devices": "auto", "max_concurrency": "none", "port": "any", "path": "none", "vllm": "on PATH",

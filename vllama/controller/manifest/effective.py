@@ -65,6 +65,7 @@ def _own(spec: ModelSpec) -> Iterator[tuple[str, Any]]:
     yield "max_queue", spec.max_queue
     yield "queue_timeout", spec.queue_timeout_s
     yield "load_timeout", spec.load_timeout_s
+    yield "stall_timeout", spec.stall_timeout_s
     yield "on_conflict", spec.on_conflict.value
 
 

@@ -110,6 +110,9 @@ class ModelKeys(Keys):
     """How long a request may wait for it, e.g. 10m."""
     load_timeout: SomeTime = None
     """A load without a sign of progress for so long has failed, e.g. 10m."""
+    stall_timeout: SomeTime = None
+    """An engine with requests that moves nothing for so long, by its own metrics, is asked a one-token question; where
+    it does not answer that either it is started anew, e.g. 10m."""
     on_conflict: Conflict = None
     """queue: a request waits until others make room; refuse: it is refused at once."""
 

@@ -47,6 +47,7 @@ def model_spec(
         "max_queue": keys.max_queue,
         "queue_timeout_s": keys.queue_timeout,
         "load_timeout_s": keys.load_timeout,
+        "stall_timeout_s": keys.stall_timeout,
         "on_conflict": None if keys.on_conflict is None else OnConflict(keys.on_conflict),
     }
     return ModelSpec(

@@ -4,10 +4,11 @@ that counts, another one is asked.
 
 from typing import Protocol
 
+from vllama.controller.control import Control
 from vllama.controller.demand import Endpoint, Grant, Reports
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Refused
+from vllama.gateway.inference import Refused, Wanted
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.engine import Asker
 
@@ -102,6 +103,13 @@ def no_round(grant: Grant, forward: bytes, model: str) -> None:
     """Servers may be vllamas themselves that list each other. Raises Refused where they pass a request round."""
     if grant.server is not None and forward.count(_PASSED) >= _MOST_PASSED:
         raise Refused(errors.goes_round(model, grant.endpoint.authority))
+
+
+def taken_down(control: Control, grant: Grant | None, wanted: Wanted) -> bool:
+    """Its engine, one of ours, was ended as it did not serve any more: another one can answer."""
+    if grant is None or grant.server is not None or wanted.engine_id is not None:
+        return False
+    return control.board.gave_up(grant.endpoint.engine_id)
 
 
 def whose(grant: Grant | None) -> str:

@@ -8,9 +8,11 @@ the client gets is framed anew.
 import asyncio
 from collections.abc import Callable
 
+from vllama.controller.control import Control
 from vllama.domain.units import MIB
 from vllama.gateway.dialects import Dialect, render_event
 from vllama.gateway.errors import ErrorAnswer, broke_off_unreadable
+from vllama.gateway.inference import Wanted
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
@@ -23,6 +25,16 @@ _HEAD = (
 )
 _MOST_BYTES = MIB  # of an answer that is no stream of events
 _LEAST_S = 0.1
+
+
+def words_of(control: Control, wanted: Wanted) -> Callable[[], str]:
+    """What is said of a model that comes up, each time anew."""
+
+    def words() -> str:
+        outlook = control.board.outlook(wanted.spec.model)
+        return f"vllama {outlook.doing} {wanted.spec.model}, about {max(1, round(outlook.ready_in_s))}s"
+
+    return words
 
 
 class Early:

@@ -7,7 +7,6 @@ OVER       the grant is given back; nothing happens any more
 """
 
 import asyncio
-import enum
 from collections import deque
 from collections.abc import Coroutine
 
@@ -23,26 +22,19 @@ from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outc
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
-from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, whose
+from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, taken_down, whose
 from vllama.gateway.wire.client import Client
-from vllama.gateway.wire.early import Early
+from vllama.gateway.wire.early import Early, words_of
 from vllama.gateway.wire.engine import Asker, EngineConnection
 from vllama.gateway.wire.framing import end_of_events
 from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
+from vllama.gateway.wire.stage import Stage
 from vllama.gateway.wire.stamp import date_line
 
 log = structlog.get_logger("vllama")
 _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would feel it
-
-
-class Stage(enum.Enum):
-    WAITING = "waiting"
-    ASKED = "asked"
-    ANSWERING = "answering"
-    OVER = "over"
-
 
 # In Python 3.11 a member of an enum costs more than a call.
 _WAITING, _ASKED, _ANSWERING, _OVER = Stage
@@ -87,7 +79,7 @@ class Exchange:
         self._grant: Grant | None = None
         self._making: Making | None = None
         self._early: Early | None = None  # once its head is out
-        self._tried: tuple[str, ...] = ()  # engine ids of servers that failed it
+        self._tried: tuple[str, ...] = ()  # engine ids of those that failed it
         self._last = _NOTHING
         self._closes = False
 
@@ -161,16 +153,12 @@ class Exchange:
         if every_s is None or not wanted.streams or self.translator is not None:
             return None
 
-        def words() -> str:
-            outlook = self._control.board.outlook(wanted.spec.model)
-            return f"vllama {outlook.doing} {wanted.spec.model}, about {max(1, round(outlook.ready_in_s))}s"
-
         def write(data: bytes) -> None:
             if self._early is None:
                 self._early, self._closes, self.unchunked = early, self._client.closing, True
             self._write(data)
 
-        to = self._request.to
+        to, words = self._request.to, words_of(self._control, wanted)
         early = Early(
             write, words, every_s=every_s, chunked=not to.old, close=self._client.closing, dialect=dialect_of(to.path)
         )  # fmt: skip
@@ -211,7 +199,7 @@ class Exchange:
                 self._grant.server.went_wrong(why)
             if self.move():
                 self._ask()
-            else:
+            elif not self._waits_again():
                 self.refuse(gone(self._grant, self._wanted.spec.model, why))
         else:
             self._send(engine)
@@ -300,7 +288,8 @@ class Exchange:
             self._stage, self._engine = _WAITING, None
             self._later(self._dial())
         elif self._stage is _ASKED:
-            self.refuse(gone(self._grant, self._wanted.spec.model, why))
+            if not self._waits_again():
+                self.refuse(gone(self._grant, model, why))
         elif self._early is not None:
             self.refuse(errors.engine_broke_off(model, why, whose=whose(self._grant)))
         elif self._takes_events:
@@ -315,6 +304,18 @@ class Exchange:
             self._over("engine_error", self._status)
             answer = self._answer
             self._client.cut(abruptly=answer is not None and answer.body is _UNTIL_CLOSE)
+
+    def _waits_again(self) -> bool:
+        """Where its engine was taken down since it hung. Once: it may be this very request that made it hang."""
+        if self._tried or self._early is not None or not taken_down(self._control, self._grant, self._wanted):
+            return False
+        self._tried = (self._endpoint.engine_id,)
+        self._wanted = self._wanted.as_named(self._endpoint.served_name)  # so does the body by now
+        if self._grant is not None:
+            self._grant.release()
+        self._stage, self._engine, self._making = _WAITING, None, None
+        self._later(self._wait(self._wanted))
+        return True
 
     def silent(self, limit_s: float) -> None:
         self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=whose(self._grant)))

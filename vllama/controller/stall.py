@@ -1,0 +1,84 @@
+"""An engine that says that it is well and does nothing: suspected by what moves, convicted by a question.
+
+Slow is not hung. Suspected is who has had requests for `stall_timeout_s` while none of its own figures moved; it is
+then asked for one token, and who answers, or moves meanwhile, is well. Who tells no figures is asked several times.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vllama.domain.units import format_duration
+from vllama.engine.canary import Answer
+from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
+from vllama.engine.progress import Progress
+from vllama.runtime.base import EngineProcess
+
+ANSWER_WITHIN_S = 60.0
+METRICS_WITHIN_S = 5.0
+ASKED_WITHOUT_FIGURES = 3  # times in a row: the question may have waited behind a long prompt
+LOOKS = 4  # at least, before anybody is suspected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What an engine has to do now, and how long it may do nothing about it."""
+
+    in_flight: int
+    stall_timeout_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Stall:
+    """Of one engine. `look` now and then while it serves; `forget` when something was done to it."""
+
+    engine: EngineProcess
+    client: EngineClient
+    clock: Callable[[], float]
+    _still_since: float | None = None
+    _progress: Progress | None = None
+    _unanswered: int = 0
+
+    def forget(self) -> None:
+        self._still_since, self._unanswered = None, 0
+
+    async def look(self, work: Work | None, tasks: tuple[str, ...]) -> str | None:
+        """The figures of the case where it hangs; None: it does not, or nobody can say. `tasks`: what it can do."""
+        if work is None or not work.in_flight:
+            self.forget()
+            return None
+        told = await self._told()
+        if self._still_since is None or told != self._progress:
+            self._still_since, self._progress, self._unanswered = self.clock(), told, 0
+            return None
+        if self.clock() - self._still_since < work.stall_timeout_s * (1 + self._unanswered):
+            return None
+        return await self._ask(work, self._still_since, tasks)
+
+    async def _told(self) -> Progress | None:
+        try:
+            return await self.client.progress(self.engine.base_url, timeout_s=METRICS_WITHIN_S)
+        except (EngineRefused, EngineUnanswered):
+            return None
+
+    async def _ask(self, work: Work, since: float, tasks: tuple[str, ...]) -> str | None:
+        engine, within_s = self.engine, min(ANSWER_WITHIN_S, work.stall_timeout_s)
+        question = True
+        try:
+            answer = await self.client.one_token(engine.base_url, engine.model, tasks, timeout_s=within_s)
+            question = answer is not None
+        except EngineRefused:
+            question, answer = False, Answer()  # it says no: that is not what hangs
+        except EngineUnanswered:
+            answer = None
+        told = await self._told()
+        if answer is not None or told != self._progress or (told is None and not question):
+            self.forget()
+            return None
+        self._unanswered += 1
+        if self._unanswered < (1 if told is not None and question else ASKED_WITHOUT_FIGURES):
+            return None
+        asked = f"a question for one token found no answer within {within_s:g} s" if question else "it cannot be asked"
+        return (
+            f"It hangs: {work.in_flight} in flight, and for {format_duration(self.clock() - since)} nothing moved "
+            f"({told or 'it tells no figures'}); {asked}."
+        )
