@@ -1,7 +1,9 @@
 """Engines as processes of this machine, run by the real runtime: the simulator's engine on made-up devices."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -14,7 +16,7 @@ from tests.runtime.fake_nvml import FakeGpu, FakeNvml
 from tests.waiting import async_wait_until, wait_until
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
-from vllama.domain.units import GIB
+from vllama.domain.units import GIB, MIB
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
@@ -263,3 +265,56 @@ def test_what_would_be_run_is_told_without_secrets_and_nothing_is_run(build, tmp
         assert not (tmp_path / "logs").exists()
 
     asyncio.run(test())
+
+
+@contextlib.contextmanager
+def no_file_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_file_descriptors_nothing_is_taken_for_gone(build, tmp_path):
+    async def run():
+        runtime = build()
+        await runtime.start("e1", SPEC, START)
+        await ready(runtime, "e1")
+        await asyncio.gather(*(asyncio.to_thread(int) for _ in range(40)))  # all threads that there may be
+        with no_file_descriptors():
+            with pytest.raises(RuntimeFailed, match="Too many open files"):
+                await runtime.start("e2", replace(SPEC, model="org/other"), START)
+            with pytest.raises(RuntimeFailed, match="Too many open files"):
+                await runtime.listening("e1")
+            with pytest.raises(RuntimeFailed, match="Nobody can see whether the engine of org/chat is gone"):
+                await runtime.stop("e1", deadline_s=1)
+            assert [engine.engine_id for engine in await runtime.engines()] == ["e1"]
+        assert len(await runtime.engines()) == 1
+        await runtime.stop("e1", deadline_s=10)
+        assert mine(tmp_path) == set()
+        await runtime.start("e2", replace(SPEC, model="org/other"), START)
+        await ready(runtime, "e2")
+        await runtime.stop("e2", deadline_s=10)
+
+    asyncio.run(run())
+
+
+def test_what_an_engine_reads_writes_and_fetches_is_seen(build, tmp_path):
+    hub = tmp_path / "hub"
+    blobs = hub / "models--org--chat" / "blobs"
+    blobs.mkdir(parents=True)
+
+    async def run():
+        runtime = build(VLLAMA_TRANSFORMERS_CACHE=str(hub))
+        assert await runtime.moved_bytes("e1") == 0
+        await runtime.start("e1", SPEC, START)
+        await ready(runtime, "e1")
+        before = await runtime.moved_bytes("e1")
+        assert before > MIB  # what Python reads to begin
+        (blobs / "abc.incomplete").write_bytes(bytes(8 * MIB))
+        assert await runtime.moved_bytes("e1") >= before + 8 * MIB
+        await runtime.stop("e1", deadline_s=10)
+
+    asyncio.run(run())

@@ -136,6 +136,9 @@ class VirtualRuntime:
         engine = self._machine.engines.get(engine_id)
         return engine is not None and engine.listens
 
+    async def moved_bytes(self, engine_id: str) -> int:
+        return 0  # its log says all
+
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         return self._footprints.get(spec.model)
 

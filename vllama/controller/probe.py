@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from vllama.controller.stall import LOOKS, Stall, Work
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
+from vllama.domain.spec import SleepLevel
+from vllama.domain.units import MIB
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
 from vllama.engine.client import (
@@ -20,13 +22,15 @@ from vllama.engine.client import (
 from vllama.engine.learned import LearnedFootprint, learn
 from vllama.engine.logs import LogReader, read_tail
 from vllama.engine.metrics import NoLevel
-from vllama.engine.stage import Stage, part_of, stage_of
-from vllama.runtime.base import EngineProcess, Runtime
+from vllama.engine.stage import Stage, only_wait, part_of, stage_of
+from vllama.runtime.base import EngineProcess, Runtime, RuntimeFailed
 
 LOADING_EVERY_S = 0.05
 TROUBLED_EVERY_S = 0.5
 RESTING_EVERY_S = 15.0  # the end of a process is seen at once, whatever this is
 LOG_EVERY_S = 1.0
+MOVED_EVERY_S = 5.0
+MOVED_BYTES = MIB  # between two looks: less is what processes say to each other while they wait
 TIMEOUT_S = 5.0
 UNHEALTHY_IS_DEAD_AFTER = 3  # answers in a row; vLLM's 503 means that its core is gone
 
@@ -53,6 +57,8 @@ class Probe:
     _log: LogReader = field(init=False)
     _log_read_at: float = 0.0
     _stage: Stage | None = None
+    _moved_at: float = 0.0
+    _moved_bytes: int | None = None
     _stall: Stall = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,8 +124,20 @@ class Probe:
         seen = self._log.seen_bytes
         lines = await asyncio.to_thread(self._log.read)
         self.learned, self._stage = learn(lines, self.learned), stage_of(lines, self._stage)
-        if self._log.seen_bytes > seen and isinstance(self.state, Loading):
+        moved = self._log.seen_bytes > seen and not only_wait(lines)
+        if (moved or await self._reads_or_writes()) and isinstance(self.state, Loading):
             self.state = Loading(progress_at=self.clock(), part=part_of(self._stage))
+
+    async def _reads_or_writes(self) -> bool:
+        """A log may be silent for as long as it takes to fetch or to read a large model."""
+        if self.clock() - self._moved_at < MOVED_EVERY_S:
+            return False
+        self._moved_at, before = self.clock(), self._moved_bytes
+        try:
+            self._moved_bytes = await self.runtime.moved_bytes(self.engine.engine_id)
+        except (RuntimeFailed, OSError):
+            return False
+        return before is not None and abs(self._moved_bytes - before) >= MOVED_BYTES
 
     async def _ask_loading(self) -> None:
         was = self.state
@@ -129,8 +147,8 @@ class Probe:
         self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
         try:
             proven = await self._prove()
-        except (EngineRefused, EngineUnanswered):
-            return  # not ready after all; asked again soon
+        except (EngineRefused, EngineUnanswered, RuntimeFailed):
+            return  # not ready after all, or not to be seen now; asked again soon
         if not self.paused and self.state is was:
             self.become(proven)
 

@@ -47,6 +47,19 @@ def hub_directory(environ: Mapping[str, str]) -> Path:
     return caches.expanduser() / "huggingface" / "hub"
 
 
+def arrived_bytes(environ: Mapping[str, str], model: str) -> int:
+    """How much of `model` huggingface_hub has on disk, half files included, whoever fetches them: it only has to grow
+    for as long as something arrives. A file may have its whole size before its bytes, so what it takes counts as well.
+    """
+    blobs = hub_directory(environ) / f"models--{model.replace('/', '--')}" / "blobs"
+    total = 0
+    for entry in _entries(blobs):
+        with contextlib.suppress(OSError):
+            status = entry.stat()
+            total += status.st_size + 512 * status.st_blocks
+    return total
+
+
 def models_on_disk(environ: Mapping[str, str]) -> tuple[CachedModel, ...]:
     """Of all caches, sorted by name. Of a model that lies in several the first that is complete."""
     found = {model.model: model for model in scan(hub_directory(environ))}

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vllama.engine.logs import parse_line
 
@@ -54,6 +54,18 @@ _PARTS = {
 def part_of(stage: Stage | None) -> float:
     """From 0 to 1. Rough: no more than whether half of it is over should hang on it."""
     return 0.0 if stage is None else _PARTS[stage]
+
+
+# Said again and again by who waits for somebody else: a sign that nothing moves, and none of life.
+_ONLY_WAITS = re.compile(
+    r"^No available (?:shared memory broadcast )?block found in |^Waiting for \d+ local, \d+ remote core engine proc"
+    r"|^Still waiting to acquire lock on "
+)
+
+
+def only_wait(lines: Sequence[str]) -> bool:
+    """There are some, and none of them tells of anything but waiting."""
+    return bool(lines) and all(_ONLY_WAITS.search(parse_line(line).text) for line in lines)
 
 
 def stage_of(lines: Iterable[str], before: Stage | None = None) -> Stage | None:

@@ -93,7 +93,16 @@ class Runtime(Protocol):
         ...
 
     async def listening(self, engine_id: str) -> bool:
-        """Whether the engine's own processes listen on its port: who answers there is who was started."""
+        """Whether the engine's own processes listen on its port: who answers there is who was started.
+
+        RuntimeFailed: that cannot be seen now.
+        """
+        ...
+
+    async def moved_bytes(self, engine_id: str) -> int:
+        """What its processes have read and written, and what is on disk of its model: it changes while something moves,
+        a download by somebody else included.
+        """
         ...
 
     async def footprint(self, spec: ModelSpec) -> Footprint | None:

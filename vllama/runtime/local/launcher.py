@@ -7,7 +7,7 @@ from pathlib import Path
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
-from vllama.engine.cache import find_on_disk, models_on_disk
+from vllama.engine.cache import arrived_bytes, find_on_disk, models_on_disk
 from vllama.engine.command import EngineCommand, serve_command
 from vllama.engine.estimate import NoEstimate, WeightsEstimate, estimate, footprint_of
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm
@@ -54,6 +54,9 @@ class VllmLauncher:
         if cached is None or not cached.complete or cached.path is None:
             return spec
         return replace(spec, launch=replace(spec.launch, path=cached.path))
+
+    def arrived_bytes(self, model: str) -> int:
+        return arrived_bytes(self._parent_env, model)
 
     def cached_models(self) -> tuple[str, ...]:
         """What was complete stays so while more of it is fetched: somebody may be using it."""

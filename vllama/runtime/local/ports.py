@@ -7,6 +7,7 @@ between without SO_REUSEADDR is left: it is lost by the engine, and shows as a f
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -73,7 +74,9 @@ def claim(number: int, *, unused: bool = False) -> Port | None:
     """
     try:
         lock = os.open(_directory() / str(number), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise RuntimeFailed(f"No port can be looked at: {error.strerror}.") from error
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,10 @@
-"""What /proc says of processes. Everything here blocks on the kernel: call it in a thread."""
+"""What /proc says of processes. Everything here blocks on the kernel: call it in a thread.
 
+What is not there, or not ours to see, is nothing. Where the kernel has nothing left for us to look with (no file
+descriptors, no memory), OSError is raised: a process that was not seen for that reason is not gone.
+"""
+
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +15,14 @@ from vllama.runtime.local.identity import VARIABLE, Identity, decode
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
+_NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _ZOMBIE = ("Z", "X")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode, the same in every kernel
+
+
+def _must_not_be_for_want_of_means(error: OSError) -> None:
+    if error.errno in _NO_MEANS:
+        raise error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +44,8 @@ def process(pid: int) -> Process | None:
     """None: there is no such process (any more)."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
+    except OSError as error:
+        _must_not_be_for_want_of_means(error)
         return None
     fields = text[text.rindex(")") + 2 :].split()
     return Process(
@@ -80,7 +92,8 @@ def tag_of(pid: int) -> Identity | None:
     """The tag in the process's environment; None: it has none, or it is not ours to read."""
     try:
         environ = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
+    except OSError as error:
+        _must_not_be_for_want_of_means(error)
         return None
     prefix = VARIABLE.encode() + b"="
     for entry in environ.split(b"\0"):
@@ -123,9 +136,22 @@ def private_bytes(pid: int) -> int:
     """Memory that is the process's own: resident less shared. 0 when it is gone."""
     try:
         resident, shared = (_PROC / str(pid) / "statm").read_text().split()[1:3]
-    except (OSError, ValueError):
+    except ValueError:
+        return 0
+    except OSError as error:
+        _must_not_be_for_want_of_means(error)
         return 0
     return max(0, int(resident) - int(shared)) * _PAGE
+
+
+def io_bytes(pid: int) -> int:
+    """What it has read and written so far, from disk and otherwise; 0 where it is gone or not ours to look at."""
+    try:
+        lines = (_PROC / str(pid) / "io").read_text().splitlines()
+    except OSError:
+        return 0
+    told = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return sum(int(told.get(name, 0)) for name in ("rchar", "wchar", "read_bytes", "write_bytes"))
 
 
 def listens(pids: Collection[int], port: int) -> bool:
@@ -138,7 +164,8 @@ def listens(pids: Collection[int], port: int) -> bool:
             for fd in (_PROC / str(pid) / "fd").iterdir():
                 if os.readlink(fd) in wanted:  # noqa: PTH115  # sockets are links to no path
                     return True
-        except OSError:
+        except OSError as error:
+            _must_not_be_for_want_of_means(error)
             continue
     return False
 
@@ -148,7 +175,8 @@ def _listening_inodes(port: int) -> set[str]:
     for table in ("tcp", "tcp6"):
         try:
             lines = (_PROC / "net" / table).read_text().splitlines()[1:]
-        except OSError:
+        except OSError as error:
+            _must_not_be_for_want_of_means(error)
             continue
         for line in lines:
             fields = line.split()

@@ -24,7 +24,7 @@ from vllama.runtime.local.identity import VARIABLE, Identity
 from vllama.runtime.local.ports import Port, claim, free_port
 from vllama.runtime.local.settling import memory_settles
 from vllama.runtime.local.signals import reap_strangers
-from vllama.runtime.local.spawn import Leader, spawn
+from vllama.runtime.local.spawn import Leader, end, spawn
 from vllama.runtime.local.stopping import stop_tree
 
 NODE = "local"
@@ -46,6 +46,10 @@ class Launcher(Protocol):
 
     def cached_models(self) -> tuple[str, ...]:
         """As the Runtime's; may block."""
+        ...
+
+    def arrived_bytes(self, model: str) -> int:
+        """How much of it is on disk, half files included; may block."""
         ...
 
 
@@ -122,7 +126,6 @@ class LocalRuntime:
         except BaseException:
             port.release()
             raise
-        leader.watch(self._ring)
         self._ring()
         return leader
 
@@ -135,7 +138,14 @@ class LocalRuntime:
         command = await asyncio.to_thread(
             self._launcher.command, spec, action, port=port.number, tag=(VARIABLE, identity.encode())
         )  # fmt: skip
-        return await asyncio.to_thread(spawn, identity, command.argv, dict(command.env), port)
+        leader = await asyncio.to_thread(spawn, identity, command.argv, dict(command.env), port)
+        try:
+            leader.watch(self._ring)
+        except OSError as error:
+            if leader.popen is not None:
+                await asyncio.to_thread(end, leader.popen)
+            raise RuntimeFailed(f"The engine of {spec.model} was started, but cannot be watched: {error}.") from error
+        return leader
 
     def _port_for(self, spec: ModelSpec) -> Port:
         taken = {leader.identity.port for leader in self._leaders.values()}
@@ -166,7 +176,11 @@ class LocalRuntime:
         leader = self._leaders.get(engine_id)
         if leader is None:
             return
-        await stop_tree(leader, deadline_s=deadline_s, clock=clock.now)
+        try:
+            await stop_tree(leader, deadline_s=deadline_s, clock=clock.now)
+        except OSError as error:
+            text = f"Nobody can see whether the engine of {leader.identity.model} is gone: {error}."
+            raise RuntimeFailed(text) from error
         await self.settled(leader.identity.node, leader.identity.devices)
         leader.unwatch()
         if leader.port is not None:
@@ -179,7 +193,18 @@ class LocalRuntime:
         leader = self._leaders.get(engine_id)
         if leader is None:
             return False
-        return await asyncio.to_thread(_tree_listens, leader)
+        try:
+            return await asyncio.to_thread(_tree_listens, leader)
+        except OSError as error:
+            raise RuntimeFailed(f"Nobody can see who listens on port {leader.identity.port}: {error}.") from error
+
+    async def moved_bytes(self, engine_id: str) -> int:
+        leader = self._leaders.get(engine_id)
+        return 0 if leader is None else await asyncio.to_thread(self._moved_bytes, leader)
+
+    def _moved_bytes(self, leader: Leader) -> int:
+        members = proc.tree(leader.sid, leader.since_ticks, leader.identity.engine_id)
+        return sum(proc.io_bytes(each.pid) for each in members) + self._launcher.arrived_bytes(leader.identity.model)
 
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         return await asyncio.to_thread(self._launcher.footprint, spec)

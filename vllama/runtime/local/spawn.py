@@ -33,13 +33,13 @@ class Leader:
     _pidfd: int | None = None
 
     def watch(self, bell: Callable[[], None]) -> None:
-        """Learn of the end of the leader without polling."""
+        """Learn of the end of the leader without polling. OSError: there is no file descriptor left for that."""
         if self.process is None:
             self._over()
             return
         try:
             self._pidfd = os.pidfd_open(self.process.pid)
-        except OSError:
+        except ProcessLookupError:
             self._over()
             return
         seen = process(self.process.pid)
@@ -79,10 +79,20 @@ def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str], por
             )  # fmt: skip
     except OSError as error:
         raise RuntimeFailed(f"Cannot start the engine of {identity.model}: {error}.") from error
-    seen = process(popen.pid)
+    try:
+        seen = process(popen.pid)
+    except OSError as error:
+        end(popen)
+        raise RuntimeFailed(f"The engine of {identity.model} was started, but cannot be seen: {error}.") from error
     if seen is None:
         raise RuntimeFailed(f"The engine of {identity.model} was gone the moment it was started; see {identity.log}.")
     return Leader(
         identity=identity, sid=popen.pid, since_ticks=seen.start_ticks, started_at=seen.started_at, process=seen,
         popen=popen, port=port,
     )  # fmt: skip
+
+
+def end(popen: subprocess.Popen[bytes]) -> None:
+    """What has only just begun, and nobody could watch over. Blocks for the kernel's moment."""
+    popen.kill()
+    popen.wait()

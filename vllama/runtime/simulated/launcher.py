@@ -8,7 +8,7 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.domain.units import GIB, MIB, parse_bytes
-from vllama.engine.cache import hub_directory, scan
+from vllama.engine.cache import arrived_bytes, hub_directory, scan
 from vllama.engine.command import EngineCommand, serve_command
 from vllama.engine.platform import Platform
 
@@ -38,6 +38,10 @@ class SimulatorLauncher:
             asleep_bytes=RESIDUE_BYTES if residue is None else parse_bytes(residue),
             weights_bytes=int(WEIGHTS_SHARE * awake),
         )
+
+    def arrived_bytes(self, model: str) -> int:
+        """Of a cache that was named, as below."""
+        return arrived_bytes(self._parent_env, model) if "VLLAMA_TRANSFORMERS_CACHE" in self._parent_env else 0
 
     def cached_models(self) -> tuple[str, ...]:
         """Of a cache that was named; the user's own has no business in a simulation."""
