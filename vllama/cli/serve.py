@@ -31,6 +31,7 @@ from vllama.gateway.app import create_app
 from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
 from vllama.gateway.telling import Telling
+from vllama.gateway.wire.limits import Limits, connections_within
 from vllama.gateway.wire.memory import settle
 from vllama.gateway.wire.server import DataPath
 from vllama.runtime.local.rotation import keep_bounded
@@ -69,11 +70,11 @@ def run(
         with contextlib.ExitStack() as stack, _bound(host, port) as listener:
             _check_manifest(settings)
             house = wiring.build(settings)
-            _raise_file_limit()
+            limits = Limits(connections=connections_within(_raise_file_limit()))
             become_subreaper()
             stack.callback(_log_to_file(settings.config_dir / "logs" / "vllama.log", logs))
             held.announce(host=host, port=listener.getsockname()[1], certificate=settings.doors.tls_cert)
-            uvloop.run(_serve(house, settings, listener, logs, say=say))
+            uvloop.run(_serve(house, settings, listener, logs, limits=limits, say=say))
     finally:
         held.release()
 
@@ -108,15 +109,19 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit() -> int:
+    """Returns what it is then."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
 async def _serve(
-    house: House, settings: Settings, listener: socket.socket, logs: LogSettings, *, say: Callable[[str], str]
-) -> None:
+    house: House, settings: Settings, listener: socket.socket, logs: LogSettings, *, limits: Limits,
+    say: Callable[[str], str],
+) -> None:  # fmt: skip
     notify = notify_of(settings.environ)
     notify.say(STATUS="Looking for engines and models.")
     await house.runtime.recover()
@@ -129,7 +134,7 @@ async def _serve(
         house.controller, version=version("vllama"), telling=telling, guard=doors.guard, hub=hub, facts=facts
     )  # fmt: skip
     data_path = DataPath(
-        house.controller, finished=telling.finished, keyring=doors.guard.keyring, origins=doors.origins
+        house.controller, finished=telling.finished, limits=limits, keyring=doors.guard.keyring, origins=doors.origins
     )  # fmt: skip
     config = uvicorn.Config(
         app, http=data_path.protocol, proxy_headers=False, server_header=False, date_header=False,

@@ -85,6 +85,11 @@ def expectation_failed() -> ErrorAnswer:
     return ErrorAnswer(status=417, code="expectation_failed", message=message)
 
 
+def too_many_connections() -> ErrorAnswer:
+    message = "vllama has as many connections as it has room for. Try again in a moment."
+    return ErrorAnswer(status=503, code="too_many_connections", message=message, retry_after_s=1.0)
+
+
 def unknown_method() -> ErrorAnswer:
     message = "vllama knows the methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS."
     return ErrorAnswer(status=501, code="unknown_method", message=message)

@@ -32,8 +32,9 @@ from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
 from vllama.gateway.wire.delegate import AppConnection
-from vllama.gateway.wire.entry import cors_lines, let_in
+from vllama.gateway.wire.entry import cors_lines, keep_out, let_in
 from vllama.gateway.wire.exchange import Exchange
+from vllama.gateway.wire.limits import is_crowd
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._body: CountedBody | ChunkedBody | None = None
         self._exchange: Exchange | OllamaExchange | Tunnel | None = None
         self._app: AppConnection | None = None
-        self._taking = self._full = self._stalled = self._shutting_down = False
+        self._taking = self._full = self._stalled = self._shutting_down = self._came_late = False
         self._leave_until = 0.0
 
     # what the loop and the server call
@@ -88,6 +89,9 @@ class Connection(asyncio.Protocol):
         self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
         self._shared.watch.add(self)
         self._set_deadline(self._limits.head_s)
+        self._came_late = is_crowd(self._server_state.connections, self._limits)
+        if is_crowd(self._server_state.connections, self._limits, spare=True):
+            self._leave_with(errors.too_many_connections())
 
     def data_received(self, data: bytes) -> None:
         """Also what was kept for later."""
@@ -295,6 +299,8 @@ class Connection(asyncio.Protocol):
     def _dispatch(self, request: Request, body: bytes | bytearray) -> None:
         self.deadline = None
         self._state = _EXCHANGE
+        if self._came_late:
+            keep_out(request, self._server_state.connections, self._limits)
         if request.to.way is _ENGINE or request.to.way is _RESPONSE:
             self._exchange = Exchange(self, self._shared, request, body)
             self._exchange.begin()

@@ -1,11 +1,14 @@
 """Whether a request is let in, by its head alone: nothing of a stranger's body is waited for."""
 
+from collections.abc import Sized
+
 from vllama.gateway import errors
 from vllama.gateway.cors import Origins
 from vllama.gateway.guard import from_another_site
 from vllama.gateway.inference import Refused
 from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.paths import Need, Way
+from vllama.gateway.wire.limits import Limits, is_crowd
 from vllama.gateway.wire.request import Request
 
 
@@ -16,6 +19,12 @@ def let_in(request: Request, keyring: Keyring, origins: Origins | None) -> None:
         raise Refused(errors.unauthorized(to.path))
     if to.way is Way.REALTIME and request.origin is not None and not cors_lines(request, origins):
         _refuse_other_sites(request, request.origin)
+
+
+def keep_out(request: Request, connections: Sized, limits: Limits) -> None:
+    """Who came when there was no more room may still ask how the server does. Raises Refused."""
+    if request.to.way is not Way.OURS and is_crowd(connections, limits):
+        raise Refused(errors.too_many_connections())
 
 
 def cors_lines(request: Request, origins: Origins | None) -> bytes:

@@ -1,5 +1,6 @@
 """How much and how long: what one client, or one engine, may ask of everybody else's patience."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from vllama.domain.units import KIB, MIB
@@ -9,6 +10,8 @@ from vllama.domain.units import KIB, MIB
 class Limits:
     """Deadlines in seconds; None: none. They are looked at once a second, or more often where one is short."""
 
+    connections: int | None = None  # of clients; who comes later is refused, before file descriptors run out
+    spare_connections: int = 64  # for those who ask how the server does, beside them
     head_bytes: int = 64 * KIB
     headers: int = 100
     body_bytes: int = 64 * MIB
@@ -31,3 +34,14 @@ class Limits:
         deadlines = (self.head_s, self.body_idle_s, self.keep_alive_s, self.linger_s, self.connect_s, self.first_byte_s,
                      self.engine_idle_s, self.tunnel_idle_s, self.pooled_s)  # fmt: skip
         return min(1.0, *(each / 4 for each in deadlines if each is not None))
+
+
+def is_crowd(connections: Sized, limits: Limits, *, spare: bool = False) -> bool:
+    """More are open than may be; `spare`: even with those that only ask how the server does."""
+    most = limits.connections
+    return most is not None and len(connections) > most + (limits.spare_connections if spare else 0)
+
+
+def connections_within(file_descriptors: int) -> int:
+    """How many clients so many allow: each may need one towards an engine; the rest is for engines and files."""
+    return max(16, (file_descriptors - min(512, file_descriptors // 4)) // 2)
