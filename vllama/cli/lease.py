@@ -1,5 +1,6 @@
 """One manager per configuration directory, and the file by which the other commands find it."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -22,7 +23,10 @@ class Lease:
     _announced: bool = False
 
     def announce(self, *, host: str, port: int, certificate: Path | None = None) -> None:
-        """Written whole, by rename: a reader sees all of it or none. `certificate`: a PEM file, where TLS is spoken."""
+        """Written whole, by rename: a reader sees all of it or none. `certificate`: a PEM file, where TLS is spoken.
+
+        Never raises: on a disk that is full the other commands must be told --server, and models are served.
+        """
         scheme = "http" if certificate is None else "https"
         inside = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         content = {
@@ -32,13 +36,17 @@ class Lease:
         }  # fmt: skip
         path = self.config_dir / PID_FILE
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(content) + "\n")
-        fresh.replace(path)
+        try:
+            fresh.write_text(json.dumps(content) + "\n")
+            fresh.replace(path)
+        except OSError:
+            return
         self._announced = True
 
     def release(self) -> None:
         if self._announced:
-            (self.config_dir / PID_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.config_dir / PID_FILE).unlink(missing_ok=True)
         self._lock.close()
 
 
@@ -60,9 +68,9 @@ def take(config_dir: Path) -> Lease:
             f"Another vllama already serves {config_dir}{_who(lock.read())}. "
             "Stop that one, or give this one its own directory: vllama serve --config-dir DIR --port PORT"
         ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    with contextlib.suppress(OSError):  # a disk that is full: the lock holds, and only does not say who has it
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())
     return Lease(config_dir=config_dir, _lock=lock)
 
 

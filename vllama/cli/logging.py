@@ -2,10 +2,12 @@
 file that is kept within bounds.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import queue
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ import structlog
 from vllama.domain.units import MIB
 
 LOGGER = "vllama"
+MOST_WAITING = 10_000  # lines, to be written
+LAST_LINES_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,32 +64,67 @@ def configure(settings: LogSettings) -> None:
 
 
 def to_file(path: Path, settings: LogSettings) -> Callable[[], None]:
-    """The file too, written in a thread of its own. What is returned ends that. Raises OSError."""
+    """The file too; and from now on both are written in threads of their own: a terminal that is stopped, a pipe that
+    nobody empties and a disk that hangs hold up nobody else. What is returned ends that. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(
         path, maxBytes=settings.max_bytes, backupCount=settings.backup_count, encoding="utf-8"
     )
     handler.setLevel(settings.file_level.upper())
     handler.setFormatter(_as_json())
-    waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    passed_on = _PassOn(waiting)
-    passed_on.setLevel(settings.file_level.upper())
-    listener = logging.handlers.QueueListener(waiting, handler, respect_handler_level=True)
     logger = logging.getLogger(LOGGER)
-    logger.addHandler(passed_on)
-    listener.start()
+    screens = list(logger.handlers)
+    besides = [_Beside(each) for each in (*screens, handler)]
+    logger.handlers = list(besides)
 
     def stop() -> None:
-        logger.removeHandler(passed_on)
-        listener.stop()
-        handler.close()
+        logger.handlers = screens
+        for beside in besides:
+            beside.end()
+        with contextlib.suppress(OSError):  # a disk that is full
+            handler.close()
 
     return stop
 
 
-class _PassOn(logging.handlers.QueueHandler):
+class _Beside(logging.handlers.QueueHandler):
+    """Hands lines to a thread that writes them. Of those that it is too slow for, the newest are lost, and counted."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(maxsize=MOST_WAITING)
+        super().__init__(self._waiting)
+        self.setLevel(handler.level)
+        self._handler, self._lost = handler, 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record  # as it is: it stays in this process, and its fields are wanted
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._lost:
+                self._waiting.put_nowait(_lost(self._lost))
+                self._lost = 0
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self._lost += 1
+
+    def end(self) -> None:
+        """All that waits is written, if that can be done within a moment."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=LAST_LINES_WITHIN_S)
+            self._thread.join(LAST_LINES_WITHIN_S)
+
+    def _write(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            self._handler.handle(record)
+
+
+def _lost(count: int) -> logging.LogRecord:
+    text = f"{count} lines were lost here: they came faster than they could be written."
+    return logging.LogRecord(LOGGER, logging.WARNING, "", 0, text, None, None)
 
 
 def _as_json() -> logging.Formatter:

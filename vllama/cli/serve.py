@@ -19,6 +19,7 @@ from vllama.cli import lease, wiring
 from vllama.cli.doors import DoorSettings
 from vllama.cli.logging import LogSettings, configure, to_file
 from vllama.cli.notify import Notify, notify_of
+from vllama.cli.state import StateKept
 from vllama.cli.watch_over import tell, watchdog
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
@@ -73,8 +74,14 @@ def run(
             limits = Limits(connections=connections_within(_raise_file_limit()))
             become_subreaper()
             stack.callback(_log_to_file(settings.config_dir / "logs" / "vllama.log", logs))
-            held.announce(host=host, port=listener.getsockname()[1], certificate=settings.doors.tls_cert)
-            uvloop.run(_serve(house, settings, listener, logs, limits=limits, say=say))
+            port_now, certificate = listener.getsockname()[1], settings.doors.tls_cert
+            announce = partial(held.announce, host=host, port=port_now, certificate=certificate)
+            announce()
+            state = StateKept(
+                settings.config_dir, settings.config_dir / "logs", events=house.controller.events, mended=announce
+            )  # fmt: skip
+            house.controller.further_conditions.append(state.condition)
+            uvloop.run(_serve(house, settings, listener, logs, state, limits=limits, say=say))
     finally:
         held.release()
 
@@ -82,8 +89,12 @@ def run(
 def _log_to_file(path: Path, logs: LogSettings) -> Callable[[], None]:
     try:
         return to_file(path, logs)
-    except OSError as error:
+    except PermissionError as error:
         raise CannotServe(f"Cannot write the log {path}: {error.strerror or error}.") from error
+    except OSError as error:
+        # a disk that is full or broken is no reason to serve nobody; the condition StateKept says so further on
+        print(f"Cannot write the log {path}: {error.strerror or error}. Serves without it.", file=sys.stderr)
+        return lambda: None
 
 
 def _check_manifest(settings: Settings) -> None:
@@ -119,8 +130,8 @@ def _raise_file_limit() -> int:
 
 
 async def _serve(
-    house: House, settings: Settings, listener: socket.socket, logs: LogSettings, *, limits: Limits,
-    say: Callable[[str], str],
+    house: House, settings: Settings, listener: socket.socket, logs: LogSettings, state: StateKept, *,
+    limits: Limits, say: Callable[[str], str],
 ) -> None:  # fmt: skip
     notify = notify_of(settings.environ)
     notify.say(STATUS="Looking for engines and models.")
@@ -146,7 +157,7 @@ async def _serve(
     settle()
     stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs), name="controller")
+    running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs, state), name="controller")
     watched = asyncio.create_task(_watch_over(house, notify, server, url=_url(listener, settings)), name="watched over")
     _greet(listener, settings, house, say, logs)
     stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -172,7 +183,7 @@ def _access_log(logs: LogSettings, guard: Guard) -> AccessLog:
     return AccessLog(Outlet(sys.stderr.fileno()), ForEyes() if logs.for_eyes else Json(), lines)
 
 
-async def _run(house: House, directory: Path, logs: LogSettings) -> None:
+async def _run(house: House, directory: Path, logs: LogSettings, state: StateKept) -> None:
     """Until cancelled."""
     bounded = partial(keep_bounded, directory, max_bytes=logs.max_bytes, backups=logs.backup_count)
     keep = house.controller.tending.keep
@@ -180,6 +191,7 @@ async def _run(house: House, directory: Path, logs: LogSettings) -> None:
         tasks.create_task(keep("logs", bounded), name="logs")
         tasks.create_task(house.controller.run(), name="controller")
         tasks.create_task(keep("doors", house.doors.follow), name="doors")
+        tasks.create_task(keep("state", state.run), name="state")
 
 
 async def _watch_over(house: House, notify: Notify, server: uvicorn.Server, *, url: str) -> None:

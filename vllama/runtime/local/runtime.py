@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -29,6 +30,8 @@ from vllama.runtime.local.stopping import stop_tree
 
 NODE = "local"
 READ_WITHIN_S = 10.0  # a driver that lost a GPU may hang for ever
+
+_NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 
 T = TypeVar("T")
 
@@ -162,14 +165,19 @@ class LocalRuntime:
         return given
 
     def _open_log(self, model: str, engine_id: str) -> tuple[Path, int]:
-        """One file per model, appended to; a header line tells its engines apart."""
+        """One file per model, appended to; a header line tells its engines apart.
+
+        A disk that takes no more costs this engine its log: vLLM would die of what it cannot write there.
+        """
         path = self.log_of(model)
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as log:
+            with path.open("ab", buffering=0) as log:
                 log.write(f"--- vllama: engine {engine_id} of {model}\n".encode())
                 return path, log.tell()
         except OSError as error:
+            if error.errno in _NO_DISK:
+                return Path(os.devnull), 0
             raise RuntimeFailed(f"Cannot write the log {path}: {error}.") from error
 
     async def stop(self, engine_id: str, *, deadline_s: float) -> None:
