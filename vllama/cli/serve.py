@@ -20,6 +20,7 @@ from vllama.cli.doors import DoorSettings
 from vllama.cli.logging import LogSettings, configure, to_file
 from vllama.cli.notify import Notify, notify_of
 from vllama.cli.state import StateKept
+from vllama.cli.threads import all_at_once
 from vllama.cli.watch_over import tell, watchdog
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
@@ -133,6 +134,7 @@ async def _serve(
     house: House, settings: Settings, listener: socket.socket, logs: LogSettings, state: StateKept, *,
     limits: Limits, say: Callable[[str], str],
 ) -> None:  # fmt: skip
+    asyncio.get_running_loop().set_default_executor(all_at_once())
     notify = notify_of(settings.environ)
     notify.say(STATUS="Looking for engines and models.")
     await house.runtime.recover()

@@ -218,7 +218,9 @@ class Controller:
 
     def conditions(self) -> Sequence[Condition]:
         error = self._watch.error
-        manifest = Condition(type="ManifestValid", ok=True, reason="Applied", message="models.yaml is in force.")
+        polled = "" if self._watch.unwatched is None else f" It is looked at now and then: {self._watch.unwatched}."
+        text = f"models.yaml is in force.{polled}"
+        manifest = Condition(type="ManifestValid", ok=True, reason="Applied", message=text)
         if error is not None:
             text = f"{error} (the last good version stays in force)"
             manifest = Condition(type="ManifestValid", ok=False, reason="Invalid", message=text)

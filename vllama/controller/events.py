@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 KEPT = 2000
+LONGEST_CHARS = 4000  # of a message: engines and files may have said anything
 LOOK_EVERY_S = 1.0  # for what was recorded in another thread
 
 log = structlog.get_logger("vllama")
@@ -38,6 +39,7 @@ class Events:
         self.closed = False
 
     def record(self, reason: str, message: str, *, model: str | None = None, warning: bool = False) -> None:
+        message = message if len(message) <= LONGEST_CHARS else message[: LONGEST_CHARS - 3] + "..."
         event = Event(
             at=time.time(), model=model, reason=reason, message=message, warning=warning, number=next(self._numbers)
         )  # fmt: skip

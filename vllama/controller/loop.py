@@ -28,6 +28,7 @@ from vllama.planner.view import best_engines
 
 AT_LEAST_EVERY_S = 5.0
 OUTLOOK_HOLDS_S = 0.5
+SLOW_PASS_S = 2.0
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
 _TAKEN_DOWN = frozenset({Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE})  # while they lived, and did not serve
 
@@ -82,6 +83,9 @@ class Loop:
             self._events.record("PassFailed", self.error, warning=True)
         self.passes += 1
         self.pass_s = self._clock() - began
+        if self.pass_s >= SLOW_PASS_S:
+            message = f"A pass of the loop took {self.pass_s:.1f} s, and nobody else had a turn meanwhile."
+            self._events.record("PassSlow", message, warning=True)
 
     def desired(self) -> DesiredState:
         return DesiredState(

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.waiting import async_wait_until
+from vllama.controller.manifest import watch as watch_module
 from vllama.controller.manifest.watch import ManifestWatch
 
 
@@ -306,5 +307,30 @@ def test_a_file_half_written_is_never_applied(tmp_path):
                     await asyncio.sleep(0.06)  # a slow writer, slower than the watch looks
             await until(watched, lambda: watched.models == list("bcdefghijk"))
         assert watched.rings == [(["a"], None), (list("bcdefghijk"), None)]
+
+    asyncio.run(whole())
+
+
+def test_without_watches_the_file_is_polled_and_watched_again_when_that_works(tmp_path, monkeypatch):
+    real, left = watch_module.awatch, 0
+
+    def awatch(*arguments, **options):
+        if not left:
+            raise OSError("OS file watch limit reached")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(watch_module, "awatch", awatch)
+    watched = Watched(tmp_path / "models.yaml")
+
+    async def whole():
+        nonlocal left
+        async with running(watched):
+            await until(watched, lambda: watched.watch.unwatched == "OSError: OS file watch limit reached")
+            watched.path.write_text("a: {}")
+            await until(watched, lambda: watched.models == ["a"])
+            left = 1
+            await until(watched, lambda: watched.watch.unwatched is None)
+            watched.path.write_text("b: {}")
+            await until(watched, lambda: watched.models == ["b"])
 
     asyncio.run(whole())

@@ -59,6 +59,7 @@ class FileWatch(Generic[T]):
         self._said_something = says_something  # `current` is of a file that was there and not blank
         self.current = first
         self.error: ManifestInvalid | None = None
+        self.unwatched: str | None = None  # why the directory cannot be watched, and the file is only looked at
         self.generation = 0
 
     async def run(self) -> None:
@@ -68,7 +69,8 @@ class FileWatch(Generic[T]):
             try:
                 await self._watch_directory()
                 await asyncio.sleep(self._settle_s)
-            except Exception:  # noqa: BLE001  no directory, or no watches left in the system: the poll does without
+            except Exception as error:  # noqa: BLE001  no directory, or no watches left: the poll does without
+                self.unwatched = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(self._poll_interval_s)
 
     async def check(self) -> None:
@@ -92,6 +94,7 @@ class FileWatch(Generic[T]):
             recursive=False,
         )
         async for _ in changes:
+            self.unwatched = None
             await self.check()
             present = await asyncio.to_thread(directory.stat)
             if (present.st_dev, present.st_ino) != (watched.st_dev, watched.st_ino):
