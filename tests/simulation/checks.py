@@ -57,7 +57,8 @@ def before_operation(machine: "Machine", engine: Engine, operation: str) -> None
     if machine.ending:
         return
     for other in machine.engines.values():
-        if other is engine or other.operation is None or other.hung or not engine.shares_a_device(other):
+        hangs = other.hung or other.still
+        if other is engine or other.operation is None or hangs or not engine.shares_a_device(other):
             continue
         if other.operated_by == machine.now_managed_by:
             machine.story.wrong(

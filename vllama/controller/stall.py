@@ -1,14 +1,14 @@
 """An engine that says that it is well and does nothing: suspected by what moves, convicted by a question.
 
 Slow is not hung. Suspected is who has had requests for `stall_timeout_s` while none of its own figures moved; it is
-then asked for one token, and who answers, or moves meanwhile, is well. Who tells no figures is asked several times.
+then asked for one token (or, where it makes none, what only its core knows), and who answers, or moves meanwhile, is
+well. Who tells no figures is asked several times.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vllama.domain.units import format_duration
-from vllama.engine.canary import Answer
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
 from vllama.engine.progress import Progress
 from vllama.runtime.base import EngineProcess
@@ -61,24 +61,28 @@ class Stall:
             return None
 
     async def _ask(self, work: Work, since: float, tasks: tuple[str, ...]) -> str | None:
-        engine, within_s = self.engine, min(ANSWER_WITHIN_S, work.stall_timeout_s)
-        question = True
-        try:
-            answer = await self.client.one_token(engine.base_url, engine.model, tasks, timeout_s=within_s)
-            question = answer is not None
-        except EngineRefused:
-            question, answer = False, Answer()  # it says no: that is not what hangs
-        except EngineUnanswered:
-            answer = None
+        within_s = min(ANSWER_WITHIN_S, work.stall_timeout_s)
+        answered = await self._answers(tasks, within_s=within_s)
         told = await self._told()
-        if answer is not None or told != self._progress or (told is None and not question):
+        if answered or told != self._progress:
             self.forget()
             return None
         self._unanswered += 1
-        if self._unanswered < (1 if told is not None and question else ASKED_WITHOUT_FIGURES):
+        if told is None and self._unanswered < ASKED_WITHOUT_FIGURES:
             return None
-        asked = f"a question for one token found no answer within {within_s:g} s" if question else "it cannot be asked"
         return (
             f"It hangs: {work.in_flight} in flight, and for {format_duration(self.clock() - since)} nothing moved "
-            f"({told or 'it tells no figures'}); {asked}."
+            f"({told or 'it tells no figures'}); its core answered no question within {within_s:g} s."
         )
+
+    async def _answers(self, tasks: tuple[str, ...], *, within_s: float) -> bool:
+        """Its core, that is. Who says no does not hang either."""
+        url = self.engine.base_url
+        try:
+            if await self.client.one_token(url, self.engine.model, tasks, timeout_s=within_s) is None:
+                await self.client.is_sleeping(url, timeout_s=within_s)  # of what it computes none is a short question
+        except EngineRefused:
+            return True
+        except EngineUnanswered:
+            return False
+        return True
