@@ -25,8 +25,8 @@ from vllama.controller.pulse import STUCK_AFTER_S, Pulse
 from vllama.controller.report import statuses
 from vllama.controller.servers.servers import Servers
 from vllama.controller.servers.status import ServerStatus
-from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.stall import Work
+from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.tending import Tending
 from vllama.controller.vitals import Vitals
 from vllama.controller.wishes import Wishes

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from vllama.controller.stall import LOOKS, Stall, Work
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
-from vllama.domain.spec import SleepLevel
 from vllama.domain.units import MIB
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause

@@ -43,7 +43,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
 
     def as_named(self, served: str) -> "Wanted":
         """Of a body that has the engine's name, and nothing that is ours, by now."""
-        return msgspec.structs.replace(self, name=self.name if self.is_adapter else served, at=None, said=None)
+        name = self.name if self.is_adapter else served
+        said = self.said and msgspec.structs.replace(self.said, keep_alive=msgspec.UNSET, ttl=msgspec.UNSET)
+        return msgspec.structs.replace(self, name=name, said=said, form=None)
 
     def passes_as_it_is(self, served: str) -> bool:
         """Nothing of the body is to be changed for an engine that serves its model as `served`."""
