@@ -98,6 +98,13 @@ def test_a_conversation_remembers_and_forgets(server: ScriptedServer) -> None:
     assert seen == [["one"], ["one", said, "two\nlines"], ["Be kind.", "three"]]
 
 
+@pytest.mark.parametrize("word", ["/exit", "/quit", "/bye", "exit", "quit"])
+def test_every_word_of_the_older_tool_leaves(server: ScriptedServer, word: str) -> None:
+    with AdminClient(server.url) as client:
+        converse(Talk(client, "a"), typed(word, "never"))
+    assert asked(server) == []
+
+
 def test_a_turn_that_failed_is_not_remembered(server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     with AdminClient(server.url) as client:
         server.asked = 404, REFUSED

@@ -1,13 +1,15 @@
 """The older tool's paths, as its scripts call them."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.gateway.house import MODEL, House, live, until
 from vllama.controller.demand import Failure
 from vllama.domain.spec import SleepLevel
-from vllama.domain.status import Phase
+from vllama.domain.status import ModelStatus, Phase
+from vllama.gateway.instances import _word
 
 
 def test_a_start_answers_when_the_model_is_ready() -> None:
@@ -74,6 +76,13 @@ def test_the_list_has_who_is_not_stopped() -> None:
         }  # fmt: skip
 
     live(test)
+
+
+def test_every_phase_has_a_word_of_the_older_tool() -> None:
+    words = {"running", "starting", "sleeping_l1", "sleeping_l2", "stopping", "stopped", "error"}
+    quiet = ModelStatus(model=MODEL, phase=Phase.READY, reason="", message="", declared=True)
+    said = {_word(replace(quiet, phase=phase, sleep_level=level)) for phase in Phase for level in (1, 2)}
+    assert said == words
 
 
 def test_reload_answers_as_it_did() -> None:

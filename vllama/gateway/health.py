@@ -67,7 +67,7 @@ def health_of(control: Control, *, in_full: bool) -> tuple[int, dict[str, Any]]:
         "status": word,
         "models": len(control.statuses()),
         "conditions": [_shown(condition, in_full=in_full) for condition in conditions],
-    } | health_json(control.servers(), in_full=in_full)
+    } | health_json(control.servers(), control.board.servers.balance, in_full=in_full)
     return 503 if word == "unavailable" else 200, content
 
 

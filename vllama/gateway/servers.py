@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from vllama.controller.control import Control
+from vllama.controller.manifest.servers import BalanceSpec, balance_keys
 from vllama.controller.servers.status import ServerStatus
 
 
@@ -40,8 +41,8 @@ def load_json(servers: Sequence[ServerStatus]) -> dict[str, Any]:
     }
 
 
-def health_json(servers: Sequence[ServerStatus], *, in_full: bool) -> dict[str, Any]:
-    """`in_full`: which servers, and what is wrong with them. Nothing at all where there are none."""
+def health_json(servers: Sequence[ServerStatus], balance: BalanceSpec, *, in_full: bool) -> dict[str, Any]:
+    """`in_full`: which servers, what is wrong with them, and what is in force. Nothing at all where there are none."""
     if not servers:
         return {}
     well = sum(server.wrong is None for server in servers)
@@ -51,7 +52,9 @@ def health_json(servers: Sequence[ServerStatus], *, in_full: bool) -> dict[str, 
         "healthy_servers": well,
         "unhealthy_servers": len(servers) - well,
     }
-    return counts | ({"servers": [_health_of_one(server) for server in servers]} if in_full else {})
+    if not in_full:
+        return counts
+    return counts | {"servers": [_health_of_one(server) for server in servers], "config": balance_keys(balance)}
 
 
 def _load_of_one(server: ServerStatus) -> dict[str, Any]:

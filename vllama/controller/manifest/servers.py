@@ -81,6 +81,11 @@ def read_balance(data: Any, findings: Findings) -> BalanceSpec:
     return BalanceSpec(**{_FIELDS[name]: value for name, value in said.items()})
 
 
+def balance_keys(balance: BalanceSpec) -> dict[str, float | None]:
+    """By the keys of models.yaml; durations in seconds."""
+    return {key: getattr(balance, name) for key, name in _FIELDS.items()}
+
+
 _FIELDS = {
     "enable_active_health_check": "active_health_check",
     "health_check_interval": "health_check_interval_s",
