@@ -157,16 +157,30 @@ class ServerKeys(Keys):
 
 class BalanceKeys(Keys):
     enable_active_health_check: Switch = None
+    """Servers are asked how they are; false: only by requests that fail is a server found unwell."""
     health_check_interval: SomeTime = None
+    """How often each server is asked for its health and its models, e.g. 30s."""
     health_check_timeout: SomeTime = None
+    """How long it may take to answer that, e.g. 5s."""
     health_check_max_response_time: SomeTime = None
+    """The mean of the window above which a server counts as unwell, e.g. 10s."""
     health_check_min_success_rate: Rate = None
+    """The share of good checks in the window below which a server counts as unwell."""
     health_check_window_size: Count = None
+    """How many of its last checks count."""
     health_check_consecutive_failures: Count = None
+    """So many failed checks in a row make a server unwell."""
     failure_threshold: Count = None
+    """So many failed requests in a row, and a server is left alone for a while."""
     max_retries: CountOrNone = None
+    """How many other servers are asked where one gave no answer at all."""
     request_timeout: SomeTime = None
+    """A server that says nothing for so long is given up, e.g. 2m. Default: none is."""
     auto_recovery_threshold: SomeTime = None
-    config_reload_interval: SomeTime = None  # taken from older files; a change is seen at once anyway
+    """A server that failed is left alone for a second, then twice as long each time, up to this, e.g. 60s."""
+    config_reload_interval: SomeTime = None
+    """Taken from older files, and without effect: a change is seen at once."""
     queue: CountOrNone = None
+    """Requests that may wait for a model while all its servers are at their capacity; 0: 429 at once."""
     queue_timeout: Duration = None
+    """How long they may wait, e.g. 10m."""
