@@ -26,8 +26,8 @@ Made from the code by `python -m tests.docs.settings`; a test compares.
 
 Four places, each with its purpose: **models.yaml** says which models there are and how they run, **options** of
 `vllama serve` how the server runs, **environment variables** are the same options for systemd and containers, and
-**keys.yaml** ([security.md](security.md)) has the keys. `vllama config` shows the server's settings and where each comes
-from, `vllama assign MODEL --show` a model's.
+**keys.yaml** ([security.md](security.md)) has the keys. `vllama config` shows the server's settings and where each
+comes from, `vllama assign MODEL --show` a model's.
 """
 SERVE = """
 ## `vllama serve`
@@ -37,8 +37,8 @@ The option goes before the variable, the variable before `.env` of the working d
 ENVIRONMENT = """
 ## Further environment variables
 
-Read by the server and the commands. `.env` of the working directory counts for those that begin with `VLLAMA_` or `HF_`,
-but not for `VLLAMA_VLLM`.
+Read by the server and the commands. `.env` of the working directory counts for those that begin with `VLLAMA_` or
+`HF_`, but not for `VLLAMA_VLLM`.
 """
 ABOUT = {
     "VLLAMA_VLLM_PORT_START": "The first port for engines, on loopback.",
@@ -67,9 +67,9 @@ With `--simulate`, in the environment or in a model's `env:`. `VLLAMA_SIM_LOAD_S
 FILE = """
 ## models.yaml
 
-Durations are `30s`, `10m`, `1h30m` or seconds; bytes `4GiB`, `512MiB`, `80GB` or a number; `null` takes a default back. Any
-value may have `${NAME}` or `${NAME:-default}` of the environment in it. The file is full (with `models:`, and `version: 1`
-where wanted) or flat (every key a model). [models.schema.json](models.schema.json) is for editors.
+Durations are `30s`, `10m`, `1h30m` or seconds; bytes `4GiB`, `512MiB`, `80GB` or a number; `null` takes a default back.
+Any value may have `${NAME}` or `${NAME:-default}` of the environment in it. The file is full (with `models:`, and
+`version: 1` where wanted) or flat (every key a model). [models.schema.json](models.schema.json) is for editors.
 """
 VLLM = """
 ### vLLM's own settings
