@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"bash", "console", "sh"}
-_FENCE = re.compile(r"^(?:<!-- (?P<what>[a-z ]+): (?P<said>.*?) -->\n)?```(?P<kind>\S*)\n(?P<text>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<what>[a-z ]+): (?P<said>.*?) -->\n)?```(?P<kind>\S*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Block:
         if self.kind != "console":
             yield Command(text=self.text)
             return
-        for part in re.split(r"^\$ ", self.text, flags=re.M)[1:]:
+        for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
             first, *rest = part.splitlines()
             more = [line[2:] for line in rest if line.startswith("> ")]
             says = tuple(line for line in rest if line.strip() and not line.startswith("> "))

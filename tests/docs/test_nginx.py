@@ -116,4 +116,3 @@ def test_a_websocket_passes(behind: Behind) -> None:
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as line:
         line.sendall(offer("?model=tiny/voxtral"))
         assert line.recv(4096).startswith(b"HTTP/1.1 101 ")
-

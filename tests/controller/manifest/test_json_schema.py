@@ -23,7 +23,7 @@ COPY = ROOT / "docs" / "models.schema.json"
 SCHEMA = manifest_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 SAMPLES = [*sorted((ROOT / "manifests").glob("*.yaml")), ROOT / "vllama/cli/demo.yaml"]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "vllama").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "vllama").rglob("*.md"))]
 KEYS: list[tuple[type[BaseModel], str]] = [
     (VllmSettings, "model"), (ModelKeys, "model"), (IdleKeys, "idle"), (PolicyKeys, "policy"), (BalanceKeys, "balance"),
     (ServerKeys, "server"),
