@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import typer
 
 from tests.docs.pages import PAGES, ROOT, name_of
@@ -46,6 +47,7 @@ def test_every_command_that_is_named_is_there_and_every_command_is_named() -> No
     assert [name for name, each in commands.items() if not each.hidden and not re.search(rf"\b{name}\b", code)] == []
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate Operation ID")  # HEAD beside GET; nobody reads that page
 def test_every_path_is_on_the_page_of_the_api() -> None:
     async def test(here: House) -> None:
         app = create_app(here.control, version="1", telling=here.telling, facts=FACTS)
