@@ -114,6 +114,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         running.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [page for page in PAGES if is_run(page)], ids=name_of)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, shell: Shell) -> None:
     for block in blocks(page):

@@ -72,6 +72,17 @@ def test_it_gets_what_the_client_wrote_with_its_own_path_and_key() -> None:
     live(test)
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/rerank", "/v1/score", "/tokenize", "/v1/messages"])
+def test_every_kind_of_request_goes_by_its_model_with_its_query(path: str) -> None:
+    async def test(here: House) -> None:
+        async with servers(here, 2) as (fleet, (one, other)):
+            fleet.found(next(iter(fleet.servers.values())), ("org/Another",))
+            assert (await here.http.post(f"{path}?x=1&y=%20", json={"model": REMOTE, "input": "x"})).status_code == 200
+            assert ([got.line for got in other.exchanges], one.exchanges) == ([f"POST {path}?x=1&y=%20 HTTP/1.1"], [])
+
+    live(test)
+
+
 def test_connections_are_kept_and_a_stale_one_costs_nothing() -> None:
     async def test(here: House) -> None:
         async with servers(here, 1, max_retries=0) as (fleet, (up,)):
