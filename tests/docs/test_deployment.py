@@ -15,12 +15,11 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 def test_the_image_serves_where_the_server_listens() -> None:
     port = inspect.signature(serve).parameters["port"].default
     assert re.findall(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE) == [str(port)]
-    assert f"http://127.0.0.1:{port}/health" in DOCKERFILE
-    assert DOCKERFILE.endswith('ENTRYPOINT ["vllama"]\nCMD ["serve"]\n')
+    assert re.search(r'^ENTRYPOINT \[(.*, )?"vllama"\]\nCMD \["serve"\]$', DOCKERFILE, re.MULTILINE)
 
 
 def test_the_image_is_built_on_any_version_of_vllm() -> None:
-    assert "ARG VLLM_TAG=latest\nFROM vllm/vllm-openai:${VLLM_TAG}\n" in DOCKERFILE
+    assert re.search(r"^ARG VLLM_TAG=\S+\n+FROM \S+:\$\{VLLM_TAG\}", DOCKERFILE, re.MULTILINE)
 
 
 def test_systemd_leaves_engines_alone_and_gives_them_time() -> None:

@@ -150,6 +150,21 @@ def test_at_capacity_requests_wait_or_are_refused_as_the_file_says(start_server,
     wait_until(lambda: codes() == [200, 429, 429, 429], what="the file to be read")
 
 
+def test_neither_vllm_nor_a_gpu_is_needed_where_only_servers_are_declared(start_server, servers, tmp_path):
+    theirs = servers().wait_ready()
+    nowhere = {"PATH": "/usr/bin:/bin", "VLLAMA_VLLM": "/no/such/vllm", "HF_HOME": str(tmp_path)}
+    server = start_server(manifest((theirs, "")), **nowhere)
+    assert "vllama serves" in server.log()
+    assert "on no engines of its own, only servers that others run" in server.log()
+    assert server.chat(MODEL).status_code == 200
+    declared = manifest((theirs, ""), models="{org/here: {memory: 1GiB}}")
+    (server.config_dir / "models.yaml").write_text(declared)
+    wait_until(lambda: "org/here" in server.ps(), what="the file to be read")
+    answer = server.chat("org/here")
+    assert (answer.status_code, "/no/such/vllm" in answer.json()["error"]["message"]) == (503, True)
+    assert server.chat(MODEL).status_code == 200
+
+
 def test_an_engine_here_goes_before_servers_once_it_is_ready(start_server, servers):
     theirs = servers(model="org/A").wait_ready()
     server = start_server(manifest((theirs, ""), models="{org/A: {memory: 2GiB}}"), "--simulate", "8GiB")

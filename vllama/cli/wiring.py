@@ -10,7 +10,7 @@ import pynvml
 
 from vllama.cli.doors import Doors, DoorSettings, open_doors
 from vllama.controller.controller import Controller
-from vllama.controller.manifest import ManifestInvalid
+from vllama.controller.manifest import ManifestInvalid, load
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
 from vllama.gateway.tls import CertificateUnusable
@@ -112,21 +112,40 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     try:
         version = installed_version(find_vllm(None, environ))
     except EngineUnavailable as error:
+        if _only_routes(settings):
+            return _nowhere(environ)
         raise CannotServe(f"{error}\nTo try vllama without vLLM: vllama serve --simulate 2x24GiB") from error
     platform = Platform.CUDA if version is None else platform_of(version)
     try:
         source = real_devices(platform, environ)
     except RuntimeFailed as error:
+        if _only_routes(settings):
+            return _nowhere(environ)
         raise CannotServe(
             f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
             "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
         ) from error
     on_cpu = platform is Platform.CPU
     describe = "the host's memory (vLLM's CPU build)" if on_cpu else "GPUs " + ", ".join(map(str, source.indices()))
-    cache_root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
     kinds = {device.name for node in source.read({}).nodes for device in node.devices}
     place = f"vllm {version or 'of unknown version'} | {', '.join(sorted(kinds))}"
-    return source, VllmLauncher(platform=platform, cache_root=cache_root, parent_env=environ), describe, place
+    return source, VllmLauncher(platform=platform, cache_root=_cache_root(environ), parent_env=environ), describe, place
+
+
+def _only_routes(settings: Settings) -> bool:
+    """All that the file declares runs on servers of others: neither vLLM nor a GPU is missed here."""
+    manifest = load(settings.manifest, environ=settings.environ)
+    return bool(manifest.servers) and not manifest.models
+
+
+def _nowhere(environ: Mapping[str, str]) -> tuple[DeviceSource, Launcher, str, str]:
+    """A model that is declared later is told, when it starts, what is missing."""
+    launcher = VllmLauncher(platform=Platform.CPU, cache_root=_cache_root(environ), parent_env=environ)
+    return HostMemory(node=NODE), launcher, "no engines of its own, only servers that others run", "nowhere"
+
+
+def _cache_root(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
 
 
 def real_devices(platform: Platform, environ: Mapping[str, str]) -> DeviceSource:
