@@ -156,6 +156,11 @@ def test_a_machine_with_nothing_at_all(tmp_path: Path) -> None:
     assert (here.machine.platform, here.machine.vllm) == (Platform.CPU, None)
     assert verdicts(check_vllm(here)) == [("vllm", Verdict.FAIL)]
     assert verdicts(check_devices(here)) == [("gpus", Verdict.WARN)]
+    here.config_dir.mkdir(exist_ok=True)
+    (here.config_dir / "models.yaml").write_text("servers: [{url: 'http://gpu-server-1:8081'}]")
+    assert verdicts([*check_vllm(here), *check_devices(here)]) == [("vllm", Verdict.OK), ("gpus", Verdict.OK)]
+    (here.config_dir / "models.yaml").write_text("servers: [{url: 'http://gpu-server-1:8081'}]\nmodels: {org/a: {}}")
+    assert verdicts(check_vllm(here)) == [("vllm", Verdict.FAIL)]
 
 
 # the host

@@ -112,14 +112,14 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     try:
         version = installed_version(find_vllm(None, environ))
     except EngineUnavailable as error:
-        if _only_routes(settings):
+        if load(settings.manifest, environ=environ).only_routes:
             return _nowhere(environ)
         raise CannotServe(f"{error}\nTo try vllama without vLLM: vllama serve --simulate 2x24GiB") from error
     platform = Platform.CUDA if version is None else platform_of(version)
     try:
         source = real_devices(platform, environ)
     except RuntimeFailed as error:
-        if _only_routes(settings):
+        if load(settings.manifest, environ=environ).only_routes:
             return _nowhere(environ)
         raise CannotServe(
             f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
@@ -130,12 +130,6 @@ def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
     kinds = {device.name for node in source.read({}).nodes for device in node.devices}
     place = f"vllm {version or 'of unknown version'} | {', '.join(sorted(kinds))}"
     return source, VllmLauncher(platform=platform, cache_root=_cache_root(environ), parent_env=environ), describe, place
-
-
-def _only_routes(settings: Settings) -> bool:
-    """All that the file declares runs on servers of others: neither vLLM nor a GPU is missed here."""
-    manifest = load(settings.manifest, environ=settings.environ)
-    return bool(manifest.servers) and not manifest.models
 
 
 def _nowhere(environ: Mapping[str, str]) -> tuple[DeviceSource, Launcher, str, str]:

@@ -13,6 +13,9 @@ TAKEN_SHARE = 0.1  # by others; less is the driver's own, or a desktop's
 
 def check_devices(case: Case) -> Iterator[Finding]:
     machine = case.machine
+    if case.only_routes and (machine.vllm is None or machine.devices_problem is not None):
+        yield ok("gpus", "none are needed: models.yaml has servers that others run, and no models")
+        return
     if machine.devices_problem is not None and machine.platform is Platform.CUDA:
         first, *others = machine.devices_problem.splitlines()
         yield fail("gpus", first, " ".join(others))

@@ -10,6 +10,7 @@ import pynvml
 
 from vllama.cli.connect import Reached
 from vllama.cli.survey import Machine
+from vllama.controller.manifest import ManifestInvalid, load
 
 
 class Verdict(enum.StrEnum):
@@ -45,6 +46,14 @@ class Case:
     now: float
     nvml: Any = pynvml
     root: Path = Path("/")
+
+    @property
+    def only_routes(self) -> bool:
+        """models.yaml has servers of others and no models; one with mistakes is complained about elsewhere."""
+        try:
+            return load(self.config_dir / "models.yaml", environ=self.environ).only_routes
+        except ManifestInvalid:
+            return False
 
     @property
     def serves_here(self) -> bool:

@@ -30,6 +30,11 @@ class Manifest:
     policy: Policy = field(default_factory=Policy)
     undeclared: ModelSpec = field(default_factory=lambda: ModelSpec(model="", declared=False))
 
+    @property
+    def only_routes(self) -> bool:
+        """All that it declares runs on servers of others: neither vLLM nor a GPU is missed here."""
+        return bool(self.servers) and not self.models
+
     def spec_for_undeclared(self, model: str) -> ModelSpec:
         """For a model of the model cache that the file does not name: the defaults, never pinned or preloaded."""
         return replace(self.undeclared, model=model)
