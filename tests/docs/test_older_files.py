@@ -47,6 +47,12 @@ def test_the_environment_of_its_compose_file_counts(tmp_path: Path) -> None:
     assert (idle.sleep_after_s, idle.level) == (1800.0, SleepLevel.DISCARDED)
 
 
+def test_the_configuration_of_mvllm_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    told = vllama("import", str(OLDER / "servers.toml"), "--config-dir", str(tmp_path))
+    assert told.returncode == 0, told.stderr
+    assert vllama("validate", "--config-dir", str(tmp_path)).stdout == "ok: 0 models, 3 servers\n"
+
+
 def test_the_configuration_of_mvllm_says_the_same_here() -> None:
     """Its two tables are `servers:` and `balance:`, key by key."""
     said = tomllib.loads((OLDER / "servers.toml").read_text())
