@@ -4,6 +4,8 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+
 from tests.waiting import wait_until
 
 ONE = 'models: {org/A: {memory: 1GiB, env: {VLLAMA_SIM_FAULTS: "%s"}}}'
@@ -26,23 +28,28 @@ models: {org/A: {memory: 1GiB, stall_timeout: 1s, env: {VLLAMA_SIM_FAULTS: "%s"}
 """
 
 
+def patient():
+    """Who waits for two engines, one after the other."""
+    return httpx.Client(trust_env=False, timeout=90)
+
+
 def reasons(server):
     return [each["reason"] for each in server.http.get(f"{server.url}/admin/events").json()["events"]]
 
 
 def start_again(server):
     """Once it rests from its failure: an operator does not wait for the end of that."""
-    wait_until(lambda: server.ps()["org/A"]["reason"] == "BackingOff", deadline_s=30, what="the pause after a failure")
+    wait_until(lambda: server.ps()["org/A"]["reason"] == "BackingOff", deadline_s=60, what="the pause after a failure")
     server.act("start", "org/A")
 
 
 def test_an_engine_that_hangs_is_started_anew_and_who_heard_nothing_waits_once_more(start_server):
-    server = start_server(HANGS % "completions_hang", "--simulate", "8GiB")
+    server = start_server(HANGS % "completions_hang", "--simulate", "8GiB", http=patient())
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(server.chat, "org/A")
         start_again(server)
-        wait_until(lambda: reasons(server).count("Crashed") == 2, deadline_s=30, what="the next engine to hang as well")
-        told = answer.result(30)
+        wait_until(lambda: reasons(server).count("Crashed") == 2, deadline_s=60, what="the next engine to hang as well")
+        told = answer.result(90)
     assert told.status_code == 502
     assert told.json()["error"]["code"] == "engine_gone"
     events = server.http.get(f"{server.url}/admin/events").json()["events"]
@@ -53,13 +60,13 @@ def test_an_engine_that_hangs_is_started_anew_and_who_heard_nothing_waits_once_m
 
 
 def test_who_waits_at_a_stopped_process_is_answered_by_the_next_engine(start_server):
-    server = start_server(HANGS % "", "--simulate", "8GiB", VLLAMA_SIM_TOKEN_S="0.2")
+    server = start_server(HANGS % "", "--simulate", "8GiB", http=patient(), VLLAMA_SIM_TOKEN_S="0.2")
     assert server.chat("org/A").status_code == 200
     with ThreadPoolExecutor() as pool:
         for pid in server.engines():
             os.kill(pid, signal.SIGSTOP)
         answer = pool.submit(server.chat, "org/A")
         start_again(server)
-        told = answer.result(30)
-    assert told.status_code == 200
+        told = answer.result(90)
+    assert told.status_code == 200, (told.text, server.log())
     assert told.headers["x-vllama-state"] == "started"
