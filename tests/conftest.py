@@ -10,6 +10,10 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fault-seed", help="tests/faults: the seed of all moments, in place of each test's usual one")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_of_the_users_own(monkeypatch):
     """No VLLAMA_* of whoever runs the tests decides what they see, nor how wide their terminal is."""

@@ -279,6 +279,26 @@ def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(sent: bytes) 
     live(test)
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_that_breaks_behind_its_last_word_is_whole(version: str) -> None:
+    async def test(here: House) -> None:
+        async def script(exchange: Exchange) -> None:
+            exchange.start_events()
+            exchange.chunk(EVENTS)
+            exchange.close()
+
+        here.upstream.script = script
+        here.open()
+        request = post(b'{"model":"%s"}' % MODEL.encode(), headers="connection: close\r\n")
+        reader, writer = await here.raw(request.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+        _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert body == (EVENTS if version == "1.0" else b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENTS), EVENTS))
+        assert here.in_flight == 0
+
+    live(test)
+
+
 @pytest.mark.parametrize("framing", ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"])
 def test_any_other_answer_that_breaks_is_seen_to_be_cut(framing: str) -> None:
     async def test(here: House) -> None:

@@ -104,16 +104,20 @@ def vllama(*args: str, **env: str) -> subprocess.CompletedProcess:
 
 
 def serve(
-    config_dir: Path, models: str, *args: str, ready: bool = True, http: httpx.Client | None = None, **env: str
-) -> Server:
-    """Start a server on a free port of loopback; returns when it answers. `http`: who asks it."""
+    config_dir: Path, models: str, *args: str, ready: bool = True, http: httpx.Client | None = None,
+    cwd: Path | None = None, program: tuple[str, ...] = ("-m", "vllama"), **env: str,
+) -> Server:  # fmt: skip
+    """Start a server on a free port of loopback; returns when it answers. `http`: who asks it.
+
+    `program`: what Python runs in place of vllama itself.
+    """
     config_dir.mkdir(exist_ok=True)
     (config_dir / "models.yaml").write_text(textwrap.dedent(models))
     with (config_dir / "serve.out").open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vllama", "serve", "--host", "127.0.0.1", "--port", "0",
+            [sys.executable, *program, "serve", "--host", "127.0.0.1", "--port", "0",
              "--config-dir", str(config_dir), *args],
-            env=environment(**(QUICK | env)), stdout=out, stderr=out,
+            env=environment(**(QUICK | env)), stdout=out, stderr=out, cwd=cwd,
         )  # fmt: skip
     server = Server(config_dir=config_dir, process=process)
     server.http = http or server.http

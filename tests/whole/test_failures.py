@@ -70,3 +70,13 @@ def test_who_waits_at_a_stopped_process_is_answered_by_the_next_engine(start_ser
         told = answer.result(90)
     assert told.status_code == 200, (told.text, server.log())
     assert told.headers["x-vllama-state"] == "started"
+
+
+def test_who_mends_the_settings_of_a_model_that_failed_waits_for_no_pause(start_server):
+    server = start_server(ONE % "exit_at_load:1", "--simulate", "8GiB")
+    assert server.chat("org/A").status_code == 503
+    (server.config_dir / "models.yaml").write_text(ONE % "")
+    assert server.http.post(f"{server.url}/admin/reload").status_code == 200
+    answer = server.chat("org/A")
+    assert answer.status_code == 200
+    assert int(answer.headers["x-vllama-wait-ms"]) < 9_000  # the pause would be 10 s

@@ -55,6 +55,7 @@ class Loop:
         self._profiles, self._learned = profiles, set[str]()
         self.actuator: Actuator | None = None
         self.crashes: dict[str, Crashes] = {}
+        self._failed_as: dict[str, str] = {}  # the settings, by their hash, with which each of them failed
         self.error: str | None = None  # why the last pass could not be completed
         self.passes = 0
         self.pass_s = 0.0  # how long the last one took
@@ -112,6 +113,7 @@ class Loop:
         if not self._observer.sees_devices or self._watch.generation == 0:
             return  # nothing was seen yet, or nothing good was ever said: neither is a reason to stop engines
         now = self._clock()
+        self._forgive_the_mended()
         snapshot = self.snapshot(now)
         engines = best_engines(snapshot)
         desired = self.desired()
@@ -127,6 +129,12 @@ class Loop:
         self._turn_away_strangers(desired)
         self._doubt(findings)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
+
+    def _forgive_the_mended(self) -> None:
+        """Whose settings are others than those that failed is tried with them at once."""
+        for model in self.crashes.keys() & self._catalog.models.keys():
+            if self._failed_as.get(model, now_as := self._catalog.models[model].spec_hash) != now_as:
+                del self.crashes[model]
 
     def _turn_away_strangers(self, desired: DesiredState) -> None:
         """Whoever waits for a model that is no longer in the file waits in vain."""
@@ -226,16 +234,22 @@ class Loop:
         if decision.reason in CRASHES:
             probe = self._observer.probes.get(engine.engine_id)
             loaded = probe is not None and probe.was_ready
-            self.crashed(decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded)
+            self.crashed(
+                decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded, failed_as=engine.spec_hash
+            )
         elif decision.reason is Reason.SPEC_CHANGED and isinstance(engine.state, Awake):
             self._wishes.wish(decision.model, WantReady(at=now))  # what was ready comes back with its new settings
 
-    def crashed(self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False) -> None:
+    def crashed(
+        self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False, failed_as: str | None = None
+    ) -> None:
         """Who waits for a load that failed is told at once. An engine that had been ready (`loaded`) is started anew,
         and who waits for that waits on, as do those who come later.
         """
         crashes = after_crash(self.crashes.get(model), now=self._clock(), up_s=up_s, cause=cause)
         self.crashes[model] = crashes
+        if (spec := self._catalog.models.get(model)) is not None:
+            self._failed_as[model] = spec.spec_hash if failed_as is None else failed_as
         self._events.record("Crashed", cause, model=model, warning=True)
         if loaded:
             return

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -53,6 +54,8 @@ class App:
         route = find_route(self._routes, request.path)
         counted = route is not None and route.counted
         self._state.load += counted
+        if counted and self._state.settings.served is not None:
+            _note(request, self._state.settings.served)
         try:
             if counted and await answer_badly(self._state.settings.faults, send):
                 return
@@ -93,6 +96,12 @@ class App:
         except Exception as error:  # noqa: BLE001 - an odd request ends in an answer, as it does in vLLM
             log_traceback("APIServer", f"{type(error).__name__}: {error}")
             return answer_json(ApiError(500, str(error), type_="InternalServerError").body(), 500)
+
+
+def _note(request: Request, served: Path) -> None:
+    """In one write, as other engines add to the same file."""
+    with served.open("ab", buffering=0) as file:
+        file.write(request.headers.get("x-request-id", "-").encode("latin-1") + b"\n")
 
 
 async def _read_request(scope: Scope, receive: Receive) -> Request | None:

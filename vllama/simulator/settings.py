@@ -40,6 +40,7 @@ class Settings:
     dev_mode: bool
     keep_alive_on_engine_death: bool
     responses_store: bool
+    served: Path | None  # a file that the X-Request-Id of every inference request is added to as it arrives
 
 
 def read_settings(environment: Mapping[str, str], *, model: str) -> Settings:
@@ -70,6 +71,7 @@ def read_settings(environment: Mapping[str, str], *, model: str) -> Settings:
         dev_mode=_is_set(environment, "VLLM_SERVER_DEV_MODE"),
         keep_alive_on_engine_death=_is_set(environment, "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"),
         responses_store=_is_set(environment, "VLLM_ENABLE_RESPONSES_API_STORE"),
+        served=Path(served) if (served := environment.get("VLLAMA_SIM_SERVED")) else None,
     )
 
 

@@ -26,7 +26,7 @@ from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, take
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early, words_of
 from vllama.gateway.wire.engine import Asker, EngineConnection
-from vllama.gateway.wire.framing import end_of_events
+from vllama.gateway.wire.framing import end_of_events, says_done
 from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
@@ -290,20 +290,20 @@ class Exchange:
         elif self._stage is _ASKED:
             if not self._waits_again():
                 self.refuse(gone(self._grant, model, why))
+        elif self._takes_events and says_done(b"".join(self._last)):  # nothing is missing but the end
+            self._write(b"" if self._early is not None or self.unchunked else b"0\r\n\r\n")
+            self.complete()
         elif self._early is not None:
             self.refuse(errors.engine_broke_off(model, why, whose=whose(self._grant)))
         elif self._takes_events:
             self._over("engine_error", self._status)
-            dialect = dialect_of(self._request.to.path)
-            event = render_event(
-                errors.engine_broke_off(model, why, whose=whose(self._grant)), dialect, end_of_events(self._last[-1])
-            )
+            error = errors.engine_broke_off(model, why, whose=whose(self._grant))
+            event = render_event(error, dialect_of(self._request.to.path), end_of_events(self._last[-1]))
             self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
             self._client.finish(close=self._closes)
         else:
             self._over("engine_error", self._status)
-            answer = self._answer
-            self._client.cut(abruptly=answer is not None and answer.body is _UNTIL_CLOSE)
+            self._client.cut(abruptly=(answer := self._answer) is not None and answer.body is _UNTIL_CLOSE)
 
     def _waits_again(self) -> bool:
         """Where its engine was taken down since it hung. Once: it may be this very request that made it hang."""

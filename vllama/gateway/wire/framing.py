@@ -156,3 +156,8 @@ def end_of_events(tail: bytes) -> bytes:
         return b""
     whole = tail.endswith(b"\n\n\r\n") and tail[-5:-4] != b"\r"  # else the first \n may be that of a chunk's size
     return b"\n\n" if whole else b"?"
+
+
+def says_done(tail: bytes) -> bool:
+    """Whether the last chunk of `tail`, or `tail` itself, is the event by which OpenAI's streams say that they end."""
+    return tail.removesuffix(b"\r\n").endswith(b"data: [DONE]\n\n")
