@@ -41,6 +41,15 @@ def test_logs_of_a_server(vllama: Vllama, server: ScriptedServer) -> None:
     assert vllama("logs", "-f", "a", "-n", "2", "-o", "json", "--server", server.url).stdout == '"x"\n"y"\n'
 
 
+def test_a_line_of_a_log_does_not_act_on_the_terminal(vllama: Vllama, tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("models: {org/a: {}}")
+    (tmp_path / "logs").mkdir()
+    said = "\x1b[31mred\x1b[0m\tprompt \x1b]0;title\x07 caf\u00e9\n"
+    (tmp_path / "logs" / log_name("org/a")).write_text(said)
+    shown = vllama("logs", "a", "--config-dir", tmp_path).stdout
+    assert shown == "red\tprompt \ufffd]0;title\ufffd caf\u00e9\n"
+
+
 def test_logs_without_a_server_are_read_from_the_file(vllama: Vllama, tmp_path: Path) -> None:
     (tmp_path / "models.yaml").write_text("models: {org/a: {aliases: [small]}}")
     (tmp_path / "logs").mkdir()

@@ -36,7 +36,7 @@ async def play(situation: Situation, house: House, seed: int) -> Scene:
             await scene.all_answered() if not house.is_up else None
             if house.is_up:
                 await scene.restore()
-                await scene.answer(VICTIM)
+                await asyncio.gather(scene.ask(VICTIM), scene.hurried())
                 await scene.others_serve()
                 await _converged(scene)
         await scene.all_answered()

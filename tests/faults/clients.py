@@ -92,7 +92,7 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         reader, writer = await asyncio.open_connection(host, int(port))
     except OSError:
         return 0, b"", "refused"
-    status, body = 0, b""
+    status, body, ended = 0, b"", False
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     headers = [("host", "x"), ("content-type", "application/json"), ("x-request-id", asking.request_id),
                ("content-length", str(len(asking.body))), ("connection", "close")]  # fmt: skip
@@ -103,7 +103,9 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         while True:
             match connection.next_event():
                 case h11.NEED_DATA:
-                    connection.receive_data(await reader.read(1 << 16))
+                    data = await reader.read(1 << 16)
+                    ended = not data
+                    connection.receive_data(data)
                 case h11.Response(status_code=status):
                     pass
                 case h11.Data(data=data):
@@ -114,8 +116,7 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
                 case h11.ConnectionClosed():
                     return status, body, "closed"
     except h11.RemoteProtocolError as error:
-        closed = "closed" in str(error)
-        return status, body, "closed" if closed else str(error)
+        return status, body, "closed" if ended else str(error)  # what came was right, as far as it went
     except OSError:
         return status, body, "closed"
     finally:

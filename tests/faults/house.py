@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.whole.server import Server, serve
+from tests.whole.server import Server, environment, serve
 
 VICTIM, RIVAL = "org/victim", "org/rival"  # one device, where only one of them fits awake
 STEADY, STREAMING = "org/steady", "org/streaming"  # the other device
@@ -59,14 +59,27 @@ class House:
         return self.server
 
     @property
+    def up_or_ended(self) -> Server:
+        assert self.server is not None
+        return self.server
+
+    @property
     def is_up(self) -> bool:
         return self.server is not None and self.server.process.poll() is None
 
+    def run_once(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """`vllama serve` where it is expected to end by itself."""
+        return subprocess.run(
+            [sys.executable, "-m", "vllama", "serve", "--port", "0", "--config-dir", str(self.config_dir), *args],
+            env=environment(PYTHONPATH=str(REPOSITORY)), capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
     def kill(self) -> None:
         """As the kernel does: nothing is cleaned up."""
-        self.up.process.kill()
-        self.up.process.wait()
-        self.up.http.close()
+        server = self.up
+        server.process.kill()
+        server.process.wait()
+        server.http.close()
 
     def write(self, config: dict[str, Any]) -> None:
         """By rename, as careful editors do."""

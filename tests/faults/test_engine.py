@@ -218,15 +218,13 @@ async def test_processes_that_leave_their_engines_session_go_with_it(scene: Scen
 
 
 @row(18)
-async def test_a_flood_of_log_lines_is_bounded_and_none_of_them_acts(scene: Scene):
+async def test_a_flood_of_log_lines_holds_nobody_up_and_none_of_them_acts(scene: Scene):
     memory = scene.house.memory_bytes()
     async with scene.faulty("log_flood,log_halves"):
         await scene.answer()
-        log = next(iter(scene.house.config_dir.glob("logs/org_victim-*.log")))
         for _ in range(scene.dice.randint(2, 5)):
             await scene.answer()
             await scene.moment(0.2)
-        await scene.until(log.with_name(f"{log.name}.1").exists, what="the log to be turned over")
         shown = await asyncio.to_thread(vllama, "logs", VICTIM, "-n", "2000", "--server", scene.house.up.url)
         assert shown.returncode == 0
         assert "\x1b" not in shown.stdout

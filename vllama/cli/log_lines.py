@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vllama.cli.client import AdminClient
 from vllama.cli.failure import CommandFailed
+from vllama.cli.render.words import harmless
 from vllama.cli.server import find_server
 from vllama.cli.terminal import show_json
 from vllama.controller.manifest import ManifestInvalid, load
@@ -63,7 +64,7 @@ def _all(found: Iterable[str], *, as_json: bool) -> None:
 
 def _print(found: Iterable[str], *, as_json: bool) -> None:
     for line in found:
-        print(json.dumps(line) if as_json else line, flush=True)
+        print(json.dumps(line) if as_json else harmless(line), flush=True)
 
 
 def _id_of(config_dir: Path, name: str) -> str:

@@ -35,6 +35,12 @@ def one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
+def harmless(line: str) -> str:
+    """A line as it is, but for what would act on a terminal: an engine's log may repeat what any client sent."""
+    line = _TERMINAL_CODE.sub("", line)
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+
+
 def wrapped(text: str, width: int | None, *, indent: str, first: str | None = None) -> list[str]:
     """Lines of `text`, broken between words only. `width` None: one line, however long."""
     first = indent if first is None else first
