@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +59,7 @@ class Asking:
     served_name: str | None = None  # where `model` is an alias
     deadline_s: float = DEADLINE_S
     junk: bool = False  # its engine answers rubbish: only HTTP is held to
+    reads_after: asyncio.Event | None = None  # and until then nothing, into as little as the kernel allows
 
     @property
     def body(self) -> bytes:
@@ -89,7 +91,7 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
     """Status (0: none came), body, and what was wrong with the HTTP of it ("": nothing)."""
     host, _, port = url.removeprefix("http://").partition(":")
     try:
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await _connect(host, int(port), narrow=asking.reads_after is not None)
     except OSError:
         return 0, b"", "refused"
     status, body, ended = 0, b"", False
@@ -100,6 +102,8 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         request = h11.Request(method="POST", target="/v1/completions", headers=headers)
         writer.write((connection.send(request) or b"") + (connection.send(h11.Data(data=asking.body)) or b""))
         connection.send(h11.EndOfMessage())
+        if asking.reads_after is not None:
+            await asking.reads_after.wait()
         while True:
             match connection.next_event():
                 case h11.NEED_DATA:
@@ -123,6 +127,16 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         writer.close()
         with contextlib.suppress(OSError):
             writer.transport.abort()
+
+
+async def _connect(host: str, port: int, *, narrow: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if not narrow:
+        return await asyncio.open_connection(host, port)
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    taken.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(taken, (host, port))
+    return await asyncio.open_connection(sock=taken, limit=1024)
 
 
 def _judge(asking: Asking, status: int, body: bytes, problem: str) -> tuple[Kind, str, str]:

@@ -32,7 +32,7 @@ def stage(request, tmp_path):
                 shared.start()
             asyncio.run(play(situation, shared, seed))
             return
-        house = House(tmp_path / "house", *situation.args, **situation.env)
+        house = situation.house(tmp_path / "house")
         try:
             house.start()
             asyncio.run(play(situation, house, seed))

@@ -34,8 +34,12 @@ BASE: dict[str, Any] = {
 class House:
     """`root` holds all of it: `config` is vllama's, `home` and `cwd` are to stay empty, `served` says who was served."""
 
-    def __init__(self, root: Path, *args: str, **env: str) -> None:
-        self.root, self.args, self.env = root, args, env
+    def __init__(
+        self, root: Path, *args: str, simulate: str | None = DEVICES, program: tuple[str, ...] = ("-m", "vllama"),
+        **env: str,
+    ) -> None:  # fmt: skip
+        self.root, self.args, self.env, self.program = root, args, env, program
+        self.simulate = () if simulate is None else ("--simulate", simulate)
         self.config_dir, self.served = root / "config", root / "served"
         for name in ("home", "cwd"):
             (root / name).mkdir(parents=True)
@@ -44,9 +48,12 @@ class House:
         self.starts = 0
 
     def start(self, config: dict[str, Any] = BASE) -> Server:
+        if not self.simulate:  # what else would be run
+            self.env["VLLAMA_VLLM"] = str(stand_in(self.root / "bin"))
         quick = {"VLLAMA_SIM_RESIDUE": "100MiB", "VLLAMA_SIM_TOKEN_S": "0.01", "VLLAMA_LOG_MAX_SIZE": "1"}
         self.server = serve(
-            self.config_dir, json.dumps(config), "--simulate", DEVICES, *self.args, cwd=self.root / "cwd",
+            self.config_dir, json.dumps(config), *self.simulate, *self.args, cwd=self.root / "cwd",
+            program=self.program, FAULTS_ELSEWHERE=str(self.root / "elsewhere"),
             PYTHONPATH=str(REPOSITORY), HOME=str(self.root / "home"), VLLAMA_SIM_SERVED=str(self.served), **(quick | self.env),
         )  # fmt: skip
         self.starts += 1
@@ -67,11 +74,11 @@ class House:
     def is_up(self) -> bool:
         return self.server is not None and self.server.process.poll() is None
 
-    def run_once(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run_once(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         """`vllama serve` where it is expected to end by itself."""
         return subprocess.run(
             [sys.executable, "-m", "vllama", "serve", "--port", "0", "--config-dir", str(self.config_dir), *args],
-            env=environment(PYTHONPATH=str(REPOSITORY)), capture_output=True, text=True, timeout=30, check=False,
+            env=environment(PYTHONPATH=str(REPOSITORY), **env), capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
 
     def kill(self) -> None:
@@ -86,6 +93,12 @@ class House:
         fresh = self.config_dir / "models.yaml.fresh"
         fresh.write_text(json.dumps(config))
         fresh.replace(self.config_dir / "models.yaml")
+
+    def bend(self, **how: object) -> None:
+        """What `elsewhere` makes of the clock and the driver, from now on."""
+        fresh = self.root / "elsewhere.fresh"
+        fresh.write_text(json.dumps(how))
+        fresh.replace(self.root / "elsewhere")
 
     def next_id(self) -> str:
         return f"{os.getpid()}-{next(self._numbers)}"
@@ -119,6 +132,15 @@ class House:
     def close(self) -> None:
         if self.server is not None:
             self.server.close()
+
+
+def stand_in(directory: Path) -> Path:
+    """A `vllm` for where there are no simulated devices."""
+    directory.mkdir(exist_ok=True)
+    program = directory / "vllm"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vllama.simulator.engine "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
 def stranger() -> subprocess.Popen[bytes]:

@@ -3,9 +3,12 @@
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.faults.house import DEVICES, House
 
 if TYPE_CHECKING:
     from tests.faults.scene import Scene
@@ -71,12 +74,18 @@ class Situation:
     name: str
     play: "Callable[[Scene], Awaitable[None]]"
     own_server: bool = False
-    args: tuple[str, ...] = ()
+    bent: bool = False  # its server runs `elsewhere`
+    simulate: str | None = DEVICES
     env: dict[str, str] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
         return self.name.removeprefix("test_").replace("_", " ")
+
+    def house(self, root: Path) -> House:
+        """One of its own."""
+        program = ("-m", "tests.faults.elsewhere") if self.bent else ("-m", "vllama")
+        return House(root, simulate=self.simulate, program=program, **self.env)
 
     @property
     def usual_seed(self) -> int:
@@ -87,13 +96,14 @@ SITUATIONS: list[Situation] = []
 
 
 def row(
-    number: int, *, own_server: bool = False, args: tuple[str, ...] = (), **env: str
+    number: int, *, own_server: bool = False, bent: bool = False, simulate: str | None = DEVICES, **env: str
 ) -> "Callable[[Callable[[Scene], Awaitable[None]]], Callable[..., None]]":
     """A coroutine function of a scene, as a test and as something that `soak` can play."""
 
     def register(play: "Callable[[Scene], Awaitable[None]]") -> Callable[..., None]:
         situation = Situation(
-            row=number, name=play.__name__, play=play, own_server=own_server, args=args, env=env
+            row=number, name=play.__name__, play=play, own_server=own_server or bent, bent=bent, simulate=simulate,
+            env=env,
         )  # fmt: skip
         SITUATIONS.append(situation)
 

@@ -1,6 +1,7 @@
 """A house in which something goes wrong, and the clients who go on asking meanwhile."""
 
 import asyncio
+import contextlib
 import copy
 import random
 import time
@@ -18,6 +19,7 @@ ONLY_WHOLE = frozenset({Kind.WHOLE})
 ENDED = frozenset({Kind.WHOLE, Kind.TOLD, Kind.BROKE_OFF})  # each of them tells its client all there is to know
 CUT_OFF = ENDED | {Kind.CUT}  # a plain answer that is shorter than announced: nothing better can be done
 NO_SERVER = CUT_OFF | {Kind.REFUSED}
+BYSTANDERS: frozenset[Kind] = frozenset()  # what `bystanders_may` says when the answer is there
 
 
 class Scene:
@@ -66,7 +68,7 @@ class Scene:
             ))  # fmt: skip
             raise
         self.outcomes.append(outcome)
-        if outcome.kind in NEVER or outcome.kind not in may:
+        if outcome.kind in NEVER or outcome.kind not in (self.bystanders_may if may is BYSTANDERS else may):
             self.unexpected.append(str(outcome))
         return outcome
 
@@ -91,7 +93,7 @@ class Scene:
     async def _go_on_asking(self, model: str, *, stream: bool) -> None:
         while not self._leaving.is_set():
             if self.house.is_up:
-                await self.ask(model, may=self.bystanders_may, stream=stream, tokens=self.dice.randint(1, 12))
+                await self.ask(model, may=BYSTANDERS, stream=stream, tokens=self.dice.randint(1, 12))
             try:
                 async with asyncio.timeout(self.dice.uniform(0.03, 0.2)):
                     await self._leaving.wait()
@@ -210,6 +212,22 @@ class Scene:
     async def swap(self) -> None:
         """The victim makes room for its rival, which gives it back."""
         await self.answer(RIVAL)
+
+    async def raw(self, data: bytes, *, deadline_s: float = 20) -> bytes:
+        """All that comes back for these bytes on a connection of their own, up to its end."""
+        host, _, port = self.house.up.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            async with asyncio.timeout(deadline_s):
+                with contextlib.suppress(OSError):  # it may be answered before it is all sent
+                    writer.write(data)
+                    await writer.drain()
+                try:
+                    return await reader.read()
+                except OSError:
+                    return b""
+        finally:
+            writer.transport.abort()
 
     async def close(self) -> None:
         for task in self._clients:
