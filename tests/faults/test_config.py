@@ -164,7 +164,7 @@ async def test_flags_that_are_vllamas_own_are_refused_and_a_shells_are_none(scen
         await scene.configure(VICTIM, extra_args={"revision-note": shell, "enable-log-requests": True})
         body = {"extra_args": {"host": "0.0.0.0"}, "env": {"LD_PRELOAD": "/x"}, "vllm": "/bin/false"}
         refused = await scene.post(f"/admin/models/{VICTIM}/sleep", json=body)
-        assert refused.status_code == 422
+        assert refused.status_code in {400, 422}
         await scene.post(f"/admin/models/{VICTIM}/start", json=body)
         await scene.until_it_is("Ready")
         leader = (await scene.status())["pid"]

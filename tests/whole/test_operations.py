@@ -117,3 +117,26 @@ def test_a_change_of_a_config_file_restarts_its_engine_alone(start_server, tmp_p
     wait_until(lambda: pids().get("a", before["a"]) != before["a"], what="a new engine of a")
     assert pids()["b"] == before["b"]
     assert server.chat("a").status_code == 200
+
+
+def test_a_start_that_is_asked_for_while_the_engine_goes_down_is_not_forgotten(start_server):
+    server = start_server("models: {org/a: {memory: 1GiB, env: {VLLAMA_SIM_FAULTS: ignore_sigterm}}}\n"
+                          "policy: {stop_deadline: 1s}", "--simulate", "8GiB")  # fmt: skip
+    assert server.chat("org/a").status_code == 200
+    pid = server.ps()["org/a"]["pid"]
+    server.act("stop", "org/a")
+    wait_until(lambda: server.phases()["org/a"] == "Stopping", what="it to go down")
+    server.act("start", "org/a")
+    wait_until(lambda: server.ps()["org/a"]["pid"] not in {pid, None}, what="it to come back")
+    wait_until(lambda: server.phases()["org/a"] == "Ready", what="it to be ready again")
+
+
+def test_what_was_ready_comes_back_with_its_new_settings(start_server):
+    server = start_server("models: {org/a: {memory: 1GiB}}", "--simulate", "8GiB")
+    assert server.chat("org/a").status_code == 200
+    pid = server.ps()["org/a"]["pid"]
+    (server.config_dir / "models.yaml").write_text("models: {org/a: {memory: 2GiB}}")
+    server.http.post(f"{server.url}/admin/reload").raise_for_status()
+    wait_until(lambda: server.ps()["org/a"]["pid"] not in {pid, None}, what="another engine")
+    wait_until(lambda: server.phases()["org/a"] == "Ready", what="it to be ready again")
+    assert server.ps()["org/a"]["memory_bytes"] == 2 << 30

@@ -119,7 +119,7 @@ class Loop:
         desired = self.desired()
         self.plan = plan(desired, snapshot, now)
         findings = check(desired, snapshot, now, self.plan)
-        self._wishes.review(engines, self._catalog.models, self.plan)
+        self._wishes.review(engines, self._catalog.models, self.plan, snapshot.operations)
         for decision in self.plan.decisions:
             self._publish(decision, engines.get(decision.model))
             self._say(decision)

@@ -1,11 +1,11 @@
 """What operators asked for: overrides, kept until they are fulfilled, beaten by newer demand, or withdrawn."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from vllama.controller.board import Board
 from vllama.domain.decision import Plan
 from vllama.domain.demand import Override, WantAsleep, WantReady, WantStopped
-from vllama.domain.observed import Awake, EngineObservation
+from vllama.domain.observed import Awake, EngineObservation, Operation, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec
 
@@ -27,14 +27,24 @@ class Wishes:
         if isinstance(self.overrides.get(model), WantReady):
             del self.overrides[model]
 
-    def review(self, engines: Mapping[str, EngineObservation], models: Mapping[str, ModelSpec], plan: Plan) -> None:
-        """Drop what is done or overtaken. A fulfilled start counts as a use of the model at that moment."""
+    def review(
+        self,
+        engines: Mapping[str, EngineObservation],
+        models: Mapping[str, ModelSpec],
+        plan: Plan,
+        operations: Iterable[Operation] = (),
+    ) -> None:
+        """Drop what is done or overtaken. A fulfilled start counts as a use of the model at that moment.
+
+        An engine that goes down fulfils nothing, however awake it still is.
+        """
+        leaving = {each.engine_id for each in operations if each.verb in {Verb.SLEEP, Verb.STOP}}
         refused = {decision.model for decision in plan.decisions if decision.reason in _WILL_NOT_BE}
         for model, override in list(self.overrides.items()):
             match override:
                 case WantReady(at=at):
                     engine = engines.get(model)
-                    if engine is not None and isinstance(engine.state, Awake):
+                    if engine is not None and isinstance(engine.state, Awake) and engine.engine_id not in leaving:
                         self._board.touch(model, max(at, engine.state.ready_at))
                         del self.overrides[model]
                     elif model in refused:
