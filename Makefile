@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check test-real test-gpu package lock bench mutants simulate-long clean
+.PHONY: demo test check test-real test-gpu package lock bench mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -64,6 +64,10 @@ mutants: $(STAMP)
 simulate-long: $(STAMP)
 	$(PY) -m tests.simulation.plans --plans 1000000 --jobs 2
 	$(PY) -m tests.simulation.run --events 10000000 --jobs 2
+
+# Faults at random against real processes: make soak MINUTES=60 (SEED=7). docs/faults.md
+soak: $(STAMP)
+	$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)
 	$(PY) -m tests.bench.planner

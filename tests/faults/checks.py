@@ -79,7 +79,9 @@ async def _not_yet(scene: Scene) -> list[str]:
     health = await scene.get("/health")
     wrong = [f"{each['type']}: {each['message']}" for each in health.json()["conditions"] if not each["ok"]]
     models = (await scene.get("/admin/status")).json()["models"]
-    wrong += [f"{each['model']} is {each['phase']}" for each in models if each["phase"] in {"Failed", "Lost", "Unknown"}]
+    wrong += [
+        f"{each['model']} is {each['phase']}" for each in models if each["phase"] in {"Failed", "Lost", "Unknown"}
+    ]
     (plan,) = (await scene.get("/admin/plan")).json()["plans"]
     wrong += [f"{each['model']}: {each['message']}" for each in plan["decisions"] if each["action"] is not None]
     return wrong + await asyncio.to_thread(strays, scene.house, {each["pid"] for each in models})

@@ -141,7 +141,9 @@ class Scene:
     async def apply(self, config: dict[str, Any]) -> None:
         await asyncio.to_thread(self.house.write, config)
         reloaded = (await self.post("/admin/reload")).json()
-        wrong = [each["message"] for each in reloaded["conditions"] if each["type"] == "ManifestValid" and not each["ok"]]
+        wrong = [
+            each["message"] for each in reloaded["conditions"] if each["type"] == "ManifestValid" and not each["ok"]
+        ]
         assert not wrong, wrong
 
     async def restore(self) -> None:

@@ -124,7 +124,7 @@ async def test_clients_that_send_a_byte_now_and_then_hold_nobody_up(scene: Scene
 async def _slow_loris(scene: Scene, count: int) -> AsyncIterator[bytes]:
     """`count` connections over which a request comes letter by letter. Yields that request."""
     body = json.dumps({"model": VICTIM, "prompt": "hello", "max_tokens": 4}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     host, _, port = scene.house.up.url.removeprefix("http://").partition(":")
     writers = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(count)]
@@ -234,7 +234,9 @@ async def test_a_name_that_is_an_address_is_called_by_nobody(scene: Scene):
                 told = await scene.told(name)
                 assert told.status == 404, told
             for target in (f"http://127.0.0.1:{port}/v1/completions", f"//127.0.0.1:{port}/v1/completions"):
-                request = f"POST {target} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\ncontent-length: 2\r\n"
+                request = (
+                    f"POST {target} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\ncontent-length: 2\r\n"
+                )
                 answer = await scene.raw(f"{request}\r\n{{}}".encode())
                 assert answer.startswith(b"HTTP/1.1 4"), answer
         assert not called()
@@ -277,7 +279,9 @@ async def test_an_engines_management_is_reached_by_nobody(scene: Scene):
 
 def _listens_at(port: int) -> set[str]:
     """The addresses, in the kernel's spelling."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
     local = (line[1].split(":") for line in lines if line[3] == "0A")
     return {address for address, number in local if int(number, 16) == port}
 

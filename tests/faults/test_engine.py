@@ -2,10 +2,10 @@
 
 import asyncio
 
-from tests.faults.clients import Asking, Kind, ask
+from tests.faults.clients import Kind
 from tests.faults.house import RIVAL, VICTIM
 from tests.faults.rows import row
-from tests.faults.scene import CUT_OFF, ENDED, Scene
+from tests.faults.scene import CUT_OFF, Scene
 from tests.waiting import async_wait_until
 from tests.whole.server import vllama
 from vllama.domain.units import MIB

@@ -2,20 +2,18 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import resource
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
 from tests.faults.clients import Kind
-from tests.faults.house import BASE, DEVICES, VICTIM, House, kill, stranger
+from tests.faults.house import DEVICES, VICTIM, House, kill, stranger
 from tests.faults.rows import row
-from tests.faults.scene import CUT_OFF, ENDED, NO_SERVER, Scene
-from tests.waiting import async_wait_until, wait_until
+from tests.faults.scene import CUT_OFF, NO_SERVER, Scene
+from tests.waiting import async_wait_until
 from vllama.runtime.local import proc
 from vllama.runtime.local.signals import send
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from tests.faults.clients import Kind
 from tests.faults.house import BASE, RIVAL, STEADY, VICTIM, House, kill, stand_in
 from tests.faults.rows import row
 from tests.faults.scene import CUT_OFF, ENDED, Scene
 from tests.waiting import async_wait_until
-from vllama.domain.units import GIB, MIB
+from vllama.domain.units import GIB
 from vllama.runtime.local.runtime import log_name
 from vllama.simulator.devices import OutOfMemory
 
