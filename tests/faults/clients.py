@@ -94,7 +94,6 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         reader, writer = await _connect(host, int(port), narrow=asking.reads_after is not None)
     except OSError:
         return 0, b"", "refused"
-    status, body, ended = 0, b"", False
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     headers = [("host", "x"), ("content-type", "application/json"), ("x-request-id", asking.request_id),
                ("content-length", str(len(asking.body))), ("connection", "close")]  # fmt: skip
@@ -104,6 +103,16 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         connection.send(h11.EndOfMessage())
         if asking.reads_after is not None:
             await asking.reads_after.wait()
+        return await _read(reader, connection)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader, connection: h11.Connection) -> tuple[int, bytes, str]:
+    status, body, ended = 0, b"", False
+    try:
         while True:
             match connection.next_event():
                 case h11.NEED_DATA:
@@ -123,10 +132,6 @@ async def _exchange(url: str, asking: Asking) -> tuple[int, bytes, str]:
         return status, body, "closed" if ended else str(error)  # what came was right, as far as it went
     except OSError:
         return status, body, "closed"
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            writer.transport.abort()
 
 
 async def _connect(host: str, port: int, *, narrow: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -32,7 +32,7 @@ BASE: dict[str, Any] = {
 
 
 class House:
-    """`root` holds all of it: `config` is vllama's, `home` and `cwd` are to stay empty, `served` says who was served."""
+    """`root` holds all of it: `config` is vllama's, `home` and `cwd` are to stay empty, `served` says who was asked."""
 
     def __init__(
         self, root: Path, *args: str, simulate: str | None = DEVICES, program: tuple[str, ...] = ("-m", "vllama"),
@@ -54,7 +54,8 @@ class House:
         self.server = serve(
             self.config_dir, json.dumps(config), *self.simulate, *self.args, cwd=self.root / "cwd",
             program=self.program, FAULTS_ELSEWHERE=str(self.root / "elsewhere"),
-            PYTHONPATH=str(REPOSITORY), HOME=str(self.root / "home"), VLLAMA_SIM_SERVED=str(self.served), **(quick | self.env),
+            PYTHONPATH=str(REPOSITORY), HOME=str(self.root / "home"), VLLAMA_SIM_SERVED=str(self.served),
+            **(quick | self.env),
         )  # fmt: skip
         self.starts += 1
         return self.server
@@ -145,9 +146,8 @@ def stand_in(directory: Path) -> Path:
 
 def stranger() -> subprocess.Popen[bytes]:
     """A process that has nothing to do with vllama."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "import signal; signal.pause()"], env={"PATH": os.environ["PATH"]}, start_new_session=True
-    )  # fmt: skip
+    pauses = [sys.executable, "-c", "import signal; signal.pause()"]
+    return subprocess.Popen(pauses, env={"PATH": os.environ["PATH"]}, start_new_session=True)
 
 
 def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:

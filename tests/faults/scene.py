@@ -30,6 +30,7 @@ class Scene:
         self.outcomes: list[Outcome] = []
         self.unexpected: list[str] = []
         self.bystanders_may: Collection[Kind] = ONLY_WHOLE
+        self.asked_again = False  # who heard nothing from a hung engine may be sent to the next one
         self.notes: dict[str, float] = {}  # figures for whoever counts
         self.troubles = 0
         self._clients: set[asyncio.Task[Outcome]] = set()
@@ -125,7 +126,7 @@ class Scene:
 
     @asynccontextmanager
     async def faulty(self, faults: str, *, env: dict[str, str] | None = None, **settings: Any) -> AsyncIterator[None]:
-        """While inside, engines of the victim have these bad manners. It is stopped at first, and runs well afterwards."""
+        """While inside, engines of the victim have these bad manners. It is stopped at first, and well afterwards."""
         await self.stop(VICTIM)
         await self.configure(VICTIM, env={"VLLAMA_SIM_FAULTS": faults} | (env or {}), **settings)
         async with self.trouble():

@@ -10,6 +10,7 @@ from tests.faults.clients import Kind
 from tests.faults.house import BASE, VICTIM
 from tests.faults.rows import row
 from tests.faults.scene import ENDED, Scene
+from tests.faults.test_clients import told
 from tests.waiting import async_wait_until
 from vllama.domain.units import MIB
 
@@ -168,13 +169,8 @@ async def test_flags_that_are_vllamas_own_are_refused_and_a_shells_are_none(scen
         await scene.post(f"/admin/models/{VICTIM}/start", json=body)
         await scene.until_it_is("Ready")
         leader = (await scene.status())["pid"]
-        argv = (await asyncio.to_thread(_argv, leader)).split("\0")
+        argv, _ = await asyncio.to_thread(told, leader)
         assert shell in argv
         assert "0.0.0.0" not in argv
         assert not mark.exists()
         await asyncio.gather(*scene.ask_many(2, may=ENDED))
-
-
-def _argv(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline") as file:
-        return file.read()

@@ -110,7 +110,8 @@ async def test_health_that_flaps_stops_nobody(scene: Scene):
 
 @row(9)
 async def test_an_engine_that_answers_nothing_though_its_health_is_well_is_replaced(scene: Scene):
-    async with scene.faulty("completions_hang"):
+    scene.asked_again = True
+    async with scene.faulty("completions_hang", stall_timeout="1s"):
         await scene.start()
         pid = (await scene.until_it_is("Ready"))["pid"]
         clients = scene.ask_many(4, may=CUT_OFF)

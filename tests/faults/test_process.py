@@ -152,6 +152,9 @@ async def test_a_core_whose_api_server_was_killed_is_reaped_and_its_clients_are_
 
 @row(25)
 async def test_an_engine_that_is_stopped_by_a_signal_is_replaced(scene: Scene):
+    scene.asked_again = True
+    await scene.stop()
+    await scene.configure(VICTIM, stall_timeout="1s")
     await scene.answer()
     leader, others = await scene.pids()
     chosen = scene.dice.choice(([leader], others, [leader, *others]))
