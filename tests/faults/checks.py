@@ -70,7 +70,7 @@ async def _converged(scene: Scene) -> None:
         return not wrong
 
     try:
-        await async_wait_until(so, deadline_s=30, what="all to be as it should")
+        await async_wait_until(so, deadline_s=60, what="all to be as it should")
     except BaseException as error:
         raise AssertionError(f"after the fault was lifted, still: {wrong}") from error
 
@@ -93,7 +93,7 @@ async def _idle(scene: Scene) -> None:
         models = (await scene.get("/admin/status")).json()["models"]
         return all((each["waiting"], each["in_flight"]) == (0, 0) for each in models)
 
-    await async_wait_until(so, deadline_s=10, what="nothing to be in flight")
+    await async_wait_until(so, deadline_s=60, what="nothing to be in flight")
 
 
 def strays(house: House, listed: set[int | None]) -> list[str]:

@@ -12,7 +12,7 @@ import h11
 
 from vllama.simulator.text import words
 
-DEADLINE_S = 60.0
+DEADLINE_S = 100.0
 PROMPT = "hello"
 
 

@@ -112,6 +112,6 @@ def row(
 
         test.__name__ = test.__qualname__ = play.__name__
         test.__doc__, test.__module__ = play.__doc__, play.__module__
-        return pytest.mark.row(number)(test)
+        return pytest.mark.timeout(300)(pytest.mark.row(number)(test))
 
     return register

@@ -179,7 +179,7 @@ class Scene:
     async def sleep(self, model: str = VICTIM, level: int = 1) -> None:
         await self.post(f"/admin/models/{model}/sleep", json={"level": level})
 
-    async def until_it_is(self, phase: str, model: str = VICTIM, deadline_s: float = 30) -> dict[str, Any]:
+    async def until_it_is(self, phase: str, model: str = VICTIM, deadline_s: float = 60) -> dict[str, Any]:
         async def so() -> dict[str, Any] | None:
             status = await self.status(model)
             return status if status["phase"] == phase else None
@@ -188,7 +188,7 @@ class Scene:
         assert found is not None
         return found
 
-    async def until(self, so: Callable[[], object], *, deadline_s: float = 30, what: str) -> None:
+    async def until(self, so: Callable[[], object], *, deadline_s: float = 60, what: str) -> None:
         async def asked() -> object:
             return so()
 
@@ -210,7 +210,7 @@ class Scene:
                 await self.start(model)
             return not any(each.get_name() == model for each in self._clients)
 
-        await async_wait_until(nobody_waits, deadline_s=40, what=f"all who wait for {model}")
+        await async_wait_until(nobody_waits, deadline_s=60, what=f"all who wait for {model}")
 
     async def swap(self) -> None:
         """The victim makes room for its rival, which gives it back."""

@@ -66,7 +66,7 @@ async def _until_waiting(scene: Scene, count: int) -> None:
     async def so() -> bool:
         return (await scene.status())["waiting"] == count
 
-    await async_wait_until(so, deadline_s=30, what=f"{count} to wait")
+    await async_wait_until(so, deadline_s=60, what=f"{count} to wait")
 
 
 @row(49)

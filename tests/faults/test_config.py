@@ -37,7 +37,7 @@ async def _until_valid(scene: Scene, *, valid: bool) -> None:
     async def so() -> bool:
         return (await scene.conditions())["ManifestValid"] is valid
 
-    await async_wait_until(so, deadline_s=20, what=f"models.yaml to be {'valid' if valid else 'refused'}")
+    await async_wait_until(so, deadline_s=60, what=f"models.yaml to be {'valid' if valid else 'refused'}")
 
 
 @row(35)
@@ -87,12 +87,12 @@ async def test_a_file_that_is_renamed_over_or_a_swapped_link_is_seen(scene: Scen
         put("..data_1", "first")
         (directory / "models.yaml.link").symlink_to("..data/models.yaml")
         (directory / "models.yaml.link").rename(file)
-        await async_wait_until(lambda: called("first"), deadline_s=20, what="the link to be followed")
+        await async_wait_until(lambda: called("first"), deadline_s=60, what="the link to be followed")
         await scene.moment()
         put("..data_2", "second")
-        await async_wait_until(lambda: called("second"), deadline_s=20, what="the swap to be seen")
+        await async_wait_until(lambda: called("second"), deadline_s=60, what="the swap to be seen")
         assert (await scene.answer("second", served_name=VICTIM)).kind is Kind.WHOLE
-    await async_wait_until(lambda: _has_no_alias(scene), deadline_s=20, what="the new file to be seen")
+    await async_wait_until(lambda: _has_no_alias(scene), deadline_s=60, what="the new file to be seen")
 
 
 async def _has_no_alias(scene: Scene) -> bool:
@@ -134,7 +134,7 @@ async def test_ten_reloads_a_second_restart_nobody(scene: Scene):
         async def is_last() -> bool:
             return (await scene.status())["aliases"] == ["name-29"]
 
-        await async_wait_until(is_last, what="the last one to be in force")
+        await async_wait_until(is_last, deadline_s=60, what="the last one to be in force")
         assert (await scene.status())["pid"] == pid
 
 

@@ -104,7 +104,7 @@ async def test_health_that_flaps_stops_nobody(scene: Scene):
             await scene.answer()
             return len(seen) > 2
 
-        await async_wait_until(has_flapped, what="it to be well, ill and well again")
+        await async_wait_until(has_flapped, deadline_s=60, what="it to be well, ill and well again")
         assert (await scene.status())["pid"] == status["pid"]
 
 
@@ -120,7 +120,7 @@ async def test_an_engine_that_answers_nothing_though_its_health_is_well_is_repla
         async def is_gone() -> bool:
             return (await scene.status())["pid"] != pid
 
-        await async_wait_until(is_gone, deadline_s=50, what="it to be given up")
+        await async_wait_until(is_gone, deadline_s=60, what="it to be given up")
         await asyncio.gather(*clients)
 
 
@@ -184,7 +184,7 @@ async def test_an_engine_whose_sleeps_leave_more_and_more_behind_is_recycled(sce
             pids.add((await scene.status())["pid"])
             return len(pids) > 1
 
-        await async_wait_until(is_recycled, deadline_s=40, what="another engine")
+        await async_wait_until(is_recycled, deadline_s=60, what="another engine")
         assert scene.house.events("ResidueGrew", VICTIM, since=before) or scene.house.events(
             "Evicted", VICTIM, since=before
         )

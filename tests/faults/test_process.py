@@ -46,7 +46,7 @@ async def _killed_and_back(scene: Scene) -> None:
         async def so() -> bool:
             return await _all_listed(scene)
 
-        await async_wait_until(so, deadline_s=15, what="every engine to be adopted or reaped")
+        await async_wait_until(so, deadline_s=60, what="every engine to be adopted or reaped")
         scene.notes["adoption_s"] = time.monotonic() - began
         await asyncio.gather(*clients)
     assert (await scene.status("org/steady"))["pid"] == steady, "who served was not adopted"
@@ -94,7 +94,7 @@ async def _killed_and_back_stopped(scene: Scene) -> None:
         async def so() -> bool:
             return await _all_listed(scene)
 
-        await async_wait_until(so, deadline_s=15, what="every engine to be adopted or reaped")
+        await async_wait_until(so, deadline_s=60, what="every engine to be adopted or reaped")
         scene.notes["adoption_s"] = time.monotonic() - began
 
 
@@ -107,7 +107,7 @@ async def test_fifty_streams_end_whole_when_vllama_is_told_to_stop(scene: Scene)
     async def all_begun() -> bool:
         return (await scene.status())["in_flight"] == 50
 
-    await async_wait_until(all_begun, what="all streams to be open")
+    await async_wait_until(all_begun, deadline_s=60, what="all streams to be open")
     await scene.moment()
     scene.troubles += 1  # nobody is served any more after this one
     scene.house.up.process.send_signal(signal.SIGTERM)
@@ -236,7 +236,7 @@ async def test_a_port_that_is_taken_while_the_engine_loads_fails_that_start_alon
         async def its_port() -> int | None:
             return (await scene.status())["port"]
 
-        port = await async_wait_until(its_port, what="its port to be known")
+        port = await async_wait_until(its_port, deadline_s=60, what="its port to be known")
         with socket.socket() as thief:
             thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             thief.bind(("127.0.0.1", port))

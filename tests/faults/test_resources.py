@@ -167,7 +167,7 @@ async def _driver(scene: Scene, *, degraded: str, **how: object) -> None:
         async def shows() -> bool:
             return not degraded or not (await scene.conditions())[degraded]
 
-        await async_wait_until(shows, deadline_s=40, what=f"{degraded} to say so")
+        await async_wait_until(shows, deadline_s=60, what=f"{degraded} to say so")
         await asyncio.gather(*scene.ask_many(4))
         assert (await scene.status())["pid"] == pid
         waiting = scene.ask(RIVAL, may=ENDED)
@@ -204,7 +204,7 @@ async def test_where_the_host_has_no_room_for_a_sleepers_weights_it_does_not_sle
             status = await scene.status()
             return status["phase"] in {"Asleep", "Stopped"} and status["sleep_level"] != 1
 
-        await async_wait_until(has_made_room, what="it to make room otherwise")
+        await async_wait_until(has_made_room, deadline_s=60, what="it to make room otherwise")
         await scene.answer()
 
 
@@ -226,7 +226,7 @@ async def test_a_core_that_the_kernel_kills_for_memory_is_replaced(scene: Scene)
         async def is_another() -> bool:
             return (await scene.status())["pid"] != leader
 
-        await async_wait_until(is_another, what="another engine")
+        await async_wait_until(is_another, deadline_s=60, what="another engine")
 
 
 # The clock

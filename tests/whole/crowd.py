@@ -3,6 +3,7 @@
 import asyncio
 import json
 import resource
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    at: float  # when all of it was there, in seconds of the wall clock
 
     @property
     def error(self) -> dict:
@@ -58,12 +60,12 @@ class Crowd:
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
-    whole = await asyncio.wait_for(reader.read(), 60)
+    whole, at = await asyncio.wait_for(reader.read(), 60), time.time()
     writer.close()
     head, _, body = whole.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Answer(int(first.split()[1]), headers, body)
+    return Answer(int(first.split()[1]), headers, body, at)
 
 
 def crowd(server: Server, test: Callable[[Crowd], Awaitable[None]]) -> None:

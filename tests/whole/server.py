@@ -122,7 +122,7 @@ def serve(
     server = Server(config_dir=config_dir, process=process)
     server.http = http or server.http
     if ready:
-        wait_until(lambda: _answers(server), deadline_s=20, what=f"vllama serve to answer; it said:\n{server.log()}")
+        wait_until(lambda: _answers(server), deadline_s=60, what=f"vllama serve to answer; it said:\n{server.log()}")
     return server
 
 
