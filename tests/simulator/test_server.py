@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -137,3 +138,11 @@ def test_a_stopped_core_hangs_what_it_should_answer(start: Callable[..., Engine]
     assert engine.health() == 200
     os.kill(core, signal.SIGCONT)
     assert engine.chat().status_code == 200
+
+
+def test_it_notes_whom_it_serves_where_it_is_told_to(start: Callable[..., Engine], tmp_path: Path) -> None:
+    engine = start(VLLAMA_SIM_SERVED=str(tmp_path / "served")).wait_ready()
+    for name in ("one", "two", "one"):
+        engine.http.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": name}).raise_for_status()
+    engine.http.get("/v1/models", headers={"x-request-id": "three"}).raise_for_status()
+    assert (tmp_path / "served").read_text().split() == ["one", "two", "one"]
