@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,8 @@ class Soak:
             verdict = f"skipped: {skipped}"
             self.tally.skipped.append(situation.sentence)
         except (Exception, pytest.fail.Exception) as failure:  # noqa: BLE001  # whatever it is, the next one is played
-            verdict = f"FAILED: {str(failure)[:2000]}"
+            where = traceback.extract_tb(failure.__traceback__)[-1]
+            verdict = f"FAILED: {str(failure)[:2000]}\n    at {Path(where.filename).name}:{where.lineno}: {where.line}"
             self.tally.failures.append(
                 f"row {situation.row}, {situation.sentence}: --seed {seed} --row {situation.row}"
             )
