@@ -128,7 +128,8 @@ class Scene:
     async def faulty(self, faults: str, *, env: dict[str, str] | None = None, **settings: Any) -> AsyncIterator[None]:
         """While inside, engines of the victim have these bad manners. It is stopped at first, and well afterwards."""
         await self.stop(VICTIM)
-        await self.configure(VICTIM, env={"VLLAMA_SIM_FAULTS": faults} | (env or {}), **settings)
+        played = {"VLLAMA_SIM_FAULTS": faults, "PLAYED": self.house.next_id()}  # nothing was ever learned of it
+        await self.configure(VICTIM, env=played | (env or {}), **settings)
         async with self.trouble():
             yield
         await self.restore()

@@ -238,7 +238,8 @@ async def test_a_wall_clock_that_jumps_moves_nobody(scene: Scene):
     await scene.answer()
     await scene.answer(RIVAL)
     await scene.answer()
-    before = {model: await scene.status(model) for model in (VICTIM, RIVAL, STEADY)}
+    rests = {VICTIM: "Ready", RIVAL: "Asleep", STEADY: "Ready"}
+    before = {model: await scene.until_it_is(phase, model) for model, phase in rests.items()}
     clients = scene.ask_many(4, tokens=100)
     async with scene.trouble(scene.house.bend):
         for hours in scene.dice.sample((-24, -1, 1, 24), 3):
