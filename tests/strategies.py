@@ -26,6 +26,7 @@ from vllama.domain.observed import (
     Unknown,
     Verb,
 )
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, SleepLevel
 from vllama.domain.units import GIB
 
@@ -98,6 +99,7 @@ def specs(draw: st.DrawFn, model: str) -> ModelSpec:
         sleep_mode=draw(rarely(st.just(False), True)),
         pin=draw(rarely(st.just(True), False)), priority=draw(rarely(st.integers(-2, 3), 0)),
         on_conflict=draw(rarely(st.just(OnConflict.REFUSE), OnConflict.QUEUE)),
+        replicas=draw(rarely(st.sampled_from([2, 3]), 1)),
     )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def _somewhere(node: Node, size: int) -> st.SearchStrategy[tuple[int, ...]]:
 def any_state(draw: st.DrawFn) -> Situation:
     """Every part is well formed, and nothing has to agree with anything else."""
     there = tuple(draw(nodes(name)) for name in draw(rarely(st.just(("here", "there")), ("here",))))
-    models = {name: draw(specs(name)) for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=8))}
+    models = expanded(draw(specs(name)) for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=8)))
     engines = []
     for i in range(draw(st.integers(0, 7))):
         model, where = draw(st.sampled_from([*models, *models, "gone"])), draw(st.sampled_from(there))
@@ -211,7 +213,9 @@ def sane_state(draw: st.DrawFn, *, quiet: bool = False) -> Situation:  # noqa: C
         pins = [other for other in models.values() if other.pin]
         small = spec.device_count == 1 and (spec.memory_bytes or 9 * GIB) <= 3 * GIB and spec.devices is None
         models[name] = replace(spec, pin=spec.pin and small and len(pins) < 2)
-    footprints = {name: draw(FOOTPRINTS) for name in [*models, "gone"]}
+    models = dict(expanded(models.values()))
+    footprints = {name: draw(FOOTPRINTS) for name in [*(name for name in models if "#" not in name), "gone"]}
+    footprints |= {name: footprints[spec.served_name] for name, spec in models.items()}
     foreign = {d.index: 0 if quiet else draw(rarely(halves(0.5, 4), 0)) for d in node.devices}
     left = {d.index: d.total_bytes - d.reserve_bytes - foreign[d.index] for d in node.devices}
     used, held = dict(foreign), set[int]()

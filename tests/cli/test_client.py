@@ -30,6 +30,15 @@ def test_plans_are_asked_for_with_or_without_the_end(server: ScriptedServer) -> 
     assert [path for _, path, _ in server.requests] == ["/admin/plan?settle=0", "/admin/plan?settle=1"]
 
 
+def test_a_model_is_as_far_up_as_the_best_of_its_replicas(server: ScriptedServer) -> None:
+    second = a_status("org/a#2") | {"phase": "Ready", "replica": 2, "replica_of": "org/a"}
+    server.statuses = [[a_status("org/b"), a_status("org/a"), second]]
+    with AdminClient(server.url) as client:
+        status = client.model("org/a")
+    assert status is not None
+    assert (status["model"], status["phase"]) == ("org/a", "Ready")
+
+
 def test_what_the_server_says_is_what_is_shown(server: ScriptedServer) -> None:
     server.asked = 404, {"error": {"message": "There is no model 'x'. Nearest: org/a.", "type": "not_found"}}
     with AdminClient(server.url) as client, pytest.raises(CommandFailed) as failed:

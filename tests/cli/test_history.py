@@ -38,6 +38,8 @@ def test_logs_of_a_server(vllama: Vllama, server: ScriptedServer) -> None:
     assert vllama("logs", "a", "-n", "2", "--server", server.url).stdout == "two\nthree\n"
     assert json.loads(vllama("logs", "a", "-n", "2", "-o", "json", "--server", server.url).stdout) == ["two", "three"]
     assert vllama("logs", "-f", "a", "-n", "2", "--server", server.url).stdout == "x\ny\n"
+    server.pages["/admin/models/a/logs?tail=2&replica=3"] = "z\n"
+    assert vllama("logs", "a", "-n", "2", "--replica", "3", "--server", server.url).stdout == "z\n"
     assert vllama("logs", "-f", "a", "-n", "2", "-o", "json", "--server", server.url).stdout == '"x"\n"y"\n'
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from vllama.controller.events import Events
 from vllama.controller.profiles import Profiles
 from vllama.domain.observed import Footprint
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import GIB
 from vllama.engine.canary import Answer
@@ -89,3 +90,20 @@ def engine(engine_id, *, spec_hash=SPEC.spec_hash):
         engine_id=engine_id, model=SPEC.model, spec_hash=spec_hash, node="local", devices=(0,), memory_bytes=1, pid=1,
         port=1, started_at=0.0, log=Path("log"),
     )  # fmt: skip
+
+
+def test_replicas_share_what_was_measured_and_each_has_its_own_canary(tmp_path):
+    profiles, _ = build(tmp_path / "profiles.json")
+    first, second = expanded([ModelSpec(model="org/a", replicas=2)]).values()
+    profiles.note(second, wake_s=0.5)
+    assert profiles.of(first).wake_s == 0.5
+    for number, spec in enumerate((first, second, second)):
+        profiles.keep_canary(spec, f"e{number}", Answer(text=str(number), numbers=()))
+
+    def kept(engine_id):
+        return profiles.canary_of(EngineProcess(
+            engine_id=engine_id, model="org/a", spec_hash=first.spec_hash, node="here", devices=(0,), memory_bytes=1,
+            pid=1, port=1, started_at=0.0, log=Path("log"),
+        ))  # fmt: skip
+
+    assert [kept(f"e{number}") and kept(f"e{number}").text for number in range(3)] == [None, "1", "2"]

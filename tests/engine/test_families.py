@@ -98,3 +98,14 @@ def test_a_type_that_there_is_not():
 
 def test_nothing_at_all():
     assert merged([]) == merged([("a", ""), ("b", "not metrics\n")]) == ""
+
+
+def test_the_engines_of_one_model_are_added_up():
+    text = merged([("a", ENGINE), ("a", ENGINE.replace("1.7e+09", "1.8e+09"))])
+    lines = [line.rpartition(" ") for line in text.splitlines() if line.startswith("vllm:")]
+    values = {name: float(value) for name, _, value in lines}
+    assert len(values) == len(lines)
+    assert values['vllm:num_requests_running{model="a",engine="0",model_name="a"}'] == 4.0
+    assert values['vllm:prompt_tokens_total{model="a",engine="0",model_name="a"}'] == 62.0
+    assert values['vllm:prompt_tokens_created{model="a",engine="0",model_name="a"}'] == 1.8e9
+    read(text)

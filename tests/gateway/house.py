@@ -147,8 +147,8 @@ class ListedControl:
     def defaults(self) -> ModelSpec:
         return ModelSpec(model="", declared=False)
 
-    def log_of(self, model: str) -> Path:
-        return self.logs / f"{model.replace('/', '_')}.log"
+    def log_of(self, model: str, replica: int = 1) -> Path:
+        return self.logs / f"{model.replace('/', '_')}-{replica}.log"
 
     async def rescan(self) -> None:
         self.asked.append(("rescan",))

@@ -80,6 +80,8 @@ def test_logs_are_the_last_lines_and_then_what_comes(tmp_path) -> None:
             assert await anext(lines) == "four"
             here.control.events.close()
             assert [line async for line in lines] == []
+        here.control.log_of(MODEL, 2).write_text("of the second\n")
+        assert (await here.http.get(f"/admin/models/{MODEL}/logs?replica=2")).text == "of the second\n"
 
     live(test)
 

@@ -20,6 +20,7 @@ from vllama.domain.observed import (
     Snapshot,
     Verb,
 )
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.units import GIB
 from vllama.planner import plan
@@ -61,10 +62,11 @@ class Cluster:
         self, name: str, gib: float | None = 3.5, *, weights: float = 2.0, load_s: float | None = None, **spec
     ) -> "Cluster":  # fmt: skip
         size = None if gib is None else int(gib * GIB)
-        self.models[name] = ModelSpec(model=name, memory_bytes=size, **spec)
-        self.weights[name] = weights
-        if load_s is not None:
-            self.load_s[name] = load_s
+        for each, one in expanded([ModelSpec(model=name, memory_bytes=size, **spec)]).items():
+            self.models[each] = one
+            self.weights[each] = weights
+            if load_s is not None:
+                self.load_s[each] = load_s
         return self
 
     def engine(

@@ -92,12 +92,17 @@ def test_a_cluster_at_rest_is_left_alone(situation):
 @given(quiet_state())
 def test_when_faults_have_stopped_everybody_is_served_or_told_why_not(situation):
     view = View(desired=situation.desired, snapshot=situation.snapshot, now=situation.now)
-    wanted = {want.model for want in wanted_models(view)}
+
+    def served(name: str) -> str:
+        spec = situation.desired.models.get(name)
+        return name if spec is None else spec.served_name
+
+    wanted = {served(want.model) for want in wanted_models(view)}
     walked = steps(situation)
     desired, snapshot = walked[-1][0].desired, walked[-1][0].snapshot
-    refused = {d.model: d for _, made in walked for d in made.decisions if d.refused}
-    raised = {a.model for _, made in walked for a in made.actions if isinstance(a, Start | Wake)}
-    awake = {engine.model for engine in situation.snapshot.engines if isinstance(engine.state, Awake)}
+    refused = {served(d.model): d for _, made in walked for d in made.decisions if d.refused}
+    raised = {served(a.model) for _, made in walked for a in made.actions if isinstance(a, Start | Wake)}
+    awake = {served(engine.model) for engine in situation.snapshot.engines if isinstance(engine.state, Awake)}
     assert wanted <= refused.keys() | raised | awake
     never = (
         Reason.CANNOT_FIT,
@@ -107,11 +112,11 @@ def test_when_faults_have_stopped_everybody_is_served_or_told_why_not(situation)
         Reason.OPERATOR_ASKED,
     )
     assert {d.reason for d in refused.values()} <= set(never)
-    ready = {engine.model for engine in snapshot.engines if isinstance(engine.state, Awake)}
+    ready = {served(engine.model) for engine in snapshot.engines if isinstance(engine.state, Awake)}
     for model, spec in desired.models.items():
         if isinstance(desired.overrides.get(model), WantReady | None):
             assert desired.demand_of(model).waiting == 0
-            assert not spec.pin or model in ready or model in refused
+            assert not spec.pin or served(model) in ready or served(model) in refused
 
 
 @MANY

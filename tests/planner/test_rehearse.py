@@ -206,4 +206,6 @@ def test_whatever_the_state_there_is_an_answer_and_no_device_does_two_things_at_
         pages = [page for node in result.after.nodes for page in node.devices]
         down = {Phase.ASLEEP, Phase.STOPPING, Phase.FAILED}  # of one that is awake an operation may tell another word
         up = {entry.model for page in pages for entry in page.engines if entry.phase not in down}
-        assert model in up | {entry.model for entry in result.after.astray}
+        up |= {entry.model for entry in result.after.astray}
+        served = situation.desired.models[model].served_name  # by whichever of its replicas
+        assert any(spec.served_name == served for name, spec in situation.desired.models.items() if name in up)

@@ -5,6 +5,7 @@
     engines: {a: {gpus: [0], is: awake, used: 5m}}     how long ago it was used last
     demand: {b: {waiting: 2, since: 40s, in_flight: 1, closed: 10s, drained: 60s, left: 6s, keep_alive: 5m}}
     operations: {a: {verb: wake, gpus: [0]}}
+    a further replica of a is called a#2, as everywhere
     measured: {a: {load: 60s}}       what earlier starts have taught; `part: 0.5` of an engine: by its log
     overrides: {a: stop}             or start, or sleep; `crashes: {a: {count: 2, last: 5s, cause: ...}}`
     steps:                           each says what is different, and what is planned then
@@ -45,6 +46,7 @@ from vllama.domain.observed import (
     Unknown,
     Verb,
 )
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import SleepLevel
 from vllama.domain.units import GIB, parse_bytes, parse_duration
 from vllama.gateway.render import plan_json
@@ -115,9 +117,10 @@ class Scenario:
         text = json.dumps({"models": said.get("models", {}), "policy": said.get("policy", {})})
         manifest = load_bytes(text.encode(), file="scenario", environ={})
         engines = [self._engine(manifest, name, each) for name, each in said.get("engines", {}).items() if each]
-        footprints = {name: _footprint(manifest, name, said) for name in manifest.models}
+        models = expanded(manifest.models.values())
+        footprints = {name: _footprint(manifest, spec.served_name, said) for name, spec in models.items()}
         self.desired = DesiredState(
-            generation=1, models=manifest.models, policy=manifest.policy, since=START_AT - 3600,
+            generation=1, models=models, policy=manifest.policy, since=START_AT - 3600,
             demand={name: self._demand(each or {}) for name, each in said.get("demand", {}).items()},
             overrides={name: self._override(each) for name, each in said.get("overrides", {}).items() if each},
         )  # fmt: skip
@@ -152,7 +155,7 @@ class Scenario:
         )  # fmt: skip
 
     def _engine(self, manifest: Manifest, name: str, said: dict[str, Any]) -> EngineObservation:
-        spec = manifest.models.get(name.partition("/")[0])
+        spec = expanded(manifest.models.values()).get(name.partition("/")[0])
         memory = parse_bytes(said.get("memory", spec.memory_bytes if spec and spec.memory_bytes else "4GiB"))
         state = self._state(said)
         holds = RESIDUE_BYTES if isinstance(state, Asleep) else memory
@@ -206,7 +209,7 @@ class Scenario:
                 raise AssertionError(f"no operator can {other}")
 
     def _operation(self, name: str, said: dict[str, Any]) -> Operation:
-        memory = self.said["models"][name].get("memory", "4GiB")
+        memory = self.said["models"][name.partition("#")[0]].get("memory", "4GiB")
         return Operation(
             verb=Verb(said["verb"]), engine_id=f"{name}-engine", model=name, node=NODE, devices=tuple(said["gpus"]),
             started_at=self._ago(said.get("since", "2s")), memory_bytes=parse_bytes(memory),

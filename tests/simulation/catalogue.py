@@ -21,6 +21,7 @@ class Catalogue:
         self.footprints: dict[str, Footprint] = {}
         self.removed: dict[str, dict[str, Any]] = {}
         self.removed_at: dict[str, float] = {}
+        self.replica_removed_at: dict[tuple[str, int], float] = {}
         self.declared_at: dict[str, float] = {}
         self.wrong = False  # the file, now
         self.host_budget_bytes = profile.host_budget_bytes
@@ -51,6 +52,8 @@ class Catalogue:
             entry["max_concurrency"] = rng.choice([8, 32])
         if rng.random() < 0.05:
             entry["on_conflict"] = "refuse"
+        if profile.replicated and rng.random() < profile.replicated and not too_large:
+            entry["replicas"] = rng.choice([2, 2, 3])
         self.entries[name] = entry
         self.footprints[name] = Footprint(
             awake_bytes=memory, asleep_bytes=rng.randrange(400, 1400) * MIB, weights_bytes=int(memory * 0.6),
@@ -76,12 +79,13 @@ class Catalogue:
         self.wrong = False
         self._path.write_text(json.dumps({"policy": policy, "models": self.entries}, indent=1))
 
-    def edit(self, now: float) -> str:
+    def edit(self, now: float) -> str:  # noqa: C901  one case per kind of edit
         """Change one thing and write the file; says what."""
         rng = self._rng
         name = rng.choice(sorted(self.entries))
         entry = self.entries[name]
         changes = ["idle", "alias", "priority", "engine", "remove", "bring back", "broken", "memory", "host memory"]
+        changes += ["replicas"] if self._profile.replicated else []
         match rng.choice(changes):
             case "idle":
                 entry["idle"] = {"sleep_after": rng.choice(["30s", "2m", "never"])}
@@ -92,6 +96,13 @@ class Catalogue:
             case "priority":
                 entry["priority"] = rng.randrange(-2, 3)
                 said = f"priority of {name} {entry['priority']}"
+            case "replicas":
+                before, entry["replicas"] = entry.get("replicas", 1), rng.choice([1, 2, 3])
+                for number in range(1, 4):
+                    self.replica_removed_at.pop((name, number), None)
+                    if entry["replicas"] < number <= before:
+                        self.replica_removed_at[name, number] = now
+                said = f"replicas of {name} {entry['replicas']}"
             case "engine":
                 entry["max_model_len"] = rng.randrange(1, 64) * 1024
                 said = f"max_model_len of {name} {entry['max_model_len']}"

@@ -12,9 +12,10 @@ ROUNDING_BYTES = 2 * MIB
 
 
 def before_start(machine: "Machine", engine: Engine, known: dict[int, int | None]) -> None:
-    """No second engine of a model, and what all may come to hold fits, as far as could be known."""
+    """No second engine of a replica, and what all may come to hold fits, as far as could be known."""
     for other in machine.engines.values():
-        if other.model == engine.model and other.stage is not Stage.GONE:
+        same = (other.model, other.replica) == (engine.model, engine.replica)
+        if same and other.stage is not Stage.GONE:
             machine.story.wrong("two engines of one model", f"{engine} starts while {other} is {other.stage.value}")
     _fits(machine, engine, "start", known)
 

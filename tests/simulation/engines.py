@@ -56,6 +56,7 @@ class Engine:
     log: Path
     log_offset: int
     manager: str
+    replica: int = 1
     stage: Stage = Stage.LOADING
     held: int = 0
     level: SleepLevel | None = None
@@ -83,7 +84,7 @@ class Engine:
     hanging: list[asyncio.Future[None]] = field(default_factory=list)  # callers that wait for an answer of it
 
     def __str__(self) -> str:
-        return f"{self.model}/{self.engine_id}"
+        return f"{self.model}{f'#{self.replica}' if self.replica > 1 else ''}/{self.engine_id}"
 
     @property
     def alive(self) -> bool:
@@ -114,6 +115,7 @@ class Engine:
             devices=self.devices, memory_bytes=self.planned, pid=self.pid, port=self.port,
             started_at=self.started_at, log=self.log, log_offset=self.log_offset,
             exit=ProcessExit(code=self.exit_code) if self.leader_gone else None, adopted=self.manager != manager,
+            replica=self.replica,
         )  # fmt: skip
 
     def say(self, line: str) -> None:

@@ -95,7 +95,8 @@ class Machine:
         task.add_done_callback(self._tasks.discard)
 
     def spawn(self, engine_id: str, *, model: str, spec_hash: str, node: str, devices: tuple[int, ...], planned: int,
-              share: float, told_residue: int, weights: int, known: dict[int, int | None]) -> Engine:  # fmt: skip
+              share: float, told_residue: int, weights: int, known: dict[int, int | None],
+              replica: int = 1) -> Engine:  # fmt: skip
         self._next_pid += 1
         self._next_port += 1
         log = self.logs / f"{model.replace('/', '_')}.log"
@@ -108,7 +109,7 @@ class Machine:
             engine_id=engine_id, model=model, spec_hash=spec_hash, node=node, devices=devices, planned=planned,
             share=share, full=full, residue=min(residue, full), told_residue=told_residue, weights=weights,
             pid=self._next_pid, port=self._next_port, started_at=self.loop.now, log=log, log_offset=offset,
-            manager=self.now_managed_by,
+            manager=self.now_managed_by, replica=replica,
         )  # fmt: skip
         checks.before_start(self, engine, known)
         self.engines[engine_id] = engine

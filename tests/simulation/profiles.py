@@ -36,6 +36,7 @@ class Profile:
     smallest_bytes: int = 4 * GIB
     largest_bytes: int = 14 * GIB
     parallel: float = 0.0  # share of models on two devices
+    replicated: float = 0.0  # share of models with two or three engines
     pinned: int = 0
     too_large: int = 0  # models that can never fit
     host_budget_bytes: int = 48 * GIB
@@ -80,5 +81,8 @@ PROFILES = {
                 faults=FaultRates(every_s=60.0, probe=0.001, crash=0.3, reading=0.3, still=2.0)),
         Profile(name="cpu", devices=1, device_bytes=64 * GIB, models=6, sleep_frees_memory=False,
                 smallest_bytes=8 * GIB, largest_bytes=30 * GIB, edits_every_s=900.0),
+        Profile(name="replicas", devices=3, models=5, replicated=0.7, parallel=0.1, pinned=1, largest_bytes=18 * GIB,
+                restarts_every_s=900.0, edits_every_s=200.0, operators_every_s=150.0, demanding=0.1,
+                faults=FaultRates(every_s=150.0, spawn=0.01, load=0.03, sleep=0.02, wake=0.02, stop=0.02)),
     )
 }  # fmt: skip

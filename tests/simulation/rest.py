@@ -24,7 +24,8 @@ def bound_s(world: "World", *, turns: int = 1) -> float:
     """
     profile = world.profile
     turn = FAIRNESS_S + profile.longest_s + profile.load_s[1] + 30.0
-    return turns * len(world.catalogue.entries) * turn
+    engines = sum(entry.get("replicas", 1) for entry in world.catalogue.entries.values())
+    return turns * engines * turn
 
 
 async def watch_the_waiting(world: "World") -> None:
@@ -105,7 +106,9 @@ async def _stay_still(world: "World") -> None:
         for decision in plan.decisions if plan else ():
             busy = decision.action is not None or decision.waits_for or decision.drain or decision.refused
             by_time = decision.reason in BY_TIME or decision.reason in {Reason.DRAINING, Reason.GOING_DOWN}
-            if busy and not by_time:
+            # what somebody gave back in time a further engine of a model in use may take
+            replicated = world.catalogue.entries.get(decision.model.partition("#")[0], {}).get("replicas", 1) > 1
+            if busy and not by_time and not replicated:
                 world.story.wrong("no rest", f"{decision.model}: {decision.reason} {decision.message}")
         await asyncio.sleep(2.0)
 

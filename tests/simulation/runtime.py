@@ -73,7 +73,7 @@ class VirtualRuntime:
         return {gpu.index: self._machine.used(gpu.index) if gpu.readable else None for gpu in self._machine.gpus}
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
-        machine, known, expected = self._machine, self._machine.known_foreign(), self._footprints.get(spec.model)
+        machine, known, expected = self._machine, self._machine.known_foreign(), self._footprints.get(spec.served_name)
         await asyncio.sleep(0.005)
         if machine.fate.strikes(machine.fate.rates.spawn):
             machine.story.tell("fault", f"spawn of {spec.model} fails")
@@ -81,7 +81,8 @@ class VirtualRuntime:
         if engine_id not in machine.engines:
             asleep = expected.asleep_bytes if expected else action.memory_bytes // 10
             machine.spawn(
-                engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node, devices=action.devices,
+                engine_id, model=spec.served_name, replica=spec.replica, spec_hash=action.spec_hash, node=action.node,
+                devices=action.devices,
                 planned=action.memory_bytes, share=action.gpu_memory_utilization,
                 told_residue=asleep, weights=expected.weights_bytes if expected else 0, known=known,
             )  # fmt: skip

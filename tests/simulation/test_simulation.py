@@ -16,7 +16,7 @@ from vllama.controller.probe import Probe
 from vllama.domain.desired import DesiredState
 from vllama.planner.view import View
 
-EVENTS = 7_200  # of one world; there are 14 of them
+EVENTS = 7_200  # of one world; there are 16 of them
 KEPT = yaml.safe_load((Path(__file__).parent / "seeds.yaml").read_text())
 
 # a manager that dies leaves coroutines behind that had not begun

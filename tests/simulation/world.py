@@ -133,7 +133,11 @@ class World:
 
     def _may_cut(self, engine: Engine) -> bool:
         """A fault, or the drain deadline after the model was removed, stopped, or the manager asked to end."""
-        since = (self.catalogue.removed_at.get(engine.model), self.stopped_at.get(engine.model), self.ending_since)
+        catalogue = self.catalogue
+        since = (
+            catalogue.removed_at.get(engine.model), catalogue.replica_removed_at.get((engine.model, engine.replica)),
+            self.stopped_at.get(engine.model), self.ending_since,
+        )  # fmt: skip
         return engine.excuse is not None or any(
             at is not None and self.loop.now >= at + POLICY.drain_deadline_s for at in since
         )
@@ -160,12 +164,17 @@ class World:
             return
         self.crowd.changed = False
         board = self.controller.board
-        for model, demand in board.demand().items():
+        told: dict[str, tuple[int, int]] = {}
+        for name, demand in board.demand().items():
+            model = name.partition("#")[0]
+            before = told.get(model, (0, 0))
+            told[model] = before[0] + demand.waiting, before[1] + demand.in_flight
+        for model, (are_waiting, in_flight) in told.items():
             waiting, flying = self.crowd.waiting[model] + board.stands_in(model), self.crowd.flying[model]
-            if (demand.waiting, demand.in_flight) != (waiting, flying):
+            if (are_waiting, in_flight) != (waiting, flying):
                 self.story.wrong(
                     "counts differ",
-                    f"{model}: the board has {demand.waiting} waiting and {demand.in_flight} in flight, "
+                    f"{model}: the board has {are_waiting} waiting and {in_flight} in flight, "
                     f"in truth it is {waiting} and {flying}",
                 )
 

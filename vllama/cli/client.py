@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from vllama.cli.failure import NO_SERVER, CommandFailed
+from vllama.domain.status import BEST_FIRST, Phase
 
 CONNECT_S, ANSWER_S = 3.0, 30.0
 _END_OF_CERTIFICATE = "-----END CERTIFICATE-----"
@@ -39,8 +40,13 @@ class AdminClient:
         return self._answer("GET", "/admin/status", having="models")
 
     def model(self, model: str) -> Mapping[str, Any] | None:
-        """The status of `model` (its id), or None where the server has no such model any more."""
-        return next((status for status in self.status()["models"] if status["model"] == model), None)
+        """The status of `model` (its id), or None where the server has no such model any more.
+
+        With several replicas it is as far up as the best of them: stopped when all are.
+        """
+        each = [status for status in self.status()["models"] if model in {status["model"], status.get("replica_of")}]
+        best = min(each, key=lambda status: BEST_FIRST.index(Phase(status["phase"])), default=None)
+        return None if best is None else {**best, "model": model}
 
     def info(self) -> Mapping[str, Any]:
         """What the server is: `version`, `pid`, `port`, `config_dir` and more."""
@@ -90,12 +96,13 @@ class AdminClient:
         for line in self._stream("/admin/events", _about(model, limit=limit, follow=1)):
             yield json.loads(line)
 
-    def logs(self, name: str, lines: int) -> list[str]:
+    def logs(self, name: str, lines: int, *, replica: int = 1) -> list[str]:
         path = f"/admin/models/{quote(name, safe='/')}/logs"
-        return [*self._stream(path, {"tail": lines})]
+        return [*self._stream(path, {"tail": lines, **_number(replica)})]
 
-    def follow_logs(self, name: str, lines: int) -> Iterator[str]:
-        return self._stream(f"/admin/models/{quote(name, safe='/')}/logs", {"tail": lines, "follow": 1})
+    def follow_logs(self, name: str, lines: int, *, replica: int = 1) -> Iterator[str]:
+        path = f"/admin/models/{quote(name, safe='/')}/logs"
+        return self._stream(path, {"tail": lines, "follow": 1, **_number(replica)})
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed answer, as OpenAI has them."""
@@ -150,6 +157,11 @@ class AdminClient:
             raise CommandFailed(message, exit_code=NO_SERVER) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandFailed(f"{self.url}: {error}", exit_code=NO_SERVER) from None
+
+
+def _number(replica: int) -> dict[str, int]:
+    """A server of before there were several knows no such parameter."""
+    return {} if replica == 1 else {"replica": replica}
 
 
 def _about(model: str | None, **params: int) -> dict[str, str | int]:

@@ -8,6 +8,7 @@ import typer
 from vllama.cli.complete import model_names
 from vllama.cli.connect import connect
 from vllama.cli.options import CONFIG_DIR, All, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
+from vllama.domain.replicas import MOST_REPLICAS
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
@@ -17,6 +18,7 @@ def logs(
     *,
     follow: Follow = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last.")] = 200,
+    replica: Annotated[int, typer.Option("--replica", min=1, max=MOST_REPLICAS, help="Which of its engines.")] = 1,
     server: Server = None,
     config_dir: ConfigDir = CONFIG_DIR,
     api_key: ApiKey = None,
@@ -31,10 +33,12 @@ def logs(
 
     as_json = output is Output.JSON
     if server is None and not log_lines.runs_on(config_dir.expanduser()):
-        log_lines.from_file(config_dir.expanduser(), model, lines=lines, follow=follow, as_json=as_json)
+        log_lines.from_file(
+            config_dir.expanduser(), model, replica=replica, lines=lines, follow=follow, as_json=as_json
+        )
         return
     with connect(server, config_dir, api_key) as client:
-        log_lines.from_server(client, model, lines=lines, follow=follow, as_json=as_json)
+        log_lines.from_server(client, model, replica=replica, lines=lines, follow=follow, as_json=as_json)
 
 
 def events(

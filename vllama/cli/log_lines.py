@@ -13,6 +13,7 @@ from vllama.cli.server import find_server
 from vllama.cli.terminal import show_json
 from vllama.controller.manifest import ManifestInvalid, load
 from vllama.controller.names import Names
+from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec
 from vllama.engine.logs import LogReader
 from vllama.runtime.local.runtime import log_name
@@ -28,15 +29,15 @@ def runs_on(config_dir: Path) -> bool:
     return True
 
 
-def from_server(client: AdminClient, model: str, *, lines: int, follow: bool, as_json: bool) -> None:
+def from_server(client: AdminClient, model: str, *, replica: int, lines: int, follow: bool, as_json: bool) -> None:
     if follow:
-        _print(client.follow_logs(model, lines), as_json=as_json)
+        _print(client.follow_logs(model, lines, replica=replica), as_json=as_json)
     else:
-        _all(client.logs(model, lines), as_json=as_json)
+        _all(client.logs(model, lines, replica=replica), as_json=as_json)
 
 
-def from_file(config_dir: Path, name: str, *, lines: int, follow: bool, as_json: bool) -> None:
-    path = config_dir / "logs" / log_name(_id_of(config_dir, name))
+def from_file(config_dir: Path, name: str, *, replica: int, lines: int, follow: bool, as_json: bool) -> None:
+    path = config_dir / "logs" / log_name(replica_name(_id_of(config_dir, name), replica))
     if not path.exists():
         raise CommandFailed(f"no engine of {name} has written a log: there is no {path}, and no server runs here.")
     reader = LogReader(path)

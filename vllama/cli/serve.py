@@ -24,6 +24,7 @@ from vllama.cli.threads import all_at_once
 from vllama.cli.watch_over import tell, watchdog
 from vllama.cli.wiring import CannotServe, House, Settings
 from vllama.controller.manifest import ManifestInvalid, load
+from vllama.domain.status import one_per_model
 from vllama.engine.cache import hub_directory
 from vllama.engine.client import EngineClient
 from vllama.gateway.access.line import ForEyes, Json, Lines
@@ -256,7 +257,7 @@ def _greet(
     listener: socket.socket, settings: Settings, house: House, say: Callable[[str], str], logs: LogSettings
 ) -> None:  # fmt: skip
     url = _url(listener, settings)
-    models = f"{len(house.controller.statuses())} models; settings in {settings.manifest}"
+    models = f"{len(one_per_model(house.controller.statuses()))} models; settings in {settings.manifest}"
     logged = "each request is logged" if logs.access else "--access-log logs each request"
     lines = (
         f"vllama serves {url} on {house.describe}.",

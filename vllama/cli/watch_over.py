@@ -16,6 +16,7 @@ from vllama.cli.notify import Notify
 from vllama.controller.control import Control
 from vllama.controller.events import log
 from vllama.controller.pulse import BLOCKED_AFTER_S, Pulse
+from vllama.domain.status import one_per_model
 
 STATUS_EVERY_S = 5.0
 LOOK_EVERY_S = 1.0
@@ -41,7 +42,7 @@ async def tell(notify: Notify, control: Control, *, url: str, is_open: Callable[
 def status_line(control: Control, url: str) -> str:
     """As `systemctl status` shows it."""
     vitals = control.vitals()
-    phases = Counter(str(status.phase) for status in control.statuses())
+    phases = Counter(str(status.phase) for status in one_per_model(control.statuses()))
     wrong = [condition.type for condition in control.conditions() if not condition.ok]
     models = ", ".join(f"{count} {phase.lower()}" for phase, count in sorted(phases.items())) or "no models"
     trouble = f"; look at {', '.join(wrong)} in /health" if wrong else ""

@@ -19,6 +19,8 @@ from vllama.planner.outlook import UNTOLD, Doing, Outlook
 SOON_S = 5.0  # what is to rest within this time after its last use rests then, not at the next pass by time
 COMES_BACK = 1.5  # who was told to come back in T seconds is expected for so many T, and for this much longer:
 COMES_BACK_S = 10.0
+DOUBTED_S = 2.0
+MOST_REPLICAS_TRIED = 2
 _HIT = Found.HIT  # in Python 3.11 a member of an enum costs more than a call
 
 
@@ -39,7 +41,8 @@ class Board:
         self.servers = servers if servers is not None else Fleet(clock=clock)
         self.servers.on_room = self._pour_to_servers
         self._clock, self._bell, self._ready_in = clock, bell, ready_in
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, Line] = {}  # by replica; everybody waits in the first one's
+        self._firsts: dict[str, Line] = {}  # by further replica
         self._shut: Failure | None = None
         self._given_up: deque[str] = deque(maxlen=64)  # engines
         self.queued_bytes = 0  # of bodies whose requests wait
@@ -50,12 +53,32 @@ class Board:
     def admit(self, model: str, keep_alive: KeepAlive | None = None, *, engine_id: str | None = None) -> Grant | None:
         """A grant at once, where the model is ready and nobody waits before; None: `wait_until_ready`.
 
-        `engine_id`: of a server, where no other will do.
+        `engine_id`: of a server or a replica, where no other will do.
         """
         line = self._lines.get(model)
-        if line is None or line.waiters or not line.can_grant or self._is_of_server(engine_id):
+        if line is None or line.waiters or self._is_of_server(engine_id):
             return self.servers.admit(model, engine_id)
-        return self._grant(line, None, keep_alive)
+        if not line.further:
+            free = line if line.can_grant else None
+        else:
+            free = line.least_loaded(self._clock()) if engine_id is None else self._maker(line, engine_id)
+        return self.servers.admit(model, engine_id) if free is None else self._grant(free, line, None, keep_alive)
+
+    def again(self, model: str, failed: Grant, tried: Collection[str]) -> Grant | None:
+        """For a request that `tried` (engine ids) have failed before they answered: another server, or another replica
+        for what a replica failed. None: there is no other, or they were enough.
+        """
+        if failed.server is not None:
+            return self.servers.again(model, tried)
+        if failed.first is None or len(tried) > MOST_REPLICAS_TRIED or self._shut is not None:
+            return None
+        free = failed.first.least_loaded(self._clock(), besides=tried)
+        return None if free is None else self._grant(free, failed.first, None, None)
+
+    def doubt(self, grant: Grant) -> None:
+        """A connection of it was lost: should its engine be dead, it looks idle until the next pass has seen that."""
+        if grant.line is not None:
+            grant.line.doubted_until = self._clock() + DOUBTED_S
 
     async def wait_until_ready(
         self,
@@ -82,6 +105,7 @@ class Board:
             most_s = timeout_s if max_wait_s is None else min(timeout_s, max_wait_s)
             return await self._wait_for_server(model, most_s, max_queue, engine_id, body_bytes)
         line = self._line(model)
+        self._check_maker(model, line, engine_id)
         if (waiting := len(line.waiters) - self.stands_in(model)) >= max_queue:
             outlook = self.outlook(model)
             raise WaitFailed(turned_away.queue_full(model, outlook, waiting=waiting, max_queue=max_queue))
@@ -108,26 +132,31 @@ class Board:
         if model in self.servers.only:
             return Outlook(doing=Doing.QUEUEING, ready_in_s=USUAL_SERVICE_S)
         line = self._line(model)
-        up = Outlook(doing=Doing.QUEUEING, ready_in_s=0.0) if line.open else self._ready_in(model)
+        up = Outlook(doing=Doing.QUEUEING, ready_in_s=0.0) if line.is_up else self._ready_in(model)
         return replace(up, ready_in_s=up.ready_in_s + line.queue_s())
 
     # what the controller does
 
     def open(
-        self, model: str, endpoint: Endpoint, *, max_concurrency: int | None = None, woken: bool = False
+        self, model: str, endpoint: Endpoint, *, max_concurrency: int | None = None, woken: bool = False,
+        replica_of: str | None = None,
     ) -> None:  # fmt: skip
         """The engine at `endpoint` takes requests; those that wait are in flight when this returns.
 
-        `woken`: it came up from sleep, last time.
+        `woken`: it came up from sleep, last time. `replica_of`: a model that it is a further engine of.
         """
-        line = self._line(model)
+        line, first = self._line(model), self._line(replica_of or model)
+        if line is not first and line not in first.further:
+            first.further = (*first.further, line)
+            self._firsts[model] = first
         if not line.open and line.closed_at is not None:
             line.closed_at, line.drain_ended_at = None, self._clock()
-        if line.endpoint is None:
-            for waiter in line.waiters:
+        if line.endpoint is None and not first.is_up:
+            for waiter in first.waiters:
                 waiter.found = Found.WOKEN if woken else Found.STARTED
-        line.endpoint, line.max_concurrency, line.open = endpoint, max_concurrency, True
-        self._pour(line)
+        line.endpoint, line.open = endpoint, True
+        line.max_concurrency = first.max_concurrency = max_concurrency
+        self._pour(first)
 
     def drain(self, model: str) -> None:
         """Arrivals queue from now on; what is in flight goes on."""
@@ -144,7 +173,10 @@ class Board:
         line = self._line(model)
         if line.in_flight and not cut:
             return False
-        line.open, line.endpoint, line.closed_at, line.keep_alive = False, None, None, None
+        line.open, line.endpoint, line.closed_at = False, None, None
+        first = self._firsts.get(model, line)
+        if all(each.endpoint is None for each in (first, *first.further)):
+            first.keep_alive = None
         return True
 
     def fail_waiters(self, model: str, failure: Failure) -> None:
@@ -192,18 +224,28 @@ class Board:
         line = self._lines.get(model)
         return line.endpoint.engine_id if line is not None and line.endpoint is not None else None
 
+    def is_further(self, name: str) -> bool:
+        """It is, or was, a further replica of some model."""
+        return name in self._firsts
+
     def stands_in(self, model: str) -> bool:
         """One of those that wait is no client, but stands in for those that were told to come back."""
         line = self._lines.get(model)
         return line is not None and line.stand_in is not None and line.stand_in in line.waiters
 
     def is_open(self, model: str) -> bool:
-        return model in self._lines and self._lines[model].open
+        """Some replica takes requests."""
+        return model in self._lines and self._lines[model].is_up
 
     # inside
 
     def _is_of_server(self, engine_id: str | None) -> bool:
         return engine_id is not None and self.servers.has_engine(engine_id)
+
+    def _check_maker(self, model: str, line: Line, engine_id: str | None) -> None:
+        """One replica has what is asked for: it is not waited for, as another may be the one that is woken."""
+        if line.further and engine_id is not None:
+            raise WaitFailed(turned_away.maker_away(model))
 
     def _check_memory(self, model: str, body_bytes: int, most_bytes: int | None) -> None:
         if most_bytes is not None and self.queued_bytes + body_bytes > most_bytes:
@@ -223,35 +265,42 @@ class Board:
     def _line(self, model: str) -> Line:
         return self._lines.setdefault(model, Line())
 
-    def _grant(self, line: Line, waiter: Waiter | None, keep_alive: KeepAlive | None) -> Grant:
+    def _maker(self, first: Line, engine_id: str) -> Line | None:
+        """The replica that has what is asked for, where it takes requests."""
+        found = (line for line in (first, *first.further) if line.can_grant and line.endpoint is not None)
+        return next((line for line in found if line.endpoint and line.endpoint.engine_id == engine_id), None)
+
+    def _grant(self, line: Line, first: Line, waiter: Waiter | None, keep_alive: KeepAlive | None) -> Grant:
+        """By one replica's line, of those whose requests wait in `first`."""
         if line.endpoint is None:
             raise AssertionError("granted by a line without an endpoint")
         line.last_used_at = now = self._clock()
         line.in_flight += 1
         if keep_alive is not None:
-            line.keep_alive = keep_alive
+            first.keep_alive = keep_alive
         waited_s, found = (0.0, _HIT) if waiter is None else (now - waiter.since, waiter.found)
         return Grant(
-            endpoint=line.endpoint, at=now, waited_s=waited_s, found=found, line=line, give_back=self._give_back
+            endpoint=line.endpoint, at=now, waited_s=waited_s, found=found, line=line, first=first,
+            give_back=self._give_back,
         )  # fmt: skip
 
     def _give_back(self, grant: Grant) -> None:
-        line = grant.line
-        if line is None:
+        line, first = grant.line, grant.first
+        if line is None or first is None:
             raise AssertionError("not granted here")
         line.last_used_at = now = self._clock()
         line.in_flight -= 1
-        line.took(now - grant.at)
-        if line.waiters:
-            self._pour(line)
-        if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(line)):
+        first.took(now - grant.at)
+        if first.waiters:
+            self._pour(first)
+        if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(first)):
             self._bell()
 
     def _pour(self, line: Line) -> None:
-        while line.waiters and line.can_grant:
+        while line.waiters and (free := line.least_loaded(self._clock())) is not None:
             waiter = self._next(line)
             if not waiter.granted.done():
-                waiter.granted.set_result(self._grant(line, waiter, waiter.keep_alive))
+                waiter.granted.set_result(self._grant(free, line, waiter, waiter.keep_alive))
 
     def _pour_to_servers(self, models: Collection[str]) -> None:
         """Who waits for an engine here goes to a server that has room first."""
@@ -296,7 +345,7 @@ class Board:
 
     def _come_back(self, line: Line, model: str, outlook: Outlook, max_wait_s: float) -> Failure:
         """Who is told to come back is stood in for till then: else nobody waits, and it would not be ready."""
-        if line.stand_in is None and not line.open:
+        if line.stand_in is None and not line.is_up:
             loop = asyncio.get_running_loop()
             waiter = Waiter(since=self._clock(), granted=loop.create_future())
             goes = loop.call_later(COMES_BACK * outlook.ready_in_s + COMES_BACK_S, waiter.granted.cancel)

@@ -8,6 +8,7 @@ from vllama.controller.manifest import ManifestWatch
 from vllama.controller.names import Names
 from vllama.controller.profiles import Profiles
 from vllama.domain.observed import Footprint
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec
 from vllama.runtime.base import Runtime
 
@@ -26,6 +27,7 @@ class Catalog:
         self._tasks: Mapping[str, frozenset[str]] = {}
         self._merged_at = 0
         self.models: Mapping[str, ModelSpec] = {}
+        self.replicas: Mapping[str, ModelSpec] = {}  # all engines that are wished for, the first ones included
         self.names = Names([])
         self._cached: tuple[str, ...] = ()
         self._refreshing = asyncio.Lock()
@@ -42,13 +44,14 @@ class Catalog:
             models = {model: manifest.spec_for_undeclared(model) for model in undeclared} | dict(manifest.models)
             estimates = {model: await self._estimate(spec, anew=anew) for model, spec in models.items()}
             self.models, self.names = models, Names(models.values())
+            self.replicas = expanded(models.values())
             self._estimates = {model: estimate for model, estimate in estimates.items() if estimate is not None}
             self._merge()
             await asyncio.to_thread(self._profiles.save)
 
     @property
     def footprints(self) -> Mapping[str, Footprint]:
-        """Estimates, with what was measured in their place."""
+        """Estimates, with what was measured in their place; by replica, of which one's measurements hold for all."""
         self._keep_merged()
         return self._merged
 
@@ -65,7 +68,9 @@ class Catalog:
     def _merge(self) -> None:
         self._merged_at = self._profiles.revision
         profiles = {model: self._profiles.of(spec) for model, spec in self.models.items()}
-        self._merged = {model: profiles[model].over(found) for model, found in self._estimates.items()}
+        merged = {model: profiles[model].over(found) for model, found in self._estimates.items()}
+        served = ((name, spec.served_name) for name, spec in self.replicas.items())
+        self._merged = {name: merged[model] for name, model in served if model in merged}
         known = {model: frozenset(profile.supported_tasks) for model, profile in profiles.items()}
         self._tasks = {model: tasks for model, tasks in known.items() if tasks}
 

@@ -90,7 +90,7 @@ class Control(Protocol):
         ...
 
     def engines(self) -> Sequence[EngineAddress]:
-        """One for each model that has one."""
+        """One for each engine, several of a model with replicas."""
         ...
 
     def statuses(self) -> Sequence[ModelStatus]:
@@ -137,8 +137,8 @@ class Control(Protocol):
         """What holds for a model that models.yaml does not name."""
         ...
 
-    def log_of(self, model: str) -> Path:
-        """The file that the engines of `model` (its id) write to, whether it is there yet or not."""
+    def log_of(self, model: str, replica: int = 1) -> Path:
+        """The file that a replica's engines of `model` (its id) write to, whether it is there yet or not."""
         ...
 
     async def rescan(self) -> None:

@@ -32,6 +32,7 @@ from vllama.controller.vitals import Vitals
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.engine.client import EngineClient
@@ -110,7 +111,7 @@ class Controller:
         await self._servers.start_up()
         await self._observer.look()
         for engine in self._observer.probes.values():
-            self.board.touch(engine.engine.model, self._clock())  # an adopted engine is idle from its adoption
+            self.board.touch(engine.engine.name, self._clock())  # an adopted engine is idle from its adoption
         for model, spec in self._catalog.models.items():
             if spec.auto_start and not spec.pin:
                 self.start(model)
@@ -190,18 +191,18 @@ class Controller:
 
     def engines(self) -> Sequence[EngineAddress]:
         served = (probe for probe in self._observer.probes.values() if probe.was_ready and probe.engine.exit is None)
-        latest = {probe.engine.model: probe.engine for probe in sorted(served, key=lambda p: p.engine.started_at)}
-        return [EngineAddress(model=model, base_url=engine.base_url) for model, engine in sorted(latest.items())]
+        latest = {probe.engine.name: probe.engine for probe in sorted(served, key=lambda p: p.engine.started_at)}
+        return [EngineAddress(model=engine.model, base_url=engine.base_url) for _, engine in sorted(latest.items())]
 
     def _ready_in(self, model: str) -> Outlook:
         return self._loop.outlook(model)
 
     def _work_of(self, engine: EngineProcess) -> Work | None:
-        spec = self._catalog.models.get(engine.model)
+        spec = self._catalog.replicas.get(engine.name)
         if spec is None:
             return None
-        goes_there = self.board.engine_of(engine.model) == engine.engine_id
-        in_flight = self.board.demand_of(engine.model).in_flight if goes_there else 0
+        goes_there = self.board.engine_of(engine.name) == engine.engine_id
+        in_flight = self.board.demand_of(engine.name).in_flight if goes_there else 0
         return Work(in_flight=in_flight, stall_timeout_s=spec.stall_timeout_s)
 
     @property
@@ -286,8 +287,8 @@ class Controller:
     def defaults(self) -> ModelSpec:
         return self._watch.current.undeclared
 
-    def log_of(self, model: str) -> Path:
-        return self._runtime.log_of(model)
+    def log_of(self, model: str, replica: int = 1) -> Path:
+        return self._runtime.log_of(replica_name(model, replica))
 
     async def rescan(self) -> None:
         await self._watch.check()
@@ -296,7 +297,7 @@ class Controller:
 
     def start(self, model: str) -> None:
         """One request at this moment. Clears the pause after a crash: somebody thinks that it will work now."""
-        self._loop.crashes.pop(model, None)
+        self._loop.forgive(model)
         self._wishes.wish(model, WantReady(at=self._clock()))
         self._bell.ring()
 
@@ -309,7 +310,7 @@ class Controller:
         self._wishes.wish(model, WantAsleep(at=self._clock(), level=level))
 
     def _put_aside(self, model: str, how: str) -> None:
-        self._loop.crashes.pop(model, None)
+        self._loop.forgive(model)
         message = f"{model} was {how} by an operator; a new request brings it back."
         self.board.fail_waiters(model, Failure(status=503, code="stopped_by_operator", message=message))
         self._bell.ring()

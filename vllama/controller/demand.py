@@ -3,7 +3,7 @@
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,6 +87,7 @@ class Grant(msgspec.Struct, eq=False, kw_only=True):  # one per request: three t
     give_back: "Callable[[Grant], None] | None"  # None: it was released
     at: float = 0.0
     line: "Line | None" = None
+    first: "Line | None" = None  # where its model's requests wait
     server: Reports | None = None
 
     def release(self) -> None:
@@ -111,7 +112,8 @@ class Line:
     """All of it is touched from the event loop only, so every method is one atomic step.
 
     `left_at`: when the last who waited went away unserved. `keep_alive`: what a request said of this residency.
-    `stand_in` waits for clients that were told to come back.
+    `stand_in` waits for clients that were told to come back. `further` are the lines of the model's other replicas:
+    of those nobody waits, as everybody waits here for any of them.
     """
 
     endpoint: Endpoint | None = None
@@ -126,10 +128,30 @@ class Line:
     keep_alive: KeepAlive | None = None
     stand_in: Waiter | None = None
     service_s: float | None = None  # mean of the latest requests
+    further: "tuple[Line, ...]" = ()
+    doubted_until: float = 0.0
 
     @property
     def can_grant(self) -> bool:
         return self.open and (self.max_concurrency is None or self.in_flight < self.max_concurrency)
+
+    def least_loaded(self, now: float, *, besides: Collection[str] = ()) -> "Line | None":
+        """The replica for the next request; None: none takes one now. `besides`: engine ids.
+
+        All have the same capacity and are called by nobody else, so the fewest requests of ours are the lowest load.
+        One that lost a connection a moment ago has the fewest, and is chosen only where there is no other. Between
+        equals it is the first.
+        """
+        free = (
+            line for line in (self, *self.further)
+            if line.can_grant and line.endpoint is not None and line.endpoint.engine_id not in besides
+        )  # fmt: skip
+        return min(free, key=lambda line: (line.doubted_until > now, line.in_flight), default=None)
+
+    @property
+    def is_up(self) -> bool:
+        """Some replica takes requests, now or when others of them end."""
+        return self.open or any(line.open for line in self.further)
 
     def took(self, seconds: float) -> None:
         mean = seconds if self.service_s is None else self.service_s
@@ -139,7 +161,9 @@ class Line:
         """How long, about, an arrival waits for its turn once the model is up."""
         if self.max_concurrency is None:
             return 0.0
-        turns = (self.in_flight + len(self.waiters)) // self.max_concurrency
+        up = [line for line in (self, *self.further) if line.open] or [self]
+        in_flight = sum(line.in_flight for line in up)
+        turns = (in_flight + len(self.waiters)) // (self.max_concurrency * len(up))
         return turns * (USUAL_SERVICE_S if self.service_s is None else self.service_s)
 
     def demand(self) -> Demand:

@@ -91,7 +91,7 @@ class Loop:
     def desired(self) -> DesiredState:
         return DesiredState(
             generation=self._watch.generation,
-            models=self._catalog.models,
+            models=self._catalog.replicas,
             demand=self._board.demand(),
             overrides=dict(self._wishes.overrides),
             policy=self._watch.current.policy,
@@ -119,7 +119,7 @@ class Loop:
         desired = self.desired()
         self.plan = plan(desired, snapshot, now)
         findings = check(desired, snapshot, now, self.plan)
-        self._wishes.review(engines, self._catalog.models, self.plan, snapshot.operations)
+        self._wishes.review(engines, self._catalog.replicas, self.plan, snapshot.operations)
         for decision in self.plan.decisions:
             self._publish(decision, engines.get(decision.model))
             self._say(decision)
@@ -151,13 +151,16 @@ class Loop:
 
     def _publish(self, decision: Decision, engine: EngineObservation | None) -> None:
         """Who is ready takes requests, in the step in which that is seen; who can never be, says so to who waits."""
-        model, spec = decision.model, self._catalog.models.get(decision.model)
+        model, spec = decision.model, self._catalog.replicas.get(decision.model)
         if decision.refused:
-            message = f"{model} {decision.reason.sentence[3:]} {decision.message}"
+            served = self._served(model)
+            message = f"{served} {decision.reason.sentence[3:]} {decision.message}"
             failure = Failure(
                 status=503, code=_code(decision.reason), message=message, retry_after_s=self._room_in_s(decision)
             )  # fmt: skip
-            self._board.fail_waiters(model, failure)
+            self._board.fail_waiters(served, failure)
+        if spec is None and decision.drain and self._board.is_further(model):
+            self._board.drain(model)  # its model is still called
         if engine is None or spec is None or isinstance(decision.action, Sleep | Stop):
             return
         if isinstance(engine.state, Awake) and self._is_settled(engine):
@@ -165,14 +168,21 @@ class Loop:
                 self._board.drain(model)
             else:
                 endpoint = Endpoint(
-                    engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=model
+                    engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=spec.served_name
                 )  # fmt: skip
                 probe = self._observer.probes.get(engine.engine_id)
                 woken = probe is not None and probe.wakes > 0
-                self._board.open(model, endpoint, max_concurrency=spec.max_concurrency, woken=woken)
+                self._board.open(
+                    model, endpoint, max_concurrency=spec.max_concurrency, woken=woken, replica_of=spec.replica_of
+                )
                 self._learn(engine, spec, engine.state)
         elif not isinstance(engine.state, Awake) and self._board.engine_of(model) == engine.engine_id:
             self._board.pause(model)  # gone, broken or silent: nobody is sent there
+
+    def _served(self, name: str) -> str:
+        """The model whose replica has this name."""
+        spec = self._catalog.replicas.get(name)
+        return name if spec is None else spec.served_name
 
     def _room_in_s(self, decision: Decision) -> float | None:
         """When a model that displaces nobody may find its room free; None: nobody can tell, or never."""
@@ -223,7 +233,7 @@ class Loop:
             return
         begun = self.actuator.carry_out(
             decision.action,
-            spec=self._catalog.models.get(decision.model),
+            spec=self._catalog.replicas.get(decision.model),
             footprint=self._catalog.footprints.get(decision.model),
             policy=self._watch.current.policy,
         )
@@ -238,7 +248,13 @@ class Loop:
                 decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded, failed_as=engine.spec_hash
             )
         elif decision.reason is Reason.SPEC_CHANGED and isinstance(engine.state, Awake):
-            self._wishes.wish(decision.model, WantReady(at=now))  # what was ready comes back with its new settings
+            self._wishes.wish(
+                self._served(decision.model), WantReady(at=now)
+            )  # what was ready comes back with its new settings
+
+    def forgive(self, model: str) -> None:
+        """The pause after a failure is over, of all its replicas."""
+        self.crashes = {name: crashes for name, crashes in self.crashes.items() if self._served(name) != model}
 
     def crashed(
         self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False, failed_as: str | None = None
@@ -251,13 +267,14 @@ class Loop:
         if (spec := self._catalog.models.get(model)) is not None:
             self._failed_as[model] = spec.spec_hash if failed_as is None else failed_as
         self._events.record("Crashed", cause, model=model, warning=True)
-        if loaded:
+        served = self._served(model)
+        if loaded or self._board.is_open(served):  # then they wait for another replica
             return
-        self._wishes.failed(model)
+        self._wishes.failed(served)
         retry = delay_s(crashes.count)
-        message = f"The engine of {model} failed: {cause}"
+        message = f"The engine of {served} failed: {cause}"
         self._board.fail_waiters(
-            model, Failure(status=503, code="engine_failed", message=message, retry_after_s=retry)
+            served, Failure(status=503, code="engine_failed", message=message, retry_after_s=retry)
         )  # fmt: skip
 
     def _say(self, decision: Decision) -> None:

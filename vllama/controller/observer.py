@@ -134,8 +134,8 @@ class Observer:
             if engine.adopted:
                 probe.canary = self._canary_of(engine)
             self.probes[engine.engine_id] = probe
-            kept = self._tending.keep("probe", probe.run, model=engine.model)
-            self._tasks[engine.engine_id] = asyncio.create_task(kept, name=f"probe {engine.model}")
+            kept = self._tending.keep("probe", probe.run, model=engine.name)
+            self._tasks[engine.engine_id] = asyncio.create_task(kept, name=f"probe {engine.name}")
         return self.probes[engine.engine_id]
 
     def _changed(self) -> None:
@@ -191,7 +191,7 @@ class Observer:
 
     def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
-        copy, footprint = 0, footprints.get(engine.model)
+        copy, footprint = 0, footprints.get(engine.name)
         if footprint is not None:
             copy = host_copy_bytes(footprint)
             if not probe.host_copy_bytes and (
@@ -204,7 +204,7 @@ class Observer:
         if measured is None and engine.started_at > self._read_at:
             measured = 0  # the reading is older than the engine, and counts nothing of it as anybody's
         return EngineObservation(
-            engine_id=engine.engine_id, model=engine.model, spec_hash=engine.spec_hash, node=engine.node,
+            engine_id=engine.engine_id, model=engine.name, spec_hash=engine.spec_hash, node=engine.node,
             devices=engine.devices, memory_bytes=engine.memory_bytes, state=probe.state,
             started_at=engine.started_at, measured_bytes=measured, first_residue_bytes=probe.first_residue_bytes,
             host_copy_bytes=copy if unproven else probe.host_copy_bytes,

@@ -23,7 +23,9 @@ FIXED_MARGIN_BYTES = 128 * MIB  # vLLM's log rounds, and what is outside of PyTo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A measurement holds for these settings of the model on this kind of vLLM and device, and for no other."""
+    """A measurement holds for these settings of the model on this kind of vLLM and device, and for no other; and for
+    all replicas.
+    """
 
     model: str
     spec_hash: str
@@ -58,6 +60,7 @@ class Profile(BaseModel):
     wake_s: float | None = None
     refused_levels: tuple[int, ...] = ()
     canary: KeptCanary | None = None
+    canaries: tuple[KeptCanary, ...] = ()  # of further replicas
     supported_tasks: tuple[str, ...] = ()
     why_refused: dict[int, str] = {}
 
@@ -119,15 +122,20 @@ class Profiles:
         self.note(spec, refused_levels=refused, why_refused={**known.why_refused, int(level): why})
 
     def keep_canary(self, spec: ModelSpec, engine_id: str, answer: Answer) -> None:
-        self.note(spec, canary=KeptCanary(engine_id=engine_id, text=answer.text, numbers=answer.numbers))
+        """The latest first, and as many as it has replicas."""
+        known = self.of(spec)
+        others = tuple(one for one in (known.canary, *known.canaries) if one is not None and one.engine_id != engine_id)
+        latest = KeptCanary(engine_id=engine_id, text=answer.text, numbers=answer.numbers)
+        self.note(spec, canary=latest, canaries=others[: spec.replicas - 1])
 
     def canary_of(self, engine: EngineProcess) -> Answer | None:
         """What this very engine answered before it slept; None: it never slept, or that is not known any more."""
         key = Key(model=engine.model, spec_hash=engine.spec_hash, place=self._place)
-        kept = self._profiles.get(str(key), Profile()).canary
-        if kept is None or kept.engine_id != engine.engine_id:
-            return None
-        return Answer(text=kept.text, numbers=kept.numbers)
+        profile = self._profiles.get(str(key), Profile())
+        for kept in (profile.canary, *profile.canaries):
+            if kept is not None and kept.engine_id == engine.engine_id:
+                return Answer(text=kept.text, numbers=kept.numbers)
+        return None
 
     def load(self) -> None:
         """A file that cannot be understood is set aside, not overwritten."""
@@ -162,4 +170,4 @@ class Profiles:
             self._events.record("ProfilesNotSaved", f"{self._path}: {error.strerror}", warning=True)
 
     def _key(self, spec: ModelSpec) -> Key:
-        return Key(model=spec.model, spec_hash=spec.spec_hash, place=self._place)
+        return Key(model=spec.served_name, spec_hash=spec.spec_hash, place=self._place)

@@ -54,6 +54,8 @@ def _status(  # noqa: PLR0917  # one call, just above
         last_used=None if used is None else used + wall_minus_clock,
         started=None if engine is None else engine.started_at + wall_minus_clock,
         pinned=spec.pin if spec else False,
+        replica=spec.replica if spec else 1,
+        replica_of=spec.replica_of if spec else None,
     )
 
 

@@ -18,6 +18,11 @@ def queue_memory_full(model: str, outlook: Outlook, *, held_bytes: int, most_byt
     return Failure(status=503, code="queue_memory_full", message=message, retry_after_s=outlook.ready_in_s)
 
 
+def maker_away(model: str) -> Failure:
+    message = f"The engine of {model!r} that has what is asked for takes no requests now, and no other one has it."
+    return Failure(status=503, code="engine_away", message=message, retry_after_s=30.0)
+
+
 def queue_timeout(model: str, outlook: Outlook, *, timeout_s: float) -> Failure:
     message = f"{model!r} was not ready within {timeout_s:g} s (queue_timeout). {_about(outlook)}"
     return Failure(status=503, code="queue_timeout", message=message, retry_after_s=outlook.ready_in_s)

@@ -36,16 +36,21 @@ class Wishes:
     ) -> None:
         """Drop what is done or overtaken. A fulfilled start counts as a use of the model at that moment.
 
-        An engine that goes down fulfils nothing, however awake it still is.
+        `engines` and `models` are by replica: one that is ready is the model's readiness. An engine that goes down
+        fulfils nothing, however awake it still is.
         """
         leaving = {each.engine_id for each in operations if each.verb in {Verb.SLEEP, Verb.STOP}}
         refused = {decision.model for decision in plan.decisions if decision.reason in _WILL_NOT_BE}
+        awake: dict[str, float] = {}
+        for name, engine in engines.items():
+            if isinstance(engine.state, Awake) and engine.engine_id not in leaving:
+                served = models[name].served_name if name in models else name
+                awake[served] = max(engine.state.ready_at, awake.get(served, 0.0))
         for model, override in list(self.overrides.items()):
             match override:
                 case WantReady(at=at):
-                    engine = engines.get(model)
-                    if engine is not None and isinstance(engine.state, Awake) and engine.engine_id not in leaving:
-                        self._board.touch(model, max(at, engine.state.ready_at))
+                    if model in awake:
+                        self._board.touch(model, max(at, awake[model]))
                         del self.overrides[model]
                     elif model in refused:
                         del self.overrides[model]

@@ -2,6 +2,7 @@
 
 units      bytes and durations, as people write and read them
 spec       what models.yaml declares of a model, and the policy
+replicas   several engines of one model, each under a name of its own
 demand     why a model is wanted now; what an operator asked for
 desired    the desired state: specs, demand, overrides
 observed   what was seen: devices, engines, operations under way; unknown is a value

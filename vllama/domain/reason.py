@@ -25,6 +25,7 @@ class Reason(enum.StrEnum):
     DEVICE_UNKNOWN = "DeviceUnknown"
     STATE_UNKNOWN = "StateUnknown"
     GOING_DOWN = "GoingDown"
+    NO_FREE_ROOM = "NoFreeRoom"
     # never
     CANNOT_FIT = "CannotFit"
     NO_SUCH_DEVICE = "NoSuchDevice"
@@ -75,6 +76,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.DEVICE_UNKNOWN: "It is wanted; how much memory its devices have free is not known now.",
     Reason.STATE_UNKNOWN: "Its engine does not answer probes; it counts as holding its memory until that is settled.",
     Reason.GOING_DOWN: "It is wanted again while its engine goes down; it comes back when that is done.",
+    Reason.NO_FREE_ROOM: "Another engine of its model serves; one more displaces nobody, and waits for free memory.",
     Reason.CANNOT_FIT: "It needs more memory than its devices can ever give it.",
     Reason.NO_SUCH_DEVICE: "It names devices, or a number of devices, that this machine does not have.",
     Reason.WOULD_EVICT: "It is set to be refused rather than to displace others.",

@@ -64,6 +64,8 @@ class IdleSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
+    """A model, or one of its further replicas: an engine of its own that serves `replica_of`, as number `replica`."""
+
     model: str
     launch: LaunchSpec = field(default_factory=LaunchSpec)
     aliases: tuple[str, ...] = ()
@@ -84,6 +86,14 @@ class ModelSpec:
     stall_timeout_s: float = 600.0  # with requests in flight and nothing that moves; a step of a huge prompt takes less
     on_conflict: OnConflict = OnConflict.QUEUE
     declared: bool = True  # False: found in the model cache, runs with the defaults
+    replicas: int = 1  # engines, this one included
+    replica: int = 1
+    replica_of: str | None = None  # None: it is the first
+
+    @property
+    def served_name(self) -> str:
+        """What clients and vLLM call it, whichever of its engines is meant."""
+        return self.replica_of or self.model
 
     def has_adapter(self, name: str) -> bool:
         return any(name == adapter for adapter, _ in self.lora)
@@ -93,7 +103,7 @@ class ModelSpec:
         """12 hex digits over everything that needs a restart when it changes."""
         launch = self.launch
         parts: tuple[object, ...] = (
-            self.model, launch.settings, launch.extra_args, launch.env, launch.vllm, launch.path, launch.port,
+            self.served_name, launch.settings, launch.extra_args, launch.env, launch.vllm, launch.path, launch.port,
             self.device_count, self.devices, self.memory_bytes, self.sleep_mode,
         )  # fmt: skip
         if launch.config_file is not None:  # by what it says, wherever it lies

@@ -1,7 +1,8 @@
 """Phases: one word about a model for people. Derived, and never an input to a decision."""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from vllama.domain.observed import Asleep, Awake, Broken, EngineObservation, Exited, Loading, Operation, Unknown, Verb
@@ -51,7 +52,10 @@ def phase_of(engine: EngineObservation | None, operation: Operation | None, *, d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """One line of `vllama ps`. Times are seconds of the wall clock (they are for people); None: never, or none."""
+    """One line of `vllama ps`. Times are seconds of the wall clock (they are for people); None: never, or none.
+
+    Each replica has its own; `model` is its name, and that of a further one's model is `replica_of`.
+    """
 
     model: str
     phase: Phase
@@ -72,3 +76,30 @@ class ModelStatus:
     started: float | None = None  # its engine
     pinned: bool = False
     servers: tuple[str, ...] = ()  # URLs of those that have it, too or only
+    replica: int = 1
+    replica_of: str | None = None
+
+
+BEST_FIRST = (
+    Phase.READY, Phase.WAKING, Phase.STARTING, Phase.DRAINING, Phase.ASLEEP, Phase.STOPPING, Phase.UNKNOWN,
+    Phase.FAILED, Phase.LOST, Phase.STOPPED,
+)  # fmt: skip
+
+
+def one_per_model(statuses: Iterable[ModelStatus]) -> tuple[ModelStatus, ...]:
+    """A model with several replicas as the best of them, with what all of them do."""
+    found: dict[str, list[ModelStatus]] = {}
+    for status in statuses:
+        found.setdefault(status.replica_of or status.model, []).append(status)
+    return tuple(each[0] if len(each) == 1 else _together(model, each) for model, each in found.items())
+
+
+def _together(model: str, each: list[ModelStatus]) -> ModelStatus:
+    best = min(each, key=lambda status: (BEST_FIRST.index(status.phase), status.replica))
+    named = next((status for status in each if status.replica_of is None), best)
+    used = [status.last_used for status in each if status.last_used is not None]
+    return replace(
+        best, model=model, replica=1, replica_of=None, aliases=named.aliases, adapters=named.adapters,
+        servers=named.servers, in_flight=sum(status.in_flight for status in each),
+        waiting=sum(status.waiting for status in each), last_used=max(used, default=None),
+    )  # fmt: skip

@@ -61,10 +61,10 @@ def serve_command(
     argv = (
         *executable,
         "serve",
-        spec.launch.path or spec.model,
+        spec.launch.path or spec.served_name,
         *(() if spec.launch.config_file is None else ("--config", spec.launch.config_file)),
         "--served-model-name",
-        spec.model,
+        spec.served_name,
         "--host",
         "127.0.0.1",
         "--port",

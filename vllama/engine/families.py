@@ -27,14 +27,22 @@ class _Family:
 
 
 def merged(texts: Iterable[tuple[str, str]]) -> str:
-    """`texts`: a model, and what its engine's /metrics says. A sample's own label `model` becomes `exported_model`."""
+    """`texts`: a model, and what its engine's /metrics says. A sample's own label `model` becomes `exported_model`.
+
+    What several engines of one model say is added up.
+    """
     families: dict[str, _Family] = {}
+    several, seen = False, set[str]()
     for model, text in texts:
+        several |= model in seen
+        seen.add(model)
         label = f'model="{_escaped(model)}"'
         for name, family in _read(text, label).items():
             first = families.setdefault(name, _Family(kind=family.kind, help=family.help))
             if first.kind == family.kind:  # else of another version of vLLM, and two types have no place in one family
                 first.samples += family.samples
+    for name, family in families.items() if several else ():
+        family.samples = _added_up(name, family.samples)
     return "".join(_written(name, family) for name, family in families.items() if family.samples)
 
 
@@ -64,6 +72,20 @@ def _family_of(name: str, families: dict[str, _Family]) -> _Family:
         if family is not None and end in _OF_TYPE.get(family.kind, ()):
             return family
     return families.setdefault(name, _Family())
+
+
+def _added_up(name: str, samples: list[str]) -> list[str]:
+    """One for each name and set of labels. Of shares, facts and times the largest counts."""
+    of: dict[str, list[str]] = {}
+    for sample in samples:
+        of.setdefault(sample.rpartition(" ")[0], []).append(sample)
+    return [each[0] if len(each) == 1 else _one_of(name, what, each) for what, each in of.items()]
+
+
+def _one_of(name: str, what: str, samples: list[str]) -> str:
+    values = [float(sample.rpartition(" ")[2]) for sample in samples]
+    largest = name.endswith(("_perc", "_info")) or what.partition("{")[0].endswith("_created")
+    return f"{what} {max(values) if largest else sum(values)}\n"
 
 
 def _written(name: str, family: _Family) -> str:

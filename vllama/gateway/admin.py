@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vllama.controller.control import Condition, Control, Unresolved
 from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.status import one_per_model
 from vllama.gateway import errors
 from vllama.gateway.render import plan_json, status_json
 from vllama.gateway.replies import reply
@@ -43,7 +44,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
         await control.rescan()
         return JSONResponse(
             {
-                "models": [status.model for status in control.statuses()],
+                "models": [status.model for status in one_per_model(control.statuses())],
                 "conditions": [condition_json(condition) for condition in control.conditions()],
             }
         )
@@ -86,7 +87,7 @@ def condition_json(condition: Condition) -> dict[str, Any]:
 
 
 def _accepted(control: Control, spec: ModelSpec) -> Response:
-    for status in control.statuses():
+    for status in one_per_model(control.statuses()):
         if status.model == spec.model:
             return JSONResponse(status_json(status), status_code=202)
     return reply(errors.unresolved(Unresolved(name=spec.model, ambiguous=False, candidates=())))

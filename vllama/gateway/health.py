@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from vllama.controller.control import Condition, Control
+from vllama.domain.status import one_per_model
 from vllama.gateway.admin import condition_json
 from vllama.gateway.guard import Guard
 from vllama.gateway.servers import health_json
@@ -30,7 +31,7 @@ def health_router(control: Control, *, version: str, guard: Guard) -> APIRouter:
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def root() -> JSONResponse:
-        return JSONResponse({"name": "vllama", "version": version, "models": len(control.statuses())})
+        return JSONResponse({"name": "vllama", "version": version, "models": len(one_per_model(control.statuses()))})
 
     @router.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:
@@ -65,7 +66,7 @@ def health_of(control: Control, *, in_full: bool) -> tuple[int, dict[str, Any]]:
     word = "unavailable" if wrong - _SERVES_ALL_THE_SAME else "degraded" if wrong else "ok"
     content = {
         "status": word,
-        "models": len(control.statuses()),
+        "models": len(one_per_model(control.statuses())),
         "conditions": [_shown(condition, in_full=in_full) for condition in conditions],
     } | health_json(control.servers(), control.board.servers.balance, in_full=in_full)
     return 503 if word == "unavailable" else 200, content

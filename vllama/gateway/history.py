@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from vllama.controller.control import Control, Unresolved
 from vllama.controller.events import KEPT, Event
+from vllama.domain.replicas import MOST_REPLICAS
 from vllama.domain.units import MIB
 from vllama.engine.logs import LogReader, read_tail
 from vllama.gateway import errors
@@ -23,6 +24,7 @@ LOOK_EVERY_S = 0.25
 _EVENT_STREAM = "text/event-stream"
 
 Lines = Annotated[int, Query(ge=0, le=MOST_LINES)]
+Replica = Annotated[int, Query(ge=1, le=MOST_REPLICAS)]
 Count = Annotated[int, Query(ge=0, le=KEPT)]
 
 
@@ -50,12 +52,14 @@ def history_router(control: Control) -> APIRouter:
         return StreamingResponse(stream, media_type=kind, headers={"cache-control": "no-store"})
 
     @router.get("/models/{name:path}/logs")
-    async def logs(name: str, *, tail: Lines = 200, follow: bool = False) -> Response:
-        """The last lines of what the model's engines wrote, at most a mebibyte of them, as plain text."""
+    async def logs(name: str, *, tail: Lines = 200, follow: bool = False, replica: Replica = 1) -> Response:
+        """The last lines of what the model's engines wrote, at most a mebibyte of them, as plain text. Each replica
+        has a log of its own.
+        """
         found = control.resolve(name)
         if isinstance(found, Unresolved):
             return reply(errors.unresolved(found))
-        log = control.log_of(found.model)
+        log = control.log_of(found.model, replica)
         if follow:
             return StreamingResponse(_lines(control, log, tail), media_type="text/plain; charset=utf-8")
         lines = await asyncio.to_thread(read_tail, log, limit_bytes=TAIL_BYTES)

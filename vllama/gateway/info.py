@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from vllama.controller.control import Control
+from vllama.domain.status import one_per_model
 
 ENDPOINTS: Mapping[str, str] = {
     "openai": "/v1", "anthropic": "/v1/messages", "health": "/health", "admin": "/admin/status",
@@ -63,7 +64,7 @@ def info_router(control: Control, facts: ServerFacts, *, version: str) -> APIRou
                 "level": None if idle.level is None else int(idle.level),
                 "stop_after_s": idle.stop_after_s,
             },
-            "models": len(control.statuses()),
+            "models": len(one_per_model(control.statuses())),
             "endpoints": dict(ENDPOINTS),
         }
         return JSONResponse(said)

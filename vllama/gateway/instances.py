@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from vllama.controller.control import Control, Unresolved
 from vllama.controller.demand import WaitFailed
 from vllama.domain.spec import ModelSpec, SleepLevel
-from vllama.domain.status import ModelStatus, Phase
+from vllama.domain.status import ModelStatus, Phase, one_per_model
 
 START_WITHIN_S, STOP_WITHIN_S = 300.0, 60.0  # how long the older commands wait
 LOOK_EVERY_S = 0.1
@@ -27,7 +27,7 @@ def instances_router(control: Control) -> APIRouter:
     @router.get("/instances")
     async def instances() -> JSONResponse:
         totals = _memory(control)
-        found = [status for status in control.statuses() if status.phase is not Phase.STOPPED]
+        found = [status for status in one_per_model(control.statuses()) if status.phase is not Phase.STOPPED]
         return JSONResponse({"instances": [_instance(status, totals) for status in found]})
 
     @router.post("/instances/{name:path}/start")
@@ -56,9 +56,8 @@ def instances_router(control: Control) -> APIRouter:
     @router.post("/reload")
     async def reload() -> JSONResponse:
         await control.rescan()
-        return JSONResponse(
-            {"status": "success", "models_count": len(control.statuses()), "offline_mode": control.offline}
-        )  # fmt: skip
+        count = len(one_per_model(control.statuses()))
+        return JSONResponse({"status": "success", "models_count": count, "offline_mode": control.offline})
 
     return router
 
@@ -102,7 +101,7 @@ def _refused(status: int, detail: str) -> Response:
 
 
 def _status(control: Control, spec: ModelSpec) -> ModelStatus | None:
-    return next((status for status in control.statuses() if status.model == spec.model), None)
+    return next((status for status in one_per_model(control.statuses()) if status.model == spec.model), None)
 
 
 def _instance(status: ModelStatus, memory: dict[int, tuple[int, dict[str, int | None]]]) -> dict[str, Any]:

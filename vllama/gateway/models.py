@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from vllama.controller.control import Control, Unresolved
-from vllama.domain.status import ModelStatus
+from vllama.domain.status import ModelStatus, one_per_model
 from vllama.gateway import errors
 from vllama.gateway.replies import reply
 
@@ -30,14 +30,14 @@ def models_router(control: Control, *, created: int) -> APIRouter:
 
     @router.get("/v1/models")
     async def all_models() -> JSONResponse:
-        return JSONResponse(model_list(control.statuses(), created=created))
+        return JSONResponse(model_list(one_per_model(control.statuses()), created=created))
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:
         found = control.resolve(name)
         if isinstance(found, Unresolved):
             return reply(errors.unresolved(found))
-        for status in control.statuses():
+        for status in one_per_model(control.statuses()):
             if status.model == found.model:
                 return JSONResponse(_entry(name, status, created))
         return reply(errors.unresolved(Unresolved(name=name, ambiguous=False, candidates=())))

@@ -1,6 +1,6 @@
 """The numbers behind a decision, in words: why it can never fit, why it cannot now, why stop and not sleep."""
 
-from vllama.domain.observed import Asleep
+from vllama.domain.observed import Asleep, Loading
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import format_bytes, format_duration
@@ -91,6 +91,14 @@ def decide_no_room(draft: Draft, spec: ModelSpec) -> None:
         draft.decide(spec.model, Reason.NO_IDLE_VICTIM, message, waits_for=tuple(sorted(others - {spec.model})))
 
 
+def rooms(ledger: Ledger, spec: ModelSpec) -> str:
+    """What each device that it may use has, in words."""
+    lines = (
+        _room_line(ledger, spec, (node.name, i)) for node in ledger.view.nodes.values() for i in allowed(spec, node)
+    )
+    return "; ".join(lines) or "no machine was seen yet"
+
+
 def _room_line(ledger: Ledger, spec: ModelSpec, key: DeviceKey) -> str:
     room, device = ledger.room[key], ledger.devices[key]
     if room is None:
@@ -107,6 +115,8 @@ def victim_message(draft: Draft, want: Wanted, offer: Offer, victim: Victim) -> 
     engine = candidate.engine
     idle = format_duration(max(0.0, draft.view.now - candidate.last_used))
     frees = f"frees {format_bytes(victim.frees)} for {want.model}"
+    if isinstance(engine.state, Loading):
+        return f"Another engine of its model serves; breaking its load off {frees}."
     if isinstance(engine.state, Asleep):
         return f"Asleep, unused for {idle}; stopping it {frees}."
     if victim.level is not SleepLevel.STOP:

@@ -31,6 +31,9 @@ from vllama.planner.check_case import (
     is_on,
     meet,
     need,
+    override,
+    replicas,
+    spare,
     stopped,
 )
 
@@ -112,13 +115,13 @@ def _asked_for(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for action in case.plan.actions:
         if not isinstance(action, Start | Wake):
             continue
-        spec, override = case.desired.models.get(action.model), case.desired.overrides.get(action.model)
-        demand, held = case.desired.demand_of(action.model), False
-        if isinstance(override, WantStopped | WantAsleep):
-            held = demand.oldest_waiting_at is None or demand.oldest_waiting_at <= override.at
+        spec, said = case.desired.models.get(action.model), override(case, action.model)
+        each, held = [case.desired.demand_of(name) for name in replicas(case, action.model)], False
+        if isinstance(said, WantStopped | WantAsleep):
+            held = all(one.oldest_waiting_at is None or one.oldest_waiting_at <= said.at for one in each)
             held |= spec is not None and spec.pin
         if spec is None or held:
-            yield FindingKind.NOBODY_ASKED, f"{action} against {override or 'its removal'}"
+            yield FindingKind.NOBODY_ASKED, f"{action} against {said or 'its removal'}"
         elif not asked_for(case, action.model):
             yield FindingKind.NOBODY_ASKED, f"{action} without demand"
 
@@ -186,15 +189,37 @@ def _drains_end(case: Case) -> Iterator[tuple[FindingKind, str]]:
 
 def _pins_hold(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for decision in case.plan.decisions:
-        spec, override = case.desired.models.get(decision.model), case.desired.overrides.get(decision.model)
-        if spec is None or not spec.pin or isinstance(override, WantStopped | WantAsleep):
+        spec = case.desired.models.get(decision.model)
+        if spec is None or not spec.pin or isinstance(override(case, decision.model), WantStopped | WantAsleep):
             continue
+        if spare(case, decision.model):
+            continue  # a pin keeps one engine of its model, and that is another one
         if decision.reason in (Reason.EVICTED, Reason.DRAINED_FOR_WAITER, Reason.IDLE_TOO_LONG):
             yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and {decision.reason}"
         engines = case.engines(decision.model)
         right = len(engines) == 1 and engines[0].spec_hash == spec.spec_hash and isinstance(engines[0].state, Awake)
         if right and decision.action is not None:
             yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and awake, but {decision.action}"
+
+
+def _further_replicas_displace_nobody(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    """Who has an engine of its model beside it takes what is free, when nobody who is wanted waits for room."""
+    up = {d.model for d in case.plan.decisions if isinstance(d.action, Start | Wake) or d.refused}
+    up |= {op.model for op in case.snapshot.operations if op.verb in (Verb.START, Verb.WAKE)}
+    up |= {engine.model for engine in case.snapshot.engines if isinstance(engine.state, Awake | Loading)}
+    for decision in case.plan.decisions:
+        if decision.model not in case.desired.models or not spare(case, decision.model):
+            continue
+        if decision.reason in (Reason.MAKING_ROOM, Reason.DRAINING_OTHERS):
+            yield FindingKind.REPLICA_DISPLACES, f"{decision.model} makes {decision.waits_for} leave"
+        if not isinstance(decision.action, Start | Wake):
+            continue
+        for other in case.desired.models:
+            waits = case.desired.demand_of(other).waiting > 0 and not isinstance(
+                override(case, other), WantStopped | WantAsleep
+            )
+            if waits and up.isdisjoint(replicas(case, other)):
+                yield FindingKind.REPLICA_DISPLACES, f"{decision.action} while {other} waits for room"
 
 
 # memory
@@ -271,5 +296,5 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
 _RULES: tuple[Rule, ...] = (
     _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
     _right_state, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it, _host_holds_it,
-    _evictions_help, _only_what_is_left_is_abandoned,
+    _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody,
 )  # fmt: skip

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Plan
-from vllama.domain.demand import WantReady, WantStopped
+from vllama.domain.demand import Override, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
+    Awake,
     Broken,
     Device,
     EngineObservation,
     Exited,
+    Loading,
     Node,
     Operation,
     Snapshot,
     Unknown,
+    Verb,
 )
 from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, HOST_COPY_FACTOR, ModelSpec
 
@@ -43,6 +46,7 @@ class FindingKind(enum.StrEnum):
     HOST_OVERCOMMITTED = "HostOvercommitted"
     EVICTED_IN_VAIN = "EvictedInVain"
     ABANDONED_WRONGLY = "AbandonedWrongly"
+    REPLICA_DISPLACES = "ReplicaDisplaces"
     NO_NUMBERS = "NoNumbers"
     BAD_REQUEUE = "BadRequeue"
 
@@ -136,7 +140,12 @@ def leaked(engine: EngineObservation) -> int:
 
 
 def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
-    return max(0, used_bytes - sum(holds(case, engine) for engine in engines_on(case, key)))
+    """Of who loads nobody knows how much of what is used was its own when that was read: up to all that it will be."""
+    ours = (
+        charge(case, engine) if isinstance(engine.state, Loading) else holds(case, engine)
+        for engine in engines_on(case, key)
+    )
+    return max(0, used_bytes - sum(ours))
 
 
 def host_copy(case: Case, engine: EngineObservation) -> int:
@@ -162,14 +171,62 @@ def meet(one: EngineObservation | Operation, action: Action) -> bool:
 
 
 def asked_for(case: Case, model: str) -> bool:
-    """By a request that waits, by a pin or by an operator; whether somebody holds it down is another question."""
+    """By a request that waits, by a pin or by an operator; whether somebody holds it down is another question.
+
+    What is asked of one replica is asked of its model. One more beside one that serves is for a model in use.
+    """
+    spec, names = case.desired.models.get(model), replicas(case, model)
+    wished = isinstance(override(case, model), WantReady)
+    if wished or (spec is not None and spec.pin) or any(case.desired.demand_of(name).waiting for name in names):
+        return True
+    return any(serves(case, name) and _in_use(case, name) for name in names if name != model)
+
+
+def _in_use(case: Case, model: str) -> bool:
+    """`model` serves, and does not rest by time."""
+    spec = case.desired.models[model]
+    each = [case.desired.demand_of(name) for name in replicas(case, model)]
+    kept = [demand.keep_alive for demand in each if demand.keep_alive is not None]
+    after_s = kept[0].idle_s if kept else spec.idle.sleep_after_s
+    if after_s is None or any(demand.in_flight for demand in each):
+        return True
+    awake = sorted((engine.started_at, engine.engine_id, engine.state.ready_at)
+                   for engine in case.engines(model) if isinstance(engine.state, Awake))  # fmt: skip
+    used = [demand.last_used_at for demand in each if demand.last_used_at is not None]
+    return bool(case.now < max([awake[0][2], *used]) + after_s)
+
+
+def replicas(case: Case, model: str) -> list[str]:
+    """All names of its model, in the order of their numbers."""
     spec = case.desired.models.get(model)
-    wished = isinstance(case.desired.overrides.get(model), WantReady)
-    return case.desired.demand_of(model).waiting > 0 or (spec is not None and spec.pin) or wished
+    if spec is None:
+        return [model]
+    served = spec.replica_of or spec.model
+    found = [other for other in case.desired.models.values() if (other.replica_of or other.model) == served]
+    return [other.model for other in sorted(found, key=lambda other: other.replica)]
+
+
+def override(case: Case, model: str) -> Override | None:
+    """The latest word of an operator about its model."""
+    said = [case.desired.overrides[name] for name in replicas(case, model) if name in case.desired.overrides]
+    return max(said, key=lambda one: (one.at, isinstance(one, WantReady), repr(one)), default=None)
+
+
+def serves(case: Case, model: str) -> bool:
+    """One of its engines takes requests, and is not on its way down."""
+    ops = sorted((op.started_at, op.engine_id, op.verb) for op in case.snapshot.operations if op.model == model)
+    goes = bool(ops) and ops[-1][2] in (Verb.SLEEP, Verb.STOP)
+    awake = any(isinstance(engine.state, Awake) for engine in case.engines(model))
+    return awake and not goes and case.desired.demand_of(model).admission_closed_at is None
+
+
+def spare(case: Case, model: str) -> bool:
+    """Another replica of its model serves."""
+    return any(serves(case, name) for name in replicas(case, model) if name != model)
 
 
 def stopped(case: Case, model: str) -> bool:
-    return isinstance(case.desired.overrides.get(model), WantStopped)
+    return isinstance(override(case, model), WantStopped)
 
 
 def faulty(case: Case, engine: EngineObservation) -> bool:

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vllama.domain.observed import Asleep, Awake, EngineObservation
+from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
 from vllama.domain.spec import SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.view import DeviceKey, View
@@ -14,16 +14,17 @@ from vllama.planner.view import DeviceKey, View
 class Candidate:
     """An engine that may make room. `busy`: only after a drain. Bytes are per device that it is on.
 
-    `rank` orders candidates: idle before busy, draining before other busy ones, unwanted before wanted ones,
-    then the least recently used first.
+    `rank` orders candidates: idle before busy, draining before other busy ones, unwanted before wanted ones, those
+    that another engine of their model stands in for (`spare`), then the least recently used first.
     """
 
     engine: EngineObservation
     devices: tuple[DeviceKey, ...]
-    rank: tuple[bool, bool, bool, float, str]
+    rank: tuple[bool, bool, bool, bool, float, str]
     last_used: float
     busy: bool
     draining: bool  # takes no new requests already
+    spare: bool
     stop_frees: int
     sleep_frees: int  # 0: sleeping would not help, or it sleeps already
     copies: tuple[tuple[SleepLevel, int], ...]  # what it may sleep at, the best first, and the host memory that takes
@@ -76,7 +77,7 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
     if spec is None or engine.model in view.operations or (spec.pin and view.pinned(engine.model)):
         return None
     demand = view.demand(engine.model)
-    draining = demand.admission_closed_at is not None
+    draining, spare = demand.admission_closed_at is not None, view.spare(engine.model)
     busy, copies = demand.in_flight > 0, tuple[tuple[SleepLevel, int], ...]()
     match engine.state:
         case Awake():
@@ -87,16 +88,19 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
             asleep = ledger.asleep(engine)
         case Asleep():
             asleep = 0
+        case Loading() if spare:
+            asleep = 0
         case _:
             return None
     charge, last_used = ledger.charge(engine), view.last_used(engine)
     return Candidate(
         engine=engine,
         devices=tuple((engine.node, device) for device in engine.devices),
-        rank=(busy, busy and not draining, demand.waiting > 0, last_used, engine.engine_id),
+        rank=(busy, busy and not draining, demand.waiting > 0, not spare, last_used, engine.engine_id),
         last_used=last_used,
         busy=busy,
         draining=draining,
+        spare=spare,
         stop_frees=charge,
         sleep_frees=max(0, charge - asleep) if copies else 0,
         copies=copies,

@@ -1,6 +1,7 @@
 """What becomes of a model that nobody wants now: kept, put to sleep, stopped."""
 
 from vllama.domain.action import Stop
+from vllama.domain.demand import WantReady
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel
@@ -9,6 +10,7 @@ from vllama.domain.units import MIB, format_bytes, format_duration
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.stopping import sleep_of, stop, stop_of
+from vllama.planner.view import View
 
 HALF = 0.5
 LINGER_S = 5.0  # so soon a client that broke off tries again, and a start that began anew each time would never end
@@ -50,6 +52,10 @@ def _absent(draft: Draft, model: str) -> None:
 def _loading(draft: Draft, engine: EngineObservation, loading: Loading) -> None:
     """Half done it is seen through, as the next who asks finds it ready. Before that it is given up."""
     view, model = draft.view, engine.model
+    lead = view.lead(model)
+    if lead != model and _is_called_for(view, lead):
+        draft.decide(model, Reason.STARTING, "Loading; its model is waited for, and may be served by this engine.")
+        return
     demand, footprint = view.demand(model), draft.ledger.footprint(model)
     load_s = None if footprint is None else footprint.load_s
     half_at = None if load_s is None else engine.started_at + HALF * load_s
@@ -68,6 +74,11 @@ def _loading(draft: Draft, engine: EngineObservation, loading: Loading) -> None:
     usual = "" if load_s is None else f" of about {format_duration(load_s)}"
     message = f"Nobody waits for it any more, {format_duration(view.now - engine.started_at)}{usual} into its start."
     stop(draft, engine, Reason.ABANDONED, message)
+
+
+def _is_called_for(view: View, lead: str) -> bool:
+    wished = view.pinned(lead) or isinstance(view.override(lead), WantReady)
+    return wished or (view.demand(lead).waiting > 0 and view.override(lead) is None)
 
 
 def _awake(draft: Draft, spec: ModelSpec, engine: EngineObservation) -> None:

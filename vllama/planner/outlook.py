@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vllama.domain.action import Start, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Operation, Snapshot, Verb
@@ -45,7 +46,16 @@ UNTOLD = Outlook(doing=Doing.LOADING, ready_in_s=START_S)
 def outlook(desired: DesiredState, snapshot: Snapshot, made: Plan, model: str, now: float) -> Outlook:
     """`made` is the plan of these two states."""
     view = View(desired=desired, snapshot=snapshot, now=now)
-    return _Forecast(view, {decision.model: decision for decision in made.decisions}).of(model)
+    decisions = {decision.model: decision for decision in made.decisions}
+    return _Forecast(view, decisions).of(spoken_for(view, decisions, model))
+
+
+def spoken_for(view: View, decisions: Mapping[str, Decision], model: str) -> str:
+    """Of a model's replicas the one that is on its way for those who wait; else the lead."""
+    rising = (name for name in view.siblings(model) if isinstance(decisions[name].action, Start | Wake))
+    lead = view.lead(model)
+    acts = isinstance(decisions[lead].action, Start | Wake) if lead in decisions else True
+    return lead if acts else next(iter(sorted(rising)), lead)
 
 
 def rests_in_s(desired: DesiredState, snapshot: Snapshot, now: float) -> float | None:

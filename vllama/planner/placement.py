@@ -9,9 +9,9 @@ from vllama.domain.observed import Node
 from vllama.domain.spec import ModelSpec
 from vllama.planner.eviction import Candidates, Effort, Victim, choose, effort_on
 from vllama.planner.ledger import Ledger, need_bytes
-from vllama.planner.view import DeviceKey
+from vllama.planner.view import DeviceKey, View
 
-Price = tuple[bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
+Price = tuple[bool, bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
 MOST_SETS = 128  # of devices on one node that are priced one by one
 
 
@@ -39,19 +39,21 @@ class Offer:
         """Whom it displaces."""
         return tuple(sorted(victim.candidate.engine.model for victim in self.victims))
 
-    def price(self, *, loading: bool, linked: bool) -> Price:
-        """Nobody displaced, then nobody busy, then a drain that is on, then no load to wait for, then devices that are
-        linked to each other, then the least recently used victims.
+    def price(self, *, beside: bool = False, loading: bool = False, linked: bool = True) -> Price:
+        """Nobody displaced, then nobody busy, then a drain that is on, then no other engine of the same model there
+        (`beside`), then no load to wait for, then devices that are linked to each other, then the least recently used
+        victims, of which spare ones count as never used.
 
         Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
         that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
         """
         busy = self.busy
         undrained = any(not victim.candidate.draining for victim in busy)
-        latest = max((victim.candidate.last_used for victim in self.victims), default=-math.inf)
+        used = (victim.candidate.last_used for victim in self.victims if not victim.candidate.spare)
+        latest = max(used, default=-math.inf)
         return (
-            bool(self.victims), bool(busy), undrained, loading, not linked, latest, len(self.victims), -self.least_room,
-            self.node, self.devices,
+            bool(self.victims), bool(busy), undrained, beside, loading, not linked, latest, len(self.victims),
+            -self.least_room, self.node, self.devices,
         )  # fmt: skip
 
 
@@ -130,20 +132,33 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
                 least, found = effort, []
             if effort is least:
                 found.append((node.name, devices, needs))
-    return None if least is Effort.IN_VAIN else _cheapest(ledger, candidates, found)
+    return None if least is Effort.IN_VAIN else _cheapest(spec, ledger, candidates, found)
 
 
 def _cheapest(
-    ledger: Ledger, candidates: Candidates, found: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]
+    spec: ModelSpec,
+    ledger: Ledger,
+    candidates: Candidates,
+    found: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]],
 ) -> Offer | None:
     best: Offer | None = None
     lowest: Price | None = None
+    theirs = _devices_of_siblings(ledger.view, spec.model)
     for node, devices, needs in found:
         offer = make_offer(ledger, node, devices, needs, candidates)
         if offer is None:
             continue
         linked = is_linked(ledger.view.nodes[node], devices)
-        price = offer.price(loading=ledger.view.loading(node, devices), linked=linked)
+        beside = any((node, device) in theirs for device in devices)
+        loading = ledger.view.loading(node, devices, besides=offer.models)
+        price = offer.price(beside=beside, loading=loading, linked=linked)
         if lowest is None or price < lowest:
             best, lowest = offer, price
     return best
+
+
+def _devices_of_siblings(view: View, model: str) -> set[DeviceKey]:
+    names = view.siblings(model)
+    places = [(engine.node, engine.devices) for name in names for engine in view.engines.get(name, ())]
+    places += [(view.operations[name].node, view.operations[name].devices) for name in names if name in view.operations]
+    return {(node, device) for node, devices in places for device in devices}

@@ -68,13 +68,17 @@ def rehearse(desired: DesiredState, snapshot: Snapshot, now: float, models: Sequ
         story.tell(made, snapshot)
         then = apply(made, desired, snapshot, now)
         said = {decision.model: decision for decision in made.decisions}
-        found |= {model: _asked(story, said[model], then[0], phases.phase(model)) for model in pending}
+        leads = View(desired=desired, snapshot=snapshot, now=now)
+        found |= {
+            model: replace(_asked(story, said[leads.lead(model)], then[0], phases.phase(model)), model=model)
+            for model in pending
+        }
         pending = [model for model in pending if found[model].outcome is Outcome.WAITS]
         if not pending:
             desired, snapshot = then
             break
         if then == (desired, snapshot):
-            later = _later(story, desired, snapshot, said, pending)
+            later = _later(story, desired, snapshot, said, [leads.lead(model) for model in pending])
             if later is None:
                 break
             then = later

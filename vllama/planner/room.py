@@ -1,7 +1,9 @@
 """Making room: whether a waiter may act on an offer now, and what becomes of those who are in its way."""
 
+from dataclasses import replace
+
 from vllama.domain.action import Action
-from vllama.domain.observed import Awake
+from vllama.domain.observed import Awake, Loading
 from vllama.domain.reason import Reason
 from vllama.domain.spec import OnConflict, SleepLevel
 from vllama.domain.status import Phase
@@ -18,11 +20,13 @@ from vllama.planner.wanted import Wanted
 def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> None:
     """Act if the offer is free, else make room; either way its room is this model's from here on."""
     model, act = want.model, False
-    holders = draft.view.holders(offer.node, offer.devices)
     if refuses(draft, want, offer):
         message = f"Would displace {', '.join(offer.models)} (on_conflict: refuse)."
         draft.decide(model, Reason.WOULD_EVICT, message, refused=True)
         return
+    if not want.further:
+        offer = _over_those_who_load(draft, offer)
+    holders = _holders(draft, offer)
     if holders:
         draft.decide(model, Reason.DEVICE_BUSY, f"Waits for its devices, then {what}.", waits_for=holders)
     elif offer.busy:
@@ -38,6 +42,27 @@ def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> 
     else:
         draft.decide(model, Reason.DEMANDED, f"{what[0].upper()}{what[1:]}.", action=action, after=Phase.READY)
     promise(draft, want, offer, act=act, stay_closed=bool(holders))
+
+
+def _over_those_who_load(draft: Draft, offer: Offer) -> Offer:
+    """A spare replica that loads there gives way: nobody who is waited for waits for the end of its load."""
+    chosen = {victim.candidate.engine.engine_id for victim in offer.victims}
+    loading = {
+        candidate.engine.engine_id: candidate
+        for device in offer.devices
+        for candidate in draft.candidates.get((offer.node, device), ())
+        if isinstance(candidate.engine.state, Loading) and candidate.engine.engine_id not in chosen
+    }
+    more = (Victim(candidate=candidate, level=SleepLevel.STOP) for _, candidate in sorted(loading.items()))
+    return replace(offer, victims=(*offer.victims, *more)) if loading else offer
+
+
+def _holders(draft: Draft, offer: Offer) -> tuple[str, ...]:
+    """Whose change is to be waited for: not that of those who break it off."""
+    victims = (victim.candidate.engine for victim in offer.victims)
+    breaking_off = {engine.model for engine in victims if isinstance(engine.state, Loading)}
+    found = draft.view.holders(offer.node, offer.devices)
+    return tuple(model for model in found if model not in breaking_off)
 
 
 def refuses(draft: Draft, want: Wanted, offer: Offer) -> bool:

@@ -1,5 +1,7 @@
 """One wanted model: what it takes to have it ready, and who has to make room for that."""
 
+from dataclasses import replace
+
 from vllama.domain.action import Start, Wake
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
 from vllama.domain.reason import Reason
@@ -9,7 +11,7 @@ from vllama.planner.arithmetic import cannot_fit, decide_no_room, name_devices
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.ledger import cache_bytes, leaked_bytes
-from vllama.planner.placement import best_offer, make_offer
+from vllama.planner.placement import Offer, best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuses, use
 from vllama.planner.stopping import stop
 from vllama.planner.wanted import Wanted
@@ -17,6 +19,7 @@ from vllama.planner.wanted import Wanted
 
 def serve(draft: Draft, want: Wanted) -> None:
     """Decides `want.model`, and with it every model that has to make room for it."""
+    want = _soonest(draft, want)
     spec = draft.view.desired.models[want.model]
     engine = draft.view.engine(want.model)
     draft.protect(want.model)
@@ -33,6 +36,29 @@ def serve(draft: Draft, want: Wanted) -> None:
             _wake(draft, want, spec, engine, engine.state)
         case _:
             raise AssertionError(f"upkeep left {engine.state} of {want.model} undecided")
+
+
+def _soonest(draft: Draft, want: Wanted) -> Wanted:
+    """Of several replicas that sleep the one that is up again with the least trouble for others."""
+    engine, siblings = draft.view.engine(want.model), draft.view.siblings(want.model)
+    if not siblings or engine is None or not isinstance(engine.state, Asleep):
+        return want
+    prices = [
+        (offer.price(loading=draft.view.loading(offer.node, offer.devices)), name)
+        for name in (want.model, *siblings)
+        if not draft.decided(name) and name not in draft.leaving and (offer := _waking(draft, name)) is not None
+    ]
+    return replace(want, model=min(prices, key=lambda pair: pair[0])[1]) if prices else want
+
+
+def _waking(draft: Draft, model: str) -> Offer | None:
+    """What it takes to wake it where it sleeps; None: it does not sleep, or cannot wake there."""
+    engine, ledger = draft.view.engine(model), draft.ledger
+    if engine is None or not isinstance(engine.state, Asleep):
+        return None
+    needs = (ledger.wake_bytes(engine),) * len(engine.devices)
+    others = {key: [c for c in each if c.engine is not engine] for key, each in draft.candidates.items()}
+    return make_offer(ledger, engine.node, engine.devices, needs, others)
 
 
 def _already_awake(draft: Draft, want: Wanted) -> None:
@@ -53,6 +79,10 @@ def _start(draft: Draft, want: Wanted, spec: ModelSpec) -> None:
     if offer is None:
         decide_no_room(draft, spec)
         return
+    start_on(draft, want, spec, offer)
+
+
+def start_on(draft: Draft, want: Wanted, spec: ModelSpec, offer: Offer) -> None:
     total = min(draft.ledger.devices[offer.node, device].total_bytes for device in offer.devices)
     footprint = draft.ledger.footprint(want.model)
     action = Start(
@@ -73,13 +103,17 @@ def _wake(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
     needs = (added,) * len(engine.devices)
     offer = make_offer(draft.ledger, engine.node, engine.devices, needs, draft.candidates)
     if offer is not None:
-        action = Wake(
-            model=want.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, level=asleep.level
-        )  # fmt: skip
-        what = f"wakes on {name_devices(offer)} with {format_bytes(added)} more each; {want.why}"
-        use(draft, want, offer, action, what)
+        wake_on(draft, want, engine, asleep, offer)
     else:
         _move(draft, want, spec, engine)
+
+
+def wake_on(draft: Draft, want: Wanted, engine: EngineObservation, asleep: Asleep, offer: Offer) -> None:
+    action = Wake(
+        model=want.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, level=asleep.level
+    )  # fmt: skip
+    what = f"wakes on {name_devices(offer)} with {format_bytes(offer.added_bytes)} more each; {want.why}"
+    use(draft, want, offer, action, what)
 
 
 def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation) -> None:

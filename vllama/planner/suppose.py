@@ -7,6 +7,7 @@ from vllama.domain.decision import Decision
 from vllama.domain.demand import Demand, WantReady
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Node, Operation, Snapshot, Verb
+from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.plan import plan
@@ -46,11 +47,12 @@ def alone(
 ) -> tuple[DesiredState, Snapshot]:
     """Nothing of ours runs but what is pinned, nobody asks for anything, and nothing ever failed.
 
-    There are no other models than `models` and the pinned ones that run; those are ready where they are. What others
-    hold of the devices stays.
+    There are no other models than `models` and the pinned ones that run, with one engine each; those are ready where
+    they are. What others hold of the devices stays.
     """
     ledger = Ledger(View(desired=desired, snapshot=snapshot, now=now))
-    pinned = {model for model, spec in desired.models.items() if spec.pin and model in ledger.view.engines}
+    firsts = {model: spec for model, spec in desired.models.items() if spec.replica_of is None}
+    pinned = {model for model, spec in firsts.items() if spec.pin and model in ledger.view.engines}
     kept = [ledger.view.engines[model][0] for model in sorted(pinned.difference(models))]
     there = _with(ledger, [_awake(engine, now) for engine in kept])
     specs = {model: spec for model, spec in desired.models.items() if model in models or model in pinned}
@@ -70,11 +72,13 @@ def changed(
     overrides = dict(desired.overrides)
     if engine is not None and engine.spec_hash != spec.spec_hash and isinstance(engine.state, Awake):
         overrides.setdefault(model, WantReady(at=now))
-    footprints = {name: known for name, known in snapshot.footprints.items() if name != model}
+    engines = expanded([spec])
+    footprints = {name: known for name, known in snapshot.footprints.items() if name not in engines}
     if footprint is not None:
-        footprints[model] = footprint
+        footprints |= dict.fromkeys(engines, footprint)
+    others = {name: other for name, other in desired.models.items() if other.served_name != model}
     return (
-        replace(desired, models={**desired.models, model: spec}, overrides=overrides),
+        replace(desired, models={**others, **engines}, overrides=overrides),
         replace(snapshot, footprints=footprints),
     )
 

@@ -1,4 +1,5 @@
-"""Which models can be awake together: every other engine gone, what is pinned and what others hold kept. Pure.
+"""Which models can be awake together, with one engine each: every other engine gone, what is pinned and what others
+hold kept. Pure.
 
 Pairs are placed as the planner places them, in either order of arrival. Sets are searched: a set can be awake
 together if its models can be spread over the devices in any way at all.
@@ -7,7 +8,7 @@ together if its models can be spread over the devices in any way at all.
 import enum
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Snapshot
@@ -49,6 +50,8 @@ class Matrix:
 
 
 def matrix_of(desired: DesiredState, snapshot: Snapshot, now: float) -> Matrix:
+    models = {model: spec for model, spec in desired.models.items() if spec.replica_of is None}
+    desired = replace(desired, models=models)
     pinned = tuple(sorted(model for model, spec in desired.models.items() if spec.pin))
     others = sorted(
         set(desired.models).difference(pinned), key=lambda model: (not desired.models[model].declared, model)

@@ -9,6 +9,7 @@ from vllama.domain.units import format_duration
 from vllama.planner.draft import Draft
 from vllama.planner.eviction import may_drain
 from vllama.planner.stopping import must_drain, put_down, sleep_of, stays_closed, stop
+from vllama.planner.view import View
 
 
 def keep_up(draft: Draft, model: str) -> None:
@@ -75,7 +76,7 @@ def _one_engine(draft: Draft, engine: EngineObservation) -> None:
     spec = view.spec(model)
     override, waits = view.override(model), view.demand(model).waiting > 0
     if spec is None:
-        put_down(draft, engine, Reason.REMOVED, "It is in neither models.yaml nor the model cache.", may_cut=True)
+        put_down(draft, engine, Reason.REMOVED, _why_removed(view, model), may_cut=True)
     elif isinstance(override, WantStopped):
         message = "Stopped by an operator."
         put_down(draft, engine, Reason.OPERATOR_ASKED, message, may_cut=True, refused=waits)
@@ -87,6 +88,13 @@ def _one_engine(draft: Draft, engine: EngineObservation) -> None:
         draft.decide(model, Reason.STATE_UNKNOWN, f"No answer since {since}: {engine.state.error}")
     elif isinstance(override, WantAsleep) and not isinstance(engine.state, Asleep):
         _put_to_sleep(draft, engine, spec, override.level)
+
+
+def _why_removed(view: View, model: str) -> str:
+    served, mark, number = model.rpartition("#")
+    if mark and number.isdecimal() and served in view.desired.models:
+        return f"models.yaml wants {view.desired.models[served].replicas} of {served}, and this is number {number}."
+    return "It is in neither models.yaml nor the model cache."
 
 
 def _held(draft: Draft, model: str) -> None:

@@ -8,6 +8,7 @@ from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading, Node, Operation, Snapshot, Verb
 from vllama.domain.spec import ModelSpec, Policy
 from vllama.domain.status import Phase, phase_of
+from vllama.planner.replicas import Names, gathered, groups, lead_of
 
 DeviceKey = tuple[str, int]
 
@@ -32,6 +33,8 @@ class View:
     engines: dict[str, list[EngineObservation]] = field(init=False)
     operations: dict[str, Operation] = field(init=False)  # by model
     held: dict[DeviceKey, dict[str, bool]] = field(init=False)  # device -> model whose change holds it -> see `hold`
+    groups: list[Names] = field(init=False)  # of models with several replicas
+    leads: dict[str, str] = field(init=False)  # of those, by replica
 
     def __post_init__(self) -> None:
         self.nodes = {node.name: node for node in sorted(self.snapshot.nodes, key=lambda node: node.name)}
@@ -41,6 +44,10 @@ class View:
         for engine in sorted(self.snapshot.engines, key=_worth):
             engines[engine.model].append(engine)
         self.engines = dict(engines)
+        self.groups = groups(self.desired.models)
+        found = {names: lead_of(names, self.desired, self.engines, self.operations) for names in self.groups}
+        self.leads = {name: lead for names, lead in found.items() for name in names}
+        self.desired = gathered(self.desired, self.leads, self.groups)
         self.held = {}
         for engine in self.snapshot.engines:
             if isinstance(engine.state, Loading):
@@ -62,9 +69,10 @@ class View:
         found = {model for device in devices for model in self.held.get((node, device), ())}
         return tuple(sorted(found - {besides}))
 
-    def loading(self, node: str, devices: tuple[int, ...]) -> bool:
-        """Something starts or wakes on one of these devices: that may take minutes."""
-        return any(not all(self.held.get((node, device), {}).values()) for device in devices)
+    def loading(self, node: str, devices: tuple[int, ...], *, besides: tuple[str, ...] = ()) -> bool:
+        """Something other than `besides` starts or wakes on one of these devices: that may take minutes."""
+        held = (self.held.get((node, device), {}) for device in devices)
+        return any(not freeing for changes in held for model, freeing in changes.items() if model not in besides)
 
     def engine(self, model: str) -> EngineObservation | None:
         engines = self.engines.get(model)
@@ -77,9 +85,30 @@ class View:
         return self.desired.demand.get(model, NO_DEMAND)
 
     def pinned(self, model: str) -> bool:
-        """Pinned, and not put aside by an operator."""
+        """Pinned, and not put aside by an operator. Of several replicas it is the lead."""
         spec = self.desired.models.get(model)
-        return spec is not None and spec.pin and isinstance(self.override(model), WantReady | None)
+        holds = spec is not None and spec.pin and self.lead(model) == model
+        return holds and isinstance(self.override(model), WantReady | None)
+
+    def lead(self, model: str) -> str:
+        """Of a model's replicas the one that its demand is for; itself, where there is one."""
+        return self.leads.get(model, model)
+
+    def siblings(self, model: str) -> Names:
+        """The other replicas of its model."""
+        if model not in self.leads:
+            return ()
+        return next(tuple(name for name in names if name != model) for names in self.groups if model in names)
+
+    def spare(self, model: str) -> bool:
+        """Another engine of its model takes requests."""
+        lead = self.lead(model)
+        engine = self.engine(lead) if lead != model else None
+        if engine is None or not isinstance(engine.state, Awake):
+            return False
+        open_ = self.demand(lead).admission_closed_at is None
+        operation = self.operations.get(lead)
+        return open_ and (operation is None or operation.verb not in (Verb.SLEEP, Verb.STOP))
 
     def override(self, model: str) -> Override | None:
         """What an operator asked for, unless a later request has won over it (on a pinned model none does)."""

@@ -8,11 +8,15 @@ from vllama.planner.view import View
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """`since` is the arrival of the oldest request (or of the start, or of the pin), in seconds, monotonic."""
+    """`since` is the arrival of the oldest request (or of the start, or of the pin), in seconds, monotonic.
+
+    `further`: an engine beside one that serves; it displaces nobody.
+    """
 
     model: str
     since: float
     why: str
+    further: bool = False
 
 
 def wanted_models(view: View) -> list[Wanted]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
+from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec
 from vllama.engine.command import EngineCommand
 
@@ -27,7 +28,7 @@ class EngineProcess:
     """One engine as its runtime sees it: processes, never health.
 
     `exit` is set once the leader (the API server) is gone, while anything else of it may still live.
-    `adopted`: it was started by an earlier manager.
+    `adopted`: it was started by an earlier manager. `model` is what it serves, `replica` which of its engines it is.
     """
 
     engine_id: str
@@ -43,6 +44,12 @@ class EngineProcess:
     log_offset: int = 0  # where this engine's part of the file begins
     exit: ProcessExit | None = None
     adopted: bool = False
+    replica: int = 1
+
+    @property
+    def name(self) -> str:
+        """What it is planned for as."""
+        return replica_name(self.model, self.replica)
 
     @property
     def base_url(self) -> str:
@@ -117,7 +124,7 @@ class Runtime(Protocol):
         ...
 
     def log_of(self, model: str) -> Path:
-        """The file that its engines write to, whether it is there yet or not."""
+        """The file that its engines write to, whether it is there yet or not; each replica's have their own."""
         ...
 
     async def cached_models(self) -> tuple[str, ...]:

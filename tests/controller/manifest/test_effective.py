@@ -58,6 +58,6 @@ def test_every_key_of_a_model_is_told(tmp_path):
     """Who adds a key to models.yaml adds it here, too."""
     from vllama.controller.manifest.schema import IdleKeys, ModelKeys
 
-    elsewhere = {"extra_args", "env", "lora", "replicas", "idle"}  # told with what they hold, or always the same
+    elsewhere = {"extra_args", "env", "lora", "idle"}  # told with what they hold
     keys = {*ModelKeys.model_fields} - elsewhere | {f"idle.{name}" for name in IdleKeys.model_fields}
     assert keys <= set(told(tmp_path, "models: { org/a: {} }"))

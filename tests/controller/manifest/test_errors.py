@@ -69,7 +69,8 @@ VALUES = {
     "revision: 12": "revision: 12 is read as a number or a truth value; put it in quotes",
     "convert: [a]": "convert: ['a'] is not text",
     "pin: 1": "pin: 1 is neither true nor false",
-    "replicas: 2": "replicas: 2 engines of one model are not possible yet; only 1 is",
+    "replicas: 0": "replicas: 0 is out of range; 1 to 64",
+    "replicas: 2, port: 9000": "replicas: 2 engines cannot share port 9000; leave `port` out, and each finds one",
     "port: 70000": "port: 70000 is out of range; 1 to 65535",
     "memory: lots": "memory: 'lots' is not an amount of memory; write for example 4GiB, 512MiB or 80GB",
     "memory: true": "memory: true is not an amount of memory; write for example 4GiB, 512MiB or 80GB",
@@ -129,6 +130,7 @@ TOGETHER = {
     "a: {lora: {x: /x}}\nb: {lora: {x: /y}}": ["2: b: lora: 'x' is already the name of an adapter (line 1)"],
     "a: {lora: {b: /x}}\nb: {}": ["1: a: lora: 'b' is already the name of a model (line 2)"],
     "a: {lora: {x: /x}}\nb: {aliases: [x]}": ["2: b: aliases: 'x' is already the name of an adapter (line 1)"],
+    "a: {replicas: 3}\na#2: {}": ["2: a#2: 'a#2' is what engine 2 of 'a' is called"],
     "a: {port: 9000}\nb: {port: 9000}": ["2: b: port: 9000 is already the port of 'a'"],
     "defaults: {tensor_parallel_size: 2, devices: [1]}\nmodels:\n  a: {}\n  b: {devices: [0]}": [
         f"1: defaults.devices: {TOO_FEW}",

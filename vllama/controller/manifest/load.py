@@ -11,7 +11,7 @@ from vllama.controller.manifest.entry import Entry, layered, read_entry
 from vllama.controller.manifest.environment import Environment, read_environment
 from vllama.controller.manifest.findings import Findings
 from vllama.controller.manifest.marks import parse
-from vllama.controller.manifest.names import check_adapters, check_names, check_ports, names_of
+from vllama.controller.manifest.names import check_adapters, check_names, check_ports, check_replicas, names_of
 from vllama.controller.manifest.problems import KeyPath, ManifestInvalid
 from vllama.controller.manifest.schema import PolicyKeys
 from vllama.controller.manifest.sections import Sections, sections_of
@@ -69,6 +69,7 @@ def _manifest(sections: Sections, environment: Environment, configs: ConfigFiles
     check_adapters(own, sections.root, findings)
     check_ports(own, sections.root, findings)
     entries = {model: layered(defaults, entry) for model, entry in own.items()}
+    check_replicas(entries, own, sections.root, findings)
     _check_devices(defaults, ("defaults",), findings)
     for model, entry in entries.items():
         if says_devices(own[model]):  # what is wrong with the defaults is said once

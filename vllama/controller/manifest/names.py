@@ -6,6 +6,7 @@ from vllama.controller.manifest import values
 from vllama.controller.manifest.entry import Entry
 from vllama.controller.manifest.findings import Findings
 from vllama.controller.manifest.problems import KeyPath, shown
+from vllama.domain.replicas import replica_name
 
 
 def check_names(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:
@@ -33,6 +34,22 @@ def check_ports(entries: Mapping[str, Entry], root: KeyPath, findings: Findings)
         port = entry.keys.port
         if port is not None and owners.setdefault(port, model) != model:
             findings.add((*root, model, "port"), f"{port} is already the port of {shown(owners[port])}")
+
+
+def check_replicas(
+    entries: Mapping[str, Entry], own: Mapping[str, Entry], root: KeyPath, findings: Findings
+) -> None:  # fmt: skip
+    """Each replica has a port and a name of its own. `entries` have the defaults, `own` what stands at the model."""
+    for model, entry in entries.items():
+        count = entry.keys.replicas or 1
+        at = (*root, model, "replicas" if own[model].keys.replicas else "port")
+        if count > 1 and entry.keys.port is not None:
+            findings.add(
+                at, f"{count} engines cannot share port {entry.keys.port}; leave `port` out, and each finds one"
+            )
+        for number in range(2, count + 1):
+            if (name := replica_name(model, number)) in entries:
+                findings.add((*root, name), f"{shown(name)} is what engine {number} of {shown(model)} is called")
 
 
 def check_adapters(entries: Mapping[str, Entry], root: KeyPath, findings: Findings) -> None:

@@ -11,6 +11,7 @@ from vllama.controller.manifest import amounts, shapes, values
 from vllama.controller.manifest.problems import shown
 from vllama.controller.manifest.settings import AnySetting, Count, CountOrNone, Switch, Text, unless_null
 from vllama.controller.manifest.shapes import either, shape
+from vllama.domain.replicas import MOST_REPLICAS
 from vllama.domain.spec import OnConflict, SleepLevel
 
 Duration = Annotated[float | None, unless_null(amounts.duration), shape(*shapes.DURATION)]
@@ -27,12 +28,6 @@ FurtherNames = dict[Name, Name] | None
 Address = Annotated[str, PlainValidator(values.endpoint), shape(shapes.ADDRESS, null=False)]
 
 
-def _one_replica(value: Any) -> int:
-    if values.whole(1)(value) != 1:
-        raise ValueError(f"{shown(value)} engines of one model are not possible yet; only 1 is")
-    return 1
-
-
 def _none_or_count(value: Any) -> int | None:
     return None if value == "none" else values.whole(1)(value)
 
@@ -46,7 +41,7 @@ def _aliases(value: Any) -> tuple[str, ...]:
 Port = Annotated[int | None, unless_null(values.whole(1, 65535)), shape(*shapes.whole(1, 65535))]
 Memory = Annotated[int | None, unless_null(amounts.amount_or_auto), shape(*shapes.AMOUNT, either("auto"))]
 Devices = Annotated[tuple[int, ...] | None, unless_null(values.devices), shape(*shapes.DEVICES)]
-Replicas = Annotated[int | None, unless_null(_one_replica), shape(*shapes.whole(1, 1))]
+Replicas = Annotated[int | None, unless_null(values.whole(1, MOST_REPLICAS)), shape(*shapes.whole(1, MOST_REPLICAS))]
 Aliases = Annotated[tuple[str, ...] | None, unless_null(_aliases), shape(shapes.NAMES)]
 Priority = Annotated[
     int | None, unless_null(values.whole(-1_000_000, 1_000_000)), shape(*shapes.whole(-1_000_000, 1_000_000))
@@ -89,7 +84,7 @@ class ModelKeys(Keys):
     devices: Devices = None
     """The GPUs that it may use; several without tensor_parallel_size: one engine across all of them. Or auto."""
     replicas: Replicas = None
-    """Engines of this model; only 1 is possible yet."""
+    """Engines of this model beside each other; further ones take free memory only, while it is in use."""
     aliases: Aliases = None
     """Further names that clients may call it by."""
     pin: Switch = None

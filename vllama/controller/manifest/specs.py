@@ -66,6 +66,7 @@ def model_spec(
         priority=keys.priority or 0,
         max_concurrency=keys.max_concurrency,
         declared=declared,
+        replicas=(keys.replicas or 1) if declared else 1,
         **_without_none(said),
     )
 

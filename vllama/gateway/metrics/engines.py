@@ -25,8 +25,10 @@ async def _asked(engine: EngineAddress, client: EngineClient, timeout_s: float) 
 
 
 def _written(models: Sequence[str], texts: Sequence[str | None]) -> bytes:
-    up = GaugeMetricFamily("vllama_engine_up", "Whether an engine told its metrics in time.", labels=["model"])
-    for model, text in zip(models, texts, strict=True):
-        up.add_metric([model], float(text is not None))
+    up = GaugeMetricFamily("vllama_engine_up", "Engines that told their metrics in time.", labels=["model"])
+    for model in dict.fromkeys(models):
+        up.add_metric(
+            [model], sum(name == model and text is not None for name, text in zip(models, texts, strict=True))
+        )
     told = [(model, text) for model, text in zip(models, texts, strict=True) if text is not None]
     return written([up]) + merged(told).encode()

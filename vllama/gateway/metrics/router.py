@@ -7,6 +7,7 @@ from fastapi.responses import Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from vllama.controller.control import Control
+from vllama.domain.status import one_per_model
 from vllama.gateway.metrics.engines import engines_exposition
 from vllama.gateway.metrics.exposition import State, exposition
 from vllama.gateway.telling import Telling
@@ -18,7 +19,7 @@ def metrics_router(control: Control, telling: Telling, *, version: str) -> APIRo
     @router.get("/metrics")
     async def ours() -> Response:
         state = State(
-            version=version, meters=telling.meters.copy(), statuses=control.statuses(),
+            version=version, meters=telling.meters.copy(), statuses=one_per_model(control.statuses()),
             conditions=control.conditions(), dropped_lines=telling.dropped_lines(),
             vitals=control.vitals(),
         )  # fmt: skip

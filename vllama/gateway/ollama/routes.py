@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec
-from vllama.domain.status import ModelStatus
+from vllama.domain.status import ModelStatus, one_per_model
 from vllama.engine.about import About, about
 from vllama.engine.listing import hub_name
 from vllama.gateway import errors
@@ -58,13 +58,13 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
 
     @router.api_route("/tags", methods=["GET", "HEAD"])
     async def tags() -> JSONResponse:
-        found = await _known(control, control.statuses(), hub)
+        found = await _known(control, one_per_model(control.statuses()), hub)
         models = [entry for status, _, files in found for entry in listing.listed(status, files, since=since)]
         return JSONResponse({"models": models})
 
     @router.api_route("/ps", methods=["GET", "HEAD"])
     async def ps() -> JSONResponse:
-        awake = [status for status in control.statuses() if status.phase in listing.LOADED]
+        awake = [status for status in one_per_model(control.statuses()) if status.phase in listing.LOADED]
         now = time.time()
         models = [
             listing.loaded(status, spec, files, idle_s=_idle_s(control, spec), now=now)

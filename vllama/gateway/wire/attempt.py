@@ -1,9 +1,10 @@
 """One request at somebody else's server: how it goes there is told, and where it failed before it said a word
-that counts, another one is asked.
+that counts, another one is asked. So it is for one of several replicas here.
 """
 
 from typing import Protocol
 
+from vllama.controller.board import Board
 from vllama.controller.control import Control
 from vllama.controller.demand import Endpoint, Grant, Reports
 from vllama.gateway import errors
@@ -119,3 +120,18 @@ def whose(grant: Grant | None) -> str:
 def gone(grant: Grant | None, model: str, why: str) -> ErrorAnswer:
     """It was granted a request, and went away before it answered."""
     return (errors.engine_gone if whose(grant) == "engine" else errors.server_gone)(model, why)
+
+
+def lost(board: Board, grant: Grant | None, why: str) -> None:
+    """It takes no connections."""
+    if grant is not None and grant.server is not None:
+        grant.server.went_wrong(why)
+    died(board, grant)
+
+
+def died(board: Board, grant: Grant | None) -> bool:
+    """It is an engine here that broke off: of several replicas another one is chosen. A server is told by Attempt."""
+    if grant is None or grant.server is not None:
+        return False
+    board.doubt(grant)
+    return True

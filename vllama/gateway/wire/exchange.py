@@ -22,7 +22,7 @@ from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outc
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
 from vllama.gateway.wire.answer import Answer, Body
-from vllama.gateway.wire.attempt import Attempt, addressed, gone, no_round, taken_down, whose
+from vllama.gateway.wire.attempt import Attempt, addressed, died, gone, lost, no_round, taken_down, whose
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early, words_of
 from vllama.gateway.wire.engine import Asker, EngineConnection
@@ -63,8 +63,7 @@ class Exchange:
         self._transport = client.transport
         self._control = shared.control
         self._pool = shared.pool
-        self._shared = shared
-        self._request = request
+        self._shared, self._request = shared, request
         self._told = told or request
         self._body = body
         self._request_bytes, self._answer_bytes = len(body), 0
@@ -195,8 +194,7 @@ class Exchange:
             engine = await self._pool.dial(self._endpoint)
         except OSError as error:
             why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            if self._grant is not None and self._grant.server is not None:
-                self._grant.server.went_wrong(why)
+            lost(self._control.board, self._grant, why)
             if self.move():
                 self._ask()
             elif not self._waits_again():
@@ -205,15 +203,15 @@ class Exchange:
             self._send(engine)
 
     def move(self) -> bool:
-        """Another server is to be asked, and is as good as asked; False: none is, or it was tried often enough."""
-        if self._grant is None or self._grant.server is None or self._wanted.engine_id is not None:
+        """Another one is to be asked, and is as good as asked; False: none is, or it was tried often enough."""
+        if self._grant is None or self._wanted.engine_id is not None:
             return False
-        self._tried = (*self._tried, self._endpoint.engine_id)
-        grant = self._control.board.servers.again(self._wanted.spec.model, self._tried)
+        tried = (*self._tried, self._endpoint.engine_id)
+        grant = self._control.board.again(self._wanted.spec.model, self._grant, tried)
         if grant is None:
             return False
         self._grant.release()
-        self._grant, self._endpoint = grant, grant.endpoint
+        self._grant, self._endpoint, self._tried = grant, grant.endpoint, tried
         return True
 
     def ask_again(self) -> None:
@@ -287,6 +285,8 @@ class Exchange:
         if self._stage is _ASKED and stale:
             self._stage, self._engine = _WAITING, None
             self._later(self._dial())
+        elif died(self._control.board, self._grant) and self._stage is _ASKED and self.move():
+            self.ask_again()
         elif self._stage is _ASKED:
             if not self._waits_again():
                 self.refuse(gone(self._grant, model, why))

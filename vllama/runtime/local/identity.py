@@ -11,7 +11,10 @@ VARIABLE = "VLLAMA_ENGINE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`owner` says whose engine it is: a hash of the configuration directory and the user."""
+    """`owner` says whose engine it is: a hash of the configuration directory and the user.
+
+    `replica`: which of its model's engines; tags of before there were several do not say.
+    """
 
     owner: str
     engine_id: str
@@ -23,6 +26,7 @@ class Identity:
     port: int
     log: str
     log_offset: int
+    replica: int = 1
 
     def encode(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

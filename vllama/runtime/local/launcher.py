@@ -43,14 +43,14 @@ class VllmLauncher:
         if spec.launch.path is not None:
             return Path(spec.launch.path)
         revision = spec.launch.setting("revision")
-        cached = find_on_disk(self._parent_env, spec.model, revision=None if revision is None else str(revision))
+        cached = find_on_disk(self._parent_env, spec.served_name, revision=None if revision is None else str(revision))
         return None if cached is None else cached.directory
 
     def _located(self, spec: ModelSpec) -> ModelSpec:
         """A model that is complete where vLLM would not look by its id, with the directory where it is."""
         if spec.launch.path is not None or any(spec.launch.setting(name) for name in ("revision", "download_dir")):
             return spec
-        cached = find_on_disk(self._parent_env, spec.model)
+        cached = find_on_disk(self._parent_env, spec.served_name)
         if cached is None or not cached.complete or cached.path is None:
             return spec
         return replace(spec, launch=replace(spec.launch, path=cached.path))

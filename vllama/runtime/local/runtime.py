@@ -135,8 +135,9 @@ class LocalRuntime:
     async def _spawn_on(self, port: Port, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
         log, offset = await asyncio.to_thread(self._open_log, spec.model, engine_id)
         identity = Identity(
-            owner=self._owner, engine_id=engine_id, model=spec.model, spec_hash=action.spec_hash, node=action.node,
-            devices=action.devices, memory_bytes=action.memory_bytes, port=port.number, log=str(log), log_offset=offset,
+            owner=self._owner, engine_id=engine_id, model=spec.served_name, replica=spec.replica,
+            spec_hash=action.spec_hash, node=action.node, devices=action.devices, memory_bytes=action.memory_bytes,
+            port=port.number, log=str(log), log_offset=offset,
         )  # fmt: skip
         command = await asyncio.to_thread(
             self._launcher.command, spec, action, port=port.number, tag=(VARIABLE, identity.encode())
@@ -165,7 +166,7 @@ class LocalRuntime:
         return given
 
     def _open_log(self, model: str, engine_id: str) -> tuple[Path, int]:
-        """One file per model, appended to; a header line tells its engines apart.
+        """One file per replica, appended to; a header line tells its engines apart.
 
         A disk that takes no more costs this engine its log: vLLM would die of what it cannot write there.
         """
@@ -243,8 +244,9 @@ class LocalRuntime:
     def _process(self, leader: Leader) -> EngineProcess:
         identity = leader.identity
         return EngineProcess(
-            engine_id=identity.engine_id, model=identity.model, spec_hash=identity.spec_hash, node=identity.node,
-            devices=identity.devices, memory_bytes=identity.memory_bytes, pid=leader.sid, port=identity.port,
+            engine_id=identity.engine_id, model=identity.model, replica=identity.replica,
+            spec_hash=identity.spec_hash, node=identity.node, devices=identity.devices,
+            memory_bytes=identity.memory_bytes, pid=leader.sid, port=identity.port,
             started_at=leader.started_at, log=Path(identity.log), log_offset=identity.log_offset, exit=leader.exit,
             adopted=identity.engine_id in self._adopted,
         )  # fmt: skip
