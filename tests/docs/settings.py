@@ -61,7 +61,8 @@ With `--simulate`, in the environment or in a model's `env:`. `VLLAMA_SIM_LOAD_S
 `VLLAMA_SIM_WAKE_S` and `VLLAMA_SIM_TOKEN_S` are how long things take, `VLLAMA_SIM_RESIDUE` what a sleeper still holds,
 `VLLAMA_SIM_TASK` what it can do, `VLLAMA_SIM_MAX_MODEL_LEN` its context, `VLLAMA_SIM_FAULTS` its bad manners
 (`vllama/simulator/faults.py` lists them), `VLLAMA_SIM_DEAD_S` how long it outlives its core, and
-`VLLAMA_SIM_HIDES_PROCESSES` has the driver list no processes. vllama itself sets `VLLAMA_SIM_DEVICES` and
+`VLLAMA_SIM_HIDES_PROCESSES` has the driver list no processes, and `VLLAMA_SIM_SERVED` names a file that it notes its
+requests in. vllama itself sets `VLLAMA_SIM_DEVICES` and
 `VLLAMA_SIM_MEMORY`. `VLLAMA_TRACEBACK=1` shows where a command failed that should not have.
 """
 FILE = """
