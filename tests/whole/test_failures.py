@@ -38,8 +38,8 @@ def reasons(server):
 
 
 def start_again(server):
-    """Once it rests from its failure: an operator does not wait for the end of that."""
-    wait_until(lambda: server.ps()["org/A"]["reason"] == "BackingOff", deadline_s=60, what="the pause after a failure")
+    """Once it has failed: an operator does not wait for the end of its pause."""
+    wait_until(lambda: "Crashed" in reasons(server), deadline_s=60, what="the failure to be told")
     server.act("start", "org/A")
 
 
