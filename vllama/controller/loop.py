@@ -132,8 +132,8 @@ class Loop:
 
     def _forgive_the_mended(self) -> None:
         """Whose settings are others than those that failed is tried with them at once."""
-        for model in self.crashes.keys() & self._catalog.models.keys():
-            if self._failed_as.get(model, now_as := self._catalog.models[model].spec_hash) != now_as:
+        for model in self.crashes.keys() & self._catalog.replicas.keys():
+            if self._failed_as.get(model, now_as := self._catalog.replicas[model].spec_hash) != now_as:
                 del self.crashes[model]
 
     def _turn_away_strangers(self, desired: DesiredState) -> None:
@@ -264,7 +264,7 @@ class Loop:
         """
         crashes = after_crash(self.crashes.get(model), now=self._clock(), up_s=up_s, cause=cause)
         self.crashes[model] = crashes
-        if (spec := self._catalog.models.get(model)) is not None:
+        if (spec := self._catalog.replicas.get(model)) is not None:
             self._failed_as[model] = spec.spec_hash if failed_as is None else failed_as
         self._events.record("Crashed", cause, model=model, warning=True)
         served = self._served(model)
