@@ -50,6 +50,30 @@ def test_between_chunks_is_known_at_every_cut(pieces: list[bytes], cuts: list[in
         assert reader.between == (at in ends)
 
 
+@given(st.integers(min_value=1, max_value=5000), st.sampled_from([b"%x", b"%X", b"0%x", b"00%x"]), st.integers(0, 2))
+def test_a_chunk_by_itself_is_read_as_any_other(size: int, spelled: bytes, missing: int) -> None:
+    """Engines send each token as one chunk, which has a way of its own."""
+    wire = b"%b\r\n%b\r\n" % (spelled % size, b"\r" * size)
+    came = wire[: len(wire) - missing]
+    quick, slow = Chunked(), Chunked()
+    assert quick.feed(came) == slow.feed(came, bytearray()) == len(came)
+    assert quick.between == slow.between == (not missing)
+    assert quick.feed(wire[len(came) :] + b"0\r\n\r\n") == missing + 5
+    assert quick.done
+
+
+@given(st.integers(min_value=1, max_value=5000), st.sampled_from([-1, 1, 2]))
+def test_a_chunk_by_itself_that_is_not_as_long_as_it_says_is_refused(size: int, wrong: int) -> None:
+    reader = Chunked()
+
+    def read() -> None:
+        for piece in (b"%x\r\n%b\r\n" % (size + wrong, b"a" * size), b"a" * 9):
+            reader.feed(piece)
+
+    with pytest.raises(Unframed):
+        read()
+
+
 @pytest.mark.parametrize(
     "wire",
     [

@@ -100,10 +100,10 @@ def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
     return forward
 
 
-def no_round(grant: Grant, forward: bytes, model: str) -> None:
+def no_round(forward: bytes, server: Endpoint, model: str) -> None:
     """Servers may be vllamas themselves that list each other. Raises Refused where they pass a request round."""
-    if grant.server is not None and forward.count(_PASSED) >= _MOST_PASSED:
-        raise Refused(errors.goes_round(model, grant.endpoint.authority))
+    if forward.count(_PASSED) >= _MOST_PASSED:
+        raise Refused(errors.goes_round(model, server.authority))
 
 
 def taken_down(control: Control, grant: Grant | None, wanted: Wanted) -> bool:

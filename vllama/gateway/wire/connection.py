@@ -177,7 +177,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def cors(self) -> bytes:
-        return b"" if self._request is None else cors_lines(self._request, self._shared.origins)
+        origins = self._shared.origins
+        return b"" if origins is None or self._request is None else cors_lines(self._request, origins)
 
     @property
     def closing(self) -> bool:

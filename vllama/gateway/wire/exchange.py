@@ -48,9 +48,9 @@ _NOTHING: deque[bytes] = deque(maxlen=0)
 class Exchange:
     __slots__ = (
         "_answer", "_answer_bytes", "_arrived_at", "_asked_at", "_body", "_client", "_closes", "_control", "_early",
-        "_endpoint", "_engine", "_first_byte_at", "_grant", "_last", "_making", "_model", "_pool", "_request",
+        "_endpoint", "_engine", "_first_byte_at", "_grant", "_last", "_making", "_pool", "_request",
         "_request_bytes", "_shared", "_stage", "_status", "_task", "_told", "_transport", "_tried", "_wanted",
-        "translator", "unchunked",
+        "model", "translator", "unchunked",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +69,7 @@ class Exchange:
         self._request_bytes, self._answer_bytes = len(body), 0
         self._arrived_at = self._asked_at = shared.clock()
         self._first_byte_at: float | None = None
-        self._model = ""  # of those that there are
+        self.model = ""  # of those that there are
         self._stage = _WAITING
         self._task: asyncio.Task[None] | None = None
         self._engine: EngineConnection | None = None
@@ -87,8 +87,8 @@ class Exchange:
     def begin(self) -> None:
         try:
             self._wanted = wanted = self._find()
-            self._model = wanted.spec.model
-            grant = self._control.board.admit(self._model, wanted.keep_alive, engine_id=wanted.engine_id)
+            self.model = wanted.spec.model
+            grant = self._control.board.admit(self.model, wanted.keep_alive, engine_id=wanted.engine_id)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
@@ -166,9 +166,11 @@ class Exchange:
 
     def _admitted(self, grant: Grant) -> None:
         self._grant, self._endpoint = grant, grant.endpoint
-        if self._wanted.engine_id not in {None, self._endpoint.engine_id}:
+        only = self._wanted.engine_id
+        if only is not None and only != self._endpoint.engine_id:
             raise Refused(errors.unknown_response(response_id(self._request.to.path)))
-        no_round(grant, self._request.forward, self._wanted.spec.model)
+        if grant.server is not None:
+            no_round(self._request.forward, self._endpoint, self.model)
         served = self._endpoint.served_name
         if self._wanted.passes_as_it_is(served):
             self._ask()
@@ -198,7 +200,7 @@ class Exchange:
             if self.move():
                 self._ask()
             elif not self._waits_again():
-                self.refuse(gone(self._grant, self._wanted.spec.model, why))
+                self.refuse(gone(self._grant, self.model, why))
         else:
             self._send(engine)
 
@@ -207,7 +209,7 @@ class Exchange:
         if self._grant is None or self._wanted.engine_id is not None:
             return False
         tried = (*self._tried, self._endpoint.engine_id)
-        grant = self._control.board.again(self._wanted.spec.model, self._grant, tried)
+        grant = self._control.board.again(self.model, self._grant, tried)
         if grant is None:
             return False
         self._grant.release()
@@ -232,7 +234,7 @@ class Exchange:
     def _asker(self) -> Asker:
         asker = self.translator or self
         if self._request.to.path == CREATE_RESPONSE:
-            model = self._wanted.spec.model
+            model = self.model
             self._making = asker = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
         grant = self._grant
         return asker if grant is None or grant.server is None else Attempt(asker, grant.server, self)
@@ -261,7 +263,9 @@ class Exchange:
             b"connection: close\r\n\r\n" if closes else b"\r\n", data,
         ))  # fmt: skip
         self._last = deque((data,), _LAST)
-        self._write(data)
+        self._answer_bytes = len(data)
+        if not self._transport.is_closing():  # as `_write` has it
+            self._transport.write(data)
 
     def piece(self, data: bytes) -> None:
         if self._first_byte_at is None:
@@ -271,7 +275,7 @@ class Exchange:
         size = len(data)
         self._answer_bytes += size
         self._last.append(data if size <= LOOKED_AT_BYTES else data[-LOOKED_AT_BYTES:])
-        if not self._transport.is_closing():  # as `_write` has it: this is called for every token
+        if not self._transport.is_closing():  # as `_write` has it, for this is called for every token
             self._transport.write(data)
 
     def complete(self) -> None:
@@ -281,7 +285,7 @@ class Exchange:
         self._client.finish(close=self._closes)
 
     def broken(self, why: str, *, stale: bool) -> None:
-        model = self._wanted.spec.model
+        model = self.model
         if self._stage is _ASKED and stale:
             self._stage, self._engine = _WAITING, None
             self._later(self._dial())
@@ -318,13 +322,9 @@ class Exchange:
         return True
 
     def silent(self, limit_s: float) -> None:
-        self.refuse(errors.engine_silent(self._wanted.spec.model, limit_s, whose=whose(self._grant)))
+        self.refuse(errors.engine_silent(self.model, limit_s, whose=whose(self._grant)))
 
     # what a translator does beside that
-
-    @property
-    def model(self) -> str:
-        return self._wanted.spec.model
 
     @property
     def waited_s(self) -> float:
@@ -371,7 +371,7 @@ class Exchange:
         now = shared.clock()
         duration_s = now - self._arrived_at
         told = Finished(
-            request=self._told, client=self._client.address, model=self._model, status=status,
+            request=self._told, client=self._client.address, model=self.model, status=status,
             outcome="engine_error" if outcome == "ok" and status >= 500 else outcome,
             wait_s=duration_s if grant is None else grant.waited_s, duration_s=duration_s,
             first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,

@@ -15,6 +15,16 @@ _LONGEST_LINE_BYTES = 4096
 _CRLF: Final = b"\r\n"
 
 
+def _line_of(size: int) -> bytes:
+    """The line that begins the one chunk which is `size` bytes long with its framing; empty: there is none."""
+    lines = (b"%x\r\n" % (size - 4 - digits) for digits in (1, 2, 3) if size > 4 + digits)
+    return next((line for line in lines if int(line, 16) + len(line) + 2 == size), b"")
+
+
+_LENGTHS = 2048  # events of one token are shorter
+_LINES = tuple(map(_line_of, range(_LENGTHS)))
+
+
 class Unframed(ValueError):
     """The body is not framed as HTTP has it; the text says what is wrong."""
 
@@ -69,11 +79,11 @@ class Chunked:
 
     def feed(self, data: bytes, into: bytearray | None = None) -> int:
         """Raises Unframed. What is in the chunks is added to `into`."""
-        if self.between and into is None and (line := _SIZE.match(data)):
-            start = line.end()
-            end = start + int(line[1], 16)
-            if end + 2 == len(data) and end > start and data.endswith(_CRLF):
-                return end + 2  # just one chunk and all of it, as engines send each token
+        size = len(data)
+        if self.between and into is None and size < _LENGTHS:
+            line = _LINES[size]
+            if line and data[: len(line)] == line and data[-2:] == _CRLF:
+                return size  # just one chunk and all of it, as engines send each token
         used = self._feed(data, into)
         self.between = not (self._left or self._stash or self._in_trailers or self.done)
         return used

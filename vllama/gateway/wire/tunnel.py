@@ -163,7 +163,8 @@ class Tunnel:
             )  # fmt: skip
             self.deadline = self._shared.loop.time() + self._shared.limits.head_s
             endpoint, request = grant.endpoint, self._request.forward
-            no_round(grant, request, model)
+            if grant.server is not None:
+                no_round(request, endpoint, model)
             self._engine = await EngineSocket.dial(endpoint, self, request, limits=self._shared.limits)
         except Refused as refused:
             self._refuse(refused.answer)
