@@ -17,7 +17,7 @@ from vllama.gateway.headers import (
     of_answer,
     without,
 )
-from vllama.gateway.wire.stamp import SERVER_LINE
+from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
 _FIRST = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]{0,100})?")
 _MOST_DIGITS = 18
@@ -35,6 +35,9 @@ class Body(enum.Enum):
     COUNTED = "content-length"
     CHUNKED = "transfer-encoding: chunked"
     UNTIL_CLOSE = "to the end of the connection"
+
+
+_COUNTED, _CHUNKED = Body.COUNTED, Body.CHUNKED  # in Python 3.11 a member of an enum costs more than a call
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -92,6 +95,15 @@ def _read(head: bytes, most_headers: int) -> tuple[Answer | None, int]:
 
 
 _remembered = lru_cache(1024)(_read)
+
+
+def framing_lines(head: Answer, length: int, *, unchunked: bool) -> bytes:
+    """What a client is told of how the body ends, and the date where the engine gave none; each with its line break."""
+    if head.body is _COUNTED:
+        lines = b"content-length: %d\r\n" % length
+    else:
+        lines = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not unchunked else b""
+    return lines if head.dated else lines + date_line() + b"\r\n"
 
 
 def _sorted(head: bytes, lines: list[bytes]) -> tuple[list[bytes], list[Header]]:

@@ -7,8 +7,16 @@ from vllama.gateway.errors import ErrorAnswer
 
 
 class Client(Protocol):
-    transport: asyncio.Transport
     address: str  # without the port; empty where it has none
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What was to be written soon is written by then."""
+        ...
+
+    def write_soon(self, data: bytes) -> None:
+        """At the end of this turn of the loop, or before anything else is done with the connection."""
+        ...
 
     @property
     def cors(self) -> bytes:
@@ -31,3 +39,8 @@ class Client(Protocol):
     def cut(self, *, abruptly: bool) -> None:
         """What was written stays unfinished; the exchange is over. `abruptly`: else the client would not see it."""
         ...
+
+
+def address_of(peer: object) -> str:
+    """Without the port; empty for a Unix socket."""
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -1,19 +1,10 @@
 """One client's connection: its requests are read one after the other, and answered in that order.
 
-    IDLE      nothing of a request is there
-    HEAD      a part of a head is
-    BODY      the head is whole, the body is not
-    EXCHANGE  an engine is to answer
-    TUNNEL    it is a websocket, and no more requests come
-    APP       the application is to answer
-    LEAVING   the last answer is written; what still comes is thrown away
-
 While an answer is awaited the connection is still read, since only that shows that the client has gone. What comes
-belongs to the next request and is kept; of that only so much is taken.
+belongs to the next request and is kept; of that only so much is taken. `state` has its states.
 """
 
 import asyncio
-import enum
 import re
 from typing import Any, Final, cast
 
@@ -31,6 +22,7 @@ from vllama.gateway.paths import Way
 from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import ChunkedBody, CountedBody
+from vllama.gateway.wire.client import address_of
 from vllama.gateway.wire.delegate import AppConnection
 from vllama.gateway.wire.entry import cors_lines, keep_out, let_in
 from vllama.gateway.wire.exchange import Exchange
@@ -38,22 +30,13 @@ from vllama.gateway.wire.limits import is_crowd
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+from vllama.gateway.wire.state import State
 from vllama.gateway.wire.tunnel import Tunnel
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _CARRIAGE_RETURN: Final = 13
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-
-
-class State(enum.Enum):
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    EXCHANGE = "exchange"
-    TUNNEL = "tunnel"
-    APP = "app"
-    LEAVING = "leaving"
 
 
 # In Python 3.11 a member of an enum costs more than a call.
@@ -70,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._server_state = server_state
         self._app_state = app_state
         self._state = _IDLE
+        self._soon = b""  # to be written at the end of this turn of the loop
         self._partial = bytearray()  # of a head
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
@@ -84,8 +68,8 @@ class Connection(asyncio.Protocol):
     # what the loop and the server call
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.address = _address(transport.get_extra_info("peername"))
+        self._transport = cast("asyncio.Transport", transport)
+        self.address = address_of(transport.get_extra_info("peername"))
         self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
         self._shared.watch.add(self)
         self._set_deadline(self._limits.head_s)
@@ -95,6 +79,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Also what was kept for later."""
+        if self._soon:
+            self.flush()
         self._taking = True
         try:
             while data:
@@ -118,6 +104,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Who stops sending has left, whatever is still to come from us; the transport closes itself."""
+        self.flush()
         self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -173,7 +160,25 @@ class Connection(asyncio.Protocol):
             self._leave()
             self.transport.close()
 
+    def flush(self) -> None:
+        soon, self._soon = self._soon, b""
+        if soon and not self._transport.is_closing():
+            self._transport.write(soon)
+
     # what an exchange calls
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Whatever is done with it is done behind what was to be written soon."""
+        if self._soon:
+            self.flush()
+        return self._transport
+
+    def write_soon(self, data: bytes) -> None:
+        if self._soon:
+            self.flush()
+        self._soon = data
+        self._shared.outbox.add(self)
 
     @property
     def cors(self) -> bytes:
@@ -393,8 +398,3 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s
-
-
-def _address(peer: object) -> str:
-    """Without the port; empty for a Unix socket."""
-    return str(peer[0]) if isinstance(peer, tuple) else ""

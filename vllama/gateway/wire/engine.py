@@ -9,6 +9,7 @@ from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import Answer, Body, Broken
 from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.outbox import Outbox
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LONGEST_WORDS = 100
@@ -45,11 +46,13 @@ class Home(Protocol):
 
 
 class EngineConnection(asyncio.Protocol):
-    def __init__(self, home: Home, engine_id: str, *, host: bytes, limits: Limits) -> None:
+    def __init__(self, home: Home, engine_id: str, *, host: bytes, limits: Limits, outbox: Outbox) -> None:
         self.engine_id = engine_id
         self.host = host
         self.deadline: float | None = None
         self._limits = limits
+        self._outbox = outbox
+        self._soon = b""  # to be written at the end of this turn of the loop
         self._home = home
         self._asker: Asker | None = None
         self._framing: Framing | None = None
@@ -68,10 +71,18 @@ class EngineConnection(asyncio.Protocol):
         self._plain = bytearray() if asker.unchunked else None
         limit_s = self._limits.first_byte_s
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
-        if len(body) <= _COPIED_BYTES:
-            self.transport.write(head + body)
-        else:
+        if len(body) > _COPIED_BYTES:
             self.transport.writelines((head, body))
+        elif self._outbox.collects():
+            self._soon = head + body
+            self._outbox.add(self)
+        else:
+            self.transport.write(head + body)
+
+    def flush(self) -> None:
+        soon, self._soon = self._soon, b""
+        if not self.transport.is_closing():
+            self.transport.write(soon)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: the engine is to see that at once."""
@@ -210,7 +221,7 @@ class EngineConnection(asyncio.Protocol):
     def _finish(self, asker: Asker) -> None:
         self._asker = None
         self._reused = True
-        if self._reusable and not self.transport.get_write_buffer_size():
+        if self._reusable and not self._soon and not self.transport.get_write_buffer_size():
             if self._paused:
                 self._paused = False
                 self.transport.resume_reading()

@@ -21,7 +21,7 @@ from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, r
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
-from vllama.gateway.wire.answer import Answer, Body
+from vllama.gateway.wire.answer import Answer, Body, framing_lines
 from vllama.gateway.wire.attempt import Attempt, addressed, died, gone, lost, no_round, taken_down, whose
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early, words_of
@@ -31,14 +31,13 @@ from vllama.gateway.wire.making import Making
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stage import Stage
-from vllama.gateway.wire.stamp import date_line
 
 log = structlog.get_logger("vllama")
 _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would feel it
 
 # In Python 3.11 a member of an enum costs more than a call.
 _WAITING, _ASKED, _ANSWERING, _OVER = Stage
-_COUNTED, _CHUNKED, _UNTIL_CLOSE = Body.COUNTED, Body.CHUNKED, Body.UNTIL_CLOSE
+_UNTIL_CLOSE = Body.UNTIL_CLOSE
 _RESPONSE = Way.RESPONSE
 
 _LAST = 4  # pieces: the last event, [DONE] and the end of the chunks may come one by one
@@ -254,18 +253,11 @@ class Exchange:
                 self.piece(data)
             return
         closes = self._closes = self._client.closing or head.body is _UNTIL_CLOSE
-        if head.body is _COUNTED:
-            framing = b"content-length: %d\r\n" % length
-        else:
-            framing = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not self.unchunked else b""
-        data = b"".join((
-            head.lines, state_lines(grant), b"" if head.dated else date_line() + b"\r\n", framing, self._client.cors,
-            b"connection: close\r\n\r\n" if closes else b"\r\n", data,
-        ))  # fmt: skip
+        framing = framing_lines(head, length, unchunked=self.unchunked)
+        last = b"connection: close\r\n\r\n" if closes else b"\r\n"
+        data = b"".join((head.lines, state_lines(grant), framing, self._client.cors, last, data))
         self._last = deque((data,), _LAST)
-        self._answer_bytes = len(data)
-        if not self._transport.is_closing():  # as `_write` has it
-            self._transport.write(data)
+        self._write(data)
 
     def piece(self, data: bytes) -> None:
         if self._first_byte_at is None:
@@ -275,7 +267,9 @@ class Exchange:
         size = len(data)
         self._answer_bytes += size
         self._last.append(data if size <= LOOKED_AT_BYTES else data[-LOOKED_AT_BYTES:])
-        if not self._transport.is_closing():  # as `_write` has it, for this is called for every token
+        if self._shared.outbox.collects():  # as in `_write`, which would be one more call for every token
+            self._client.write_soon(data)
+        elif not self._transport.is_closing():
             self._transport.write(data)
 
     def complete(self) -> None:
@@ -359,7 +353,9 @@ class Exchange:
 
     def _write(self, data: bytes) -> None:
         self._answer_bytes += len(data)
-        if not self._transport.is_closing():  # else the client's going is about to be told
+        if self._shared.outbox.collects():
+            self._client.write_soon(data)
+        elif not self._transport.is_closing():  # else the client's going is about to be told
             self._transport.write(data)
 
     def _over(self, outcome: Outcome, status: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.trust import trust
 from vllama.gateway.wire.watch import Watch
 
@@ -14,9 +15,10 @@ from vllama.gateway.wire.watch import Watch
 class Pool:
     """By engine, not by address: what another engine answered on that port before is none of its connections."""
 
-    def __init__(self, *, limits: Limits, watch: Watch) -> None:
+    def __init__(self, *, limits: Limits, watch: Watch, outbox: Outbox) -> None:
         self._limits = limits
         self._watch = watch
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[str, list[EngineConnection]] = defaultdict(list)
 
@@ -37,7 +39,9 @@ class Pool:
         tls = await asyncio.to_thread(trust) if endpoint.tls else None
 
         def made() -> EngineConnection:
-            return EngineConnection(self, endpoint.engine_id, host=endpoint.authority, limits=limits)
+            return EngineConnection(
+                self, endpoint.engine_id, host=endpoint.authority, limits=limits, outbox=self._outbox
+            )  # fmt: skip
 
         async with asyncio.timeout(limits.connect_s):
             _, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)

@@ -16,6 +16,7 @@ from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.connection import Connection
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.watch import Watch
@@ -40,11 +41,12 @@ class DataPath:
         """
         limits = limits or Limits()
         watch = Watch(tick_s=limits.tick_s)
-        pool = Pool(limits=limits, watch=watch)
         loop = asyncio.get_running_loop()
+        outbox = Outbox(loop, tries_after=limits.at_once)
+        pool = Pool(limits=limits, watch=watch, outbox=outbox)
         self._shared = Shared(
             control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
-            background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, loop=loop,
+            background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, outbox=outbox, loop=loop,
             keyring=keyring or Keyring(), origins=origins,
             finished=finished, clock=clock,
         )  # fmt: skip

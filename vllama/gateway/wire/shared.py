@@ -12,6 +12,7 @@ from vllama.gateway.makers import Makers
 from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.watch import Watch
 
@@ -28,6 +29,7 @@ class Shared:
     background: Background
     tunnels: "set[Tunnel]"
     watch: Watch
+    outbox: Outbox
     loop: asyncio.AbstractEventLoop
     finished: Callable[[Finished], None]
     clock: Callable[[], float]

@@ -56,8 +56,10 @@ _MOST_HELD_BYTES = 1 << 20  # of what comes before the engine is there
 
 
 class Client(Protocol):
-    transport: asyncio.Transport
     address: str
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
 
     def refuse(self, answer: ErrorAnswer) -> None:
         """The whole answer, instead of a websocket; the tunnel is over."""

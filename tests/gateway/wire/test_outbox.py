@@ -1,0 +1,198 @@
+"""Writes at the end of a turn of the loop: nothing overtakes them, and nothing that comes behind cuts them off."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.gateway.house import CHAT, LIMITS, MODEL, House, live, post
+from tests.gateway.upstream import Exchange
+from vllama.gateway.wire.engine import EngineConnection
+from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.outbox import LITTLE, Outbox
+
+AT_ONCE = Limits(at_once=1_000_000)
+LATE = pytest.mark.parametrize("limits", [LIMITS, AT_ONCE], ids=["late", "at once"])
+
+
+def chat(number: int) -> bytes:
+    return post(json.dumps({"model": MODEL, "n": number}).encode(), headers="")
+
+
+@LATE
+def test_answers_keep_the_order_of_their_requests_whoever_gives_them(limits: Limits) -> None:
+    async def test(here: House) -> None:
+        here.open()
+        models = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+        unknown = post(b'{"model":"none"}', headers="")
+        broken = b"GET / HTTP/9.9\r\n\r\n"
+        requests = [chat(1), chat(2), models, chat(3), unknown, unknown, chat(4), models, chat(5), broken]
+        reader, writer = await here.raw(b"".join(requests))
+        said = await reader.read()
+        writer.close()
+        marks = [b'"n": %d}' % n for n in range(1, 6)]
+        places = [said.index(mark) for mark in marks]
+        assert places == sorted(places)
+        statuses = [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]]
+        assert statuses == [200, 200, 200, 200, 404, 404, 200, 200, 200, 400]
+
+    live(test, limits=limits)
+
+
+@LATE
+def test_the_last_answer_of_a_connection_comes_whole(limits: Limits) -> None:
+    async def test(here: House) -> None:
+        async def script(exchange: Exchange) -> None:
+            exchange.answer(b"x" * 100_000)
+
+        here.upstream.script = script
+        here.open()
+        for headers in ("connection: close\r\n", "connection: close\r\nx-a: b\r\n"):
+            reader, writer = await here.raw(post(b'{"model":"tiny"}', headers=headers))
+            said = await reader.read()
+            writer.close()
+            assert said.endswith(b"\r\n\r\n" + b"x" * 100_000)
+
+    live(test, limits=limits)
+
+
+@LATE
+def test_many_at_once(limits: Limits) -> None:
+    async def test(here: House) -> None:
+        here.open()
+
+        async def one(number: int) -> None:
+            answer = await here.http.post(CHAT, json={"model": "tiny", "n": number})
+            assert answer.json() == {"model": MODEL, "n": number}
+
+        await asyncio.gather(*map(one, range(200)))
+
+    live(test, limits=limits)
+
+
+class Wire(asyncio.Transport):
+    """What was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[object] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.done.append(data)
+
+    def abort(self) -> None:
+        self.done.append("abort")
+
+    def is_closing(self) -> bool:
+        return "abort" in self.done
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Asks:
+    """Who asks an engine."""
+
+    unchunked = False
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: self.heard.append(name)
+
+
+class Home:
+    def __init__(self) -> None:
+        self.given: list[EngineConnection] = []
+
+    def give(self, connection: EngineConnection) -> None:
+        self.given.append(connection)
+
+    def forget(self, connection: EngineConnection) -> None: ...
+
+
+async def asked() -> tuple[EngineConnection, Wire, Asks, Home]:
+    home, wire, asks = Home(), Wire(), Asks()
+    outbox = Outbox(asyncio.get_running_loop(), tries_after=0)
+    engine = EngineConnection(home, "e1", host=b"x", limits=LIMITS, outbox=outbox)
+    engine.connection_made(wire)
+    engine.ask(asks, b"head", b"body")
+    assert wire.done == []
+    return engine, wire, asks, home
+
+
+def test_a_request_is_written_when_the_turn_ends() -> None:
+    async def test() -> None:
+        _engine, wire, _asks, _home = await asked()
+        await asyncio.sleep(0)
+        assert wire.done == [b"headbody"]
+
+    asyncio.run(test())
+
+
+def test_a_client_that_goes_in_the_same_turn_asks_nobody() -> None:
+    async def test() -> None:
+        engine, wire, _asks, _home = await asked()
+        engine.abandon()
+        await asyncio.sleep(0)
+        assert wire.done == ["abort"]
+
+    asyncio.run(test())
+
+
+def test_an_engine_that_answers_before_it_was_asked_is_not_asked_again_on_that_connection() -> None:
+    async def test() -> None:
+        engine, wire, asks, home = await asked()
+        engine.data_received(b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\nno")
+        assert asks.heard == ["answered", "complete"]
+        assert home.given == []
+        await asyncio.sleep(0)
+        assert wire.done == ["abort"]
+
+    asyncio.run(test())
+
+
+class Due:
+    def __init__(self, written: list[int], number: int) -> None:
+        self.written, self.number = written, number
+
+    def flush(self) -> None:
+        if self.number < 0:
+            raise RuntimeError("a connection that cannot be written to")
+        self.written.append(self.number)
+
+
+def test_turns_with_little_to_write_are_tried_again_after_so_many_writes() -> None:
+    async def test() -> None:
+        outbox, written = Outbox(asyncio.get_running_loop(), tries_after=5), []
+
+        async def turn(writes: int) -> int:
+            """How many were collected."""
+            written.clear()
+            for number in range(writes):
+                if outbox.collects():
+                    outbox.add(Due(written, number))
+            await asyncio.sleep(0)
+            return len(written)
+
+        assert await turn(LITTLE) == LITTLE
+        assert await turn(LITTLE - 1) == LITTLE - 1  # that is little
+        assert await turn(2) == 0
+        assert await turn(3) == 0
+        assert await turn(10) == 10
+        assert await turn(1) == 1
+        assert await turn(10) == 5  # the sixth is a try, and nothing may overtake it
+
+    asyncio.run(test())
+
+
+def test_one_that_cannot_be_written_to_holds_nobody_else_up() -> None:
+    async def test() -> None:
+        outbox, written = Outbox(asyncio.get_running_loop(), tries_after=0), []
+        for number in (1, -1, 2):
+            outbox.add(Due(written, number))
+        await asyncio.sleep(0)
+        assert written == [1, 2]
+
+    asyncio.run(test())
