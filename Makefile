@@ -69,6 +69,8 @@ simulate-long: $(STAMP)
 soak: $(STAMP)
 	$(PY) -m tests.faults.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
+# The gateway is compared with those of nginx, LiteLLM and mvllm that are installed; the others are left out, and named.
 bench: $(STAMP)
 	$(PY) -m tests.bench.planner
 	$(PY) -m tests.bench.manager
+	$(PY) -m tests.bench.gateway
