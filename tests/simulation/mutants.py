@@ -45,7 +45,7 @@ PLANTED = (
     Planted(name="pinned models as victims", file="eviction.py",
             old="or (spec.pin and view.pinned(engine.model))", new="or False"),
     Planted(name="the most recently used goes first", file="eviction.py",
-            old="demand.waiting > 0, last_used,", new="demand.waiting > 0, -last_used,"),
+            old="demand.waiting > 0, not spare, last_used,", new="demand.waiting > 0, not spare, -last_used,"),
     Planted(name="victims that are not needed are not let off", file="eviction.py",
             old="if _can_spare(missing, candidate, candidate.stop_frees):", new="if False:"),
     Planted(name="always stop, never sleep", file="eviction.py",

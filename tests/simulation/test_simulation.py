@@ -106,7 +106,7 @@ def test_an_engine_that_is_never_given_up_is_found(monkeypatch: pytest.MonkeyPat
 
 def test_a_loop_that_dies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loop, "_pass", lambda *_: {}["no such key"])
-    assert _found("calm") == "the manager ended"
+    assert _found("calm") == "a task died"
 
 
 def test_a_loop_whose_passes_all_fail_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
