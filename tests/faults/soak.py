@@ -91,9 +91,7 @@ class Soak:
         except (Exception, pytest.fail.Exception) as failure:  # noqa: BLE001  # whatever it is, the next one is played
             where = traceback.extract_tb(failure.__traceback__)[-1]
             verdict = f"FAILED: {str(failure)[:2000]}\n    at {Path(where.filename).name}:{where.lineno}: {where.line}"
-            self.tally.failures.append(
-                f"row {situation.row}, {situation.sentence}: --seed {seed} --row {situation.row}"
-            )
+            self.tally.failures.append(f"--seed {seed} --row {situation.row} --times 1  # {situation.sentence}")
             self._give_up(house)
         if house is not None and verdict == "ok":
             self.tally.restarts += house.starts if situation.own_server else 0
@@ -130,7 +128,7 @@ class Soak:
             assert not left, f"{len(left)} processes are left"
             house.close()
         except AssertionError as failure:
-            self.tally.failures.append(f"the end of it: {failure}")
+            self.tally.failures.append(f"--minutes 10  # the end of it: {failure}")
 
     def summary(self) -> str:
         tally = self.tally
