@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,8 +124,22 @@ def serve(
     server = Server(config_dir=config_dir, process=process)
     server.http = http or server.http
     if ready:
-        wait_until(lambda: _answers(server), deadline_s=60, what=f"vllama serve to answer; it said:\n{server.log()}")
+        with _killed_if_not(process):
+            wait_until(
+                lambda: _answers(server), deadline_s=60, what=f"vllama serve to answer; it said:\n{server.log()}"
+            )
     return server
+
+
+@contextmanager
+def _killed_if_not(process: subprocess.Popen) -> Iterator[None]:
+    """Nobody else knows of it yet."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _answers(server: Server) -> bool:
