@@ -3,14 +3,21 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+# One more than there are cores, as most tests wait for processes.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check test-real test-gpu package lock bench mutants simulate-long soak clean
+.PHONY: demo test faults check test-real test-gpu package lock bench mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
 
 test: $(STAMP)
-	$(PY) -m pytest -q -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) --ignore=tests/faults
+
+# Every fault of docs/faults.md once, at a random moment.
+faults: $(STAMP)
+	$(PYTEST) tests/faults
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
