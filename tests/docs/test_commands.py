@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,12 +107,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    running = Shell(tmp_path)
-    try:
-        yield running
-    finally:
-        running.close()
+def shell() -> Iterator[Shell]:
+    """Somewhere with a short name, as messages with long ones are broken elsewhere than on the pages."""
+    with tempfile.TemporaryDirectory(prefix="v-") as directory:
+        running = Shell(Path(directory))
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 @pytest.mark.timeout(300)
