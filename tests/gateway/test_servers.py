@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import certificates
 from tests.gateway.house import House, live, post, until
@@ -312,6 +313,37 @@ def test_load_and_models_are_told_as_mvllm_tells_them() -> None:
             outside = (await here.http.get("/health", headers={"x-forwarded-for": "10.0.0.1"})).json()
             assert (outside["healthy_servers"], {"servers", "config"} & outside.keys()) == (1, set())
             assert ups
+
+    live(test)
+
+
+def test_prometheus_is_told_of_each_server_and_of_no_key() -> None:
+    async def test(here: House) -> None:
+        assert "vllama_server_" not in (await here.http.get("/metrics")).text
+        async with servers(here, 1) as (fleet, _ups):
+            (one,) = fleet.servers.values()
+            one.told_load(EngineLoad(running=2, waiting=1, kv_cache_usage=0.5), 0.0)
+            one.in_flight += 1
+            specs = [one.spec, ServerSpec(url="https://llm.example:8443", api_key="s3cret", max_concurrent_requests=8)]
+            fleet.apply(specs, BalanceSpec())
+            other = list(fleet.servers.values())[1]
+            for _ in range(3):
+                other.health.check(Check(took_s=0.0, wrong="nobody listens there"), 0.0)
+            text = (await here.http.get("/metrics")).text
+            one.in_flight -= 1
+        assert "s3cret" not in text
+        told = {
+            (sample.name.removeprefix("vllama_server_"), sample.labels["server"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith("vllama_server_")
+        }
+        away = "https://llm.example:8443"
+        assert told == {
+            ("up", one.url): 1, ("requests_in_flight", one.url): 1, ("requests_running", one.url): 2,
+            ("requests_waiting", one.url): 1, ("kv_cache_usage_ratio", one.url): 0.5, ("capacity", one.url): 3,
+            ("up", away): 0, ("requests_in_flight", away): 0, ("capacity", away): 8,
+        }  # fmt: skip
 
     live(test)
 

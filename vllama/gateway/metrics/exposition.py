@@ -11,9 +11,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from vllama.controller.control import Condition
+from vllama.controller.servers.status import ServerStatus
 from vllama.controller.vitals import Vitals
 from vllama.domain.status import ModelStatus, Phase
 from vllama.gateway.metrics.meters import BOUNDS_S, Meter
+from vllama.gateway.metrics.servers import families_of
 
 _BOUNDS = [*map(floatToGoString, BOUNDS_S), "+Inf"]
 _PROCESS = ProcessCollector(registry=None)
@@ -27,13 +29,14 @@ class State:
     meters: Mapping[str, Meter]
     statuses: Sequence[ModelStatus]
     conditions: Sequence[Condition]
+    servers: Sequence[ServerStatus] = ()
     dropped_lines: int = 0
     vitals: Vitals = field(default_factory=Vitals)
 
 
 def exposition(state: State) -> bytes:
     """Reads /proc, so not on the event loop."""
-    return written([*_of_requests(state.meters), *_of_models(state), *_of_us(state)])
+    return written([*_of_requests(state.meters), *_of_models(state), *families_of(state.servers), *_of_us(state)])
 
 
 def written(families: Sequence[Metric]) -> bytes:

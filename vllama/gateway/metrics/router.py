@@ -20,7 +20,7 @@ def metrics_router(control: Control, telling: Telling, *, version: str) -> APIRo
     async def ours() -> Response:
         state = State(
             version=version, meters=telling.meters.copy(), statuses=one_per_model(control.statuses()),
-            conditions=control.conditions(), dropped_lines=telling.dropped_lines(),
+            conditions=control.conditions(), servers=control.servers(), dropped_lines=telling.dropped_lines(),
             vitals=control.vitals(),
         )  # fmt: skip
         return Response(await asyncio.to_thread(exposition, state), media_type=CONTENT_TYPE_LATEST)
