@@ -238,6 +238,7 @@ async def house(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     log: Callable[[Guard], AccessLog] | None = None,
     metrics_within_s: float = 2.0,
+    hub: Path | None = None,
 ) -> AsyncIterator[House]:
     """`tls`: the server's side and the clients'."""
     control = ListedControl(specs=list(specs) or [SPEC], policy=policy)
@@ -251,8 +252,8 @@ async def house(
         control, finished=telling.finished, limits=limits, keyring=guard.keyring, origins=origins
     )  # fmt: skip
     config = uvicorn.Config(
-        create_app(control, version="1.2.3", telling=telling, guard=guard, facts=FACTS), http=data_path.protocol,
-        log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        create_app(control, version="1.2.3", telling=telling, guard=guard, facts=FACTS, hub=hub),
+        http=data_path.protocol, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()

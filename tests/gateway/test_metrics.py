@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.house import CHAT, MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange
+from tests.gateway.wire.ear import a_mouth, an_ear, offer
 from vllama.controller.control import EngineAddress
 from vllama.controller.demand import Failure
 from vllama.domain.spec import ModelSpec
@@ -194,6 +195,42 @@ def test_ollamas_requests_count_too() -> None:
         assert (await here.http.post("/api/chat", json={"model": "nope"})).status_code == 404
         assert (await here.http.post("/api/chat", content=b"{")).status_code == 400
         await ended(here, (MODEL, "ok", 200), ("", "refused", 404), ("", "refused", 400))
+
+    live(test)
+
+
+def test_a_websocket_is_in_flight_while_it_is_open_and_counts_when_it_ends() -> None:
+    async def test(here: House) -> None:
+        async with an_ear(here) as ear:
+            mouth = await a_mouth(here, "?model=tiny")
+            assert (await mouth.hear_event())["type"] == "session.created"
+            assert here.in_flight == 1
+            ear.say(b"x" * 1000)
+            await mouth.hear()
+            mouth.say(b"y" * 500)
+            await until(lambda: any(message.payload == b"y" * 500 for message in ear.messages))
+            assert ends(here) == {}
+            mouth.writer.transport.abort()
+            await ended(here, (MODEL, "ok", 101))
+            meter = here.telling.meters.of[MODEL]
+            assert 500 < meter.request_bytes < 600
+            assert 1000 < meter.answer_bytes < 1200
+
+    live(test)
+
+
+def test_a_websocket_that_an_engine_cuts_or_that_comes_to_none() -> None:
+    async def test(here: House) -> None:
+        async with an_ear(here) as ear:
+            mouth = await a_mouth(here, "?model=tiny")
+            await mouth.hear_event()
+            ear.writers[-1].transport.abort()
+            await mouth.hear_end()
+            await ended(here, (MODEL, "engine_error", 101))
+        reader, writer = await here.raw(offer("?model=nope"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        await ended(here, (MODEL, "engine_error", 101), ("", "refused", 404))
 
     live(test)
 

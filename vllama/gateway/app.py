@@ -58,7 +58,7 @@ def create_app(
     app.include_router(history_router(control))
     app.include_router(instances_router(control))
     app.include_router(enquiries_router(control))
-    app.include_router(ollama_router(control, hub=hub))
+    app.include_router(ollama_router(control, telling.meters, hub=hub))
     if facts is not None:
         app.include_router(info_router(control, facts, version=version))
     app.include_router(metrics_router(control, telling, version=version))

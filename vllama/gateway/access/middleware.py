@@ -10,6 +10,7 @@ from vllama.gateway.access.log import AccessLog
 from vllama.gateway.asgi import raw_path
 from vllama.gateway.guard import KEY
 from vllama.gateway.metrics.finished import CLIENT_GONE, Outcome
+from vllama.gateway.metrics.pulls import ENDED, Ended
 
 
 class Logged:
@@ -38,13 +39,17 @@ class Logged:
     def _line(self, scope: Scope, status: int, size: int, duration_s: float) -> Line:
         headers = dict(scope["headers"])
         head = b"".join(b"\r\n%b: %b" % header for header in scope["headers"])
-        agent, client, key = headers.get(b"user-agent"), scope.get("client"), scope.get("state", {}).get(KEY)
+        state = scope.get("state", {})
+        agent, client, key = headers.get(b"user-agent"), scope.get("client"), state.get(KEY)
+        ended: Ended | None = state.get(ENDED)
         return Line(
             method=scope["method"],
             path=plain(raw_path(scope)),
-            status=status,
-            outcome=_outcome(status),
+            model="" if ended is None else plain(ended.name.encode()),
+            status=status if ended is None else ended.status,
+            outcome=_outcome(status) if ended is None else ended.outcome,
             duration_ms=round(duration_s * 1e3, 1),
+            bytes_in=0 if ended is None else ended.request_bytes,
             bytes_out=size,
             client=self._log.lines.client(client[0] if client else "", head),
             key=None if key is None else key.name,

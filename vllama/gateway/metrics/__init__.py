@@ -2,6 +2,7 @@
 
 finished    one request, when it is over: what the data path hands over
 usage       the tokens that an engine reports at the end of its answer
+pulls       one pull, in the same sums
 meters      the sums, kept as plain numbers: a histogram of prometheus_client would cost more than the request
 exposition  the sums, the phases and the conditions in Prometheus' text format
 servers     those that others run, as gauges

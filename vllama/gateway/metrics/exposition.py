@@ -30,6 +30,7 @@ class State:
     statuses: Sequence[ModelStatus]
     conditions: Sequence[Condition]
     servers: Sequence[ServerStatus] = ()
+    pulls: int = 0  # under way
     dropped_lines: int = 0
     vitals: Vitals = field(default_factory=Vitals)
 
@@ -121,6 +122,7 @@ def _of_us(state: State) -> Iterator[Metric]:
     build = GaugeMetricFamily("vllama_build_info", "Always 1.", labels=["version"])
     build.add_metric([state.version], 1)
     yield build
+    yield GaugeMetricFamily("vllama_pulls_in_flight", "Downloads that clients asked for.", value=state.pulls)
     dropped = CounterMetricFamily("vllama_access_log_dropped_lines", "Nobody read them fast enough.")
     dropped.add_metric([], state.dropped_lines)
     yield dropped

@@ -7,7 +7,7 @@ import msgspec
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.wire.request import Request
 
-Outcome = Literal["ok", "client_gone", "engine_error", "refused", "timeout", "internal_error"]
+Outcome = Literal["ok", "client_gone", "engine_error", "refused", "timeout", "internal_error", "pull_failed"]
 CLIENT_GONE = 499  # nobody was told a status, and this is what logs call that
 
 _OUTCOMES: dict[str, Outcome] = {

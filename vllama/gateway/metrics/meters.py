@@ -39,6 +39,7 @@ class Meter:
 class Meters:
     def __init__(self) -> None:
         self.of: defaultdict[str, Meter] = defaultdict(Meter)
+        self.pulls = 0  # under way
 
     def copy(self) -> dict[str, Meter]:
         return {model: meter.copy() for model, meter in self.of.items()}

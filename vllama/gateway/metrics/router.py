@@ -20,8 +20,8 @@ def metrics_router(control: Control, telling: Telling, *, version: str) -> APIRo
     async def ours() -> Response:
         state = State(
             version=version, meters=telling.meters.copy(), statuses=one_per_model(control.statuses()),
-            conditions=control.conditions(), servers=control.servers(), dropped_lines=telling.dropped_lines(),
-            vitals=control.vitals(),
+            conditions=control.conditions(), servers=control.servers(), pulls=telling.meters.pulls,
+            dropped_lines=telling.dropped_lines(), vitals=control.vitals(),
         )  # fmt: skip
         return Response(await asyncio.to_thread(exposition, state), media_type=CONTENT_TYPE_LATEST)
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vllama.engine.resuming import Stopped
 EVERY_S = 0.5
 
 
-async def pulling(control: Control, name: str, hub: Path) -> AsyncIterator[dict[str, Any]]:
+async def pulling(control: Control, name: str, hub: Path) -> AsyncGenerator[dict[str, Any]]:
     """What Ollama says of a pull: statuses, one of them with bytes; `success` or an error at the end."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 

@@ -2,27 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec
 from vllama.domain.status import ModelStatus, one_per_model
 from vllama.engine.about import About, about
-from vllama.engine.listing import hub_name
 from vllama.gateway import errors
 from vllama.gateway.dialects import Dialect
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
+from vllama.gateway.metrics.meters import Meters
 from vllama.gateway.ollama import listing
-from vllama.gateway.ollama.names import find_named
-from vllama.gateway.ollama.pull import pulling
-from vllama.gateway.ollama.requests import Named
+from vllama.gateway.ollama.names import find_named, named_in
+from vllama.gateway.ollama.pull_route import add_pull
 from vllama.gateway.replies import reply
 
 # Of the Ollama whose API this is. Clients refuse what they believe to be too old for them.
@@ -36,11 +33,11 @@ _NOT_DONE = {
 }
 
 
-def ollama_router(control: Control, *, hub: Path | None) -> APIRouter:
+def ollama_router(control: Control, meters: Meters, *, hub: Path | None) -> APIRouter:
     """`hub`: the model cache; None: nothing is known of the models' files, and nothing can be pulled."""
     router = APIRouter(prefix="/api")
     _add_lists(router, control, hub)
-    _add_pull(router, control, hub)
+    add_pull(router, control, meters, hub)
 
     for (method, path), why in _NOT_DONE.items():
         router.add_api_route(path, _refusing(errors.invalid(why)), methods=[method])
@@ -75,28 +72,11 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
     @router.post("/show")
     async def show(request: Request) -> Response:
         try:
-            _, spec = find_named(control, _named(await request.body()).said)
+            _, spec = find_named(control, named_in(await request.body()).said)
         except Refused as refused:
             return reply(refused.answer, Dialect.OLLAMA)
         files = await asyncio.to_thread(about, spec, hub)
         return JSONResponse(listing.shown(spec, files, control.tasks(spec.model), since=since))
-
-
-def _add_pull(router: APIRouter, control: Control, hub: Path | None) -> None:
-    @router.post("/pull")
-    async def pull(request: Request) -> Response:
-        try:
-            asked = _named(await request.body())
-            name = _on_the_hub(asked.said)
-        except Refused as refused:
-            return reply(refused.answer, Dialect.OLLAMA)
-        if hub is None:
-            return reply(errors.invalid("there is no model cache to pull into"), Dialect.OLLAMA)
-        told = pulling(control, name, hub)
-        if asked.stream is not False:
-            return StreamingResponse(_as_lines(told), media_type="application/x-ndjson")
-        last = [each async for each in told][-1]
-        return JSONResponse(last, status_code=500 if "error" in last else 200)
 
 
 def _idle_s(control: Control, spec: ModelSpec) -> float | None:
@@ -119,23 +99,3 @@ async def _known(
     found = ((status, control.resolve(status.model)) for status in statuses)
     specs = [(status, spec) for status, spec in found if not isinstance(spec, Unresolved)]
     return await asyncio.to_thread(lambda: [(status, spec, about(spec, hub)) for status, spec in specs])
-
-
-def _named(body: bytes) -> Named:
-    """Whatever its Content-Type says: curl says that it is a form. Raises Refused."""
-    try:
-        return msgspec.json.decode(body, type=Named)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(errors.not_json(str(error))) from None
-
-
-def _on_the_hub(name: str) -> str:
-    found = hub_name(name)
-    if found is None:
-        raise Refused(errors.invalid(f"{name[:100]!r} is no name of the Hugging Face hub, such as Qwen/Qwen3-8B"))
-    return found
-
-
-async def _as_lines(told: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    async for each in told:
-        yield msgspec.json.encode(each) + b"\n"
