@@ -253,7 +253,8 @@ async def house(
     )  # fmt: skip
     config = uvicorn.Config(
         create_app(control, version="1.2.3", telling=telling, guard=guard, facts=FACTS, hub=hub),
-        http=data_path.protocol, log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        http=data_path.protocol,
+        log_config=None, access_log=False, proxy_headers=False, server_header=False, date_header=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     config.load()

@@ -85,6 +85,14 @@ def expectation_failed() -> ErrorAnswer:
     return ErrorAnswer(status=417, code="expectation_failed", message=message)
 
 
+def upload_memory_full(most_bytes: int) -> ErrorAnswer:
+    message = (
+        f"The bodies that are being sent to vllama hold all of the {format_bytes(most_bytes)} that they may hold "
+        "together. Try again in a moment."
+    )
+    return ErrorAnswer(status=503, code="upload_memory_full", message=message, retry_after_s=1.0)
+
+
 def too_many_connections() -> ErrorAnswer:
     message = "vllama has as many connections as it has room for. Try again in a moment."
     return ErrorAnswer(status=503, code="too_many_connections", message=message, retry_after_s=1.0)

@@ -8,6 +8,7 @@ uvicorn has the sockets, the signals and the lifespan; `server` gives it a proto
 server      what uvicorn is given
 connection  one client: its requests one after the other, keep-alive, pipelining, deadlines, the end
 request     the head of a request, read strictly; body: the rest of it
+uploads     how much all bodies hold together while they come in
 entry       whether it is let in
 exchange    one inference request: the model, the grant, the engine, the answer, and the grant given back once
 early       an answer that begins before its engine's, for the client of a stream that asked for signs of life

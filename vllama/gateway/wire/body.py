@@ -10,7 +10,7 @@ _MANY = 64  # pieces: small ones need many times the memory of what is in them
 class CountedBody:
     def __init__(self, length: int) -> None:
         """Whoever calls has seen to it that `length` is within the limit."""
-        self._left = length
+        self._length = self._left = length
         self._pieces: list[bytes] = []
         self._before = bytearray()
 
@@ -27,6 +27,10 @@ class CountedBody:
     @property
     def done(self) -> bool:
         return not self._left
+
+    @property
+    def held_bytes(self) -> int:
+        return self._length - self._left
 
     def whole(self) -> bytes | bytearray:
         if self._before:
@@ -53,6 +57,10 @@ class ChunkedBody:
     @property
     def done(self) -> bool:
         return self._framing.done
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._body)
 
     def whole(self) -> bytes | bytearray:
         return self._body

@@ -21,7 +21,7 @@ from vllama.gateway.ollama.exchange import OllamaExchange
 from vllama.gateway.paths import Way
 from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import STATUS_LINES
-from vllama.gateway.wire.body import ChunkedBody, CountedBody
+from vllama.gateway.wire.body import CountedBody
 from vllama.gateway.wire.client import address_of
 from vllama.gateway.wire.delegate import AppConnection
 from vllama.gateway.wire.entry import cors_lines, keep_out, let_in
@@ -29,9 +29,10 @@ from vllama.gateway.wire.exchange import Exchange
 from vllama.gateway.wire.limits import is_crowd
 from vllama.gateway.wire.request import Request, parse
 from vllama.gateway.wire.shared import Shared
-from vllama.gateway.wire.stamp import SERVER_LINE, date_line
+from vllama.gateway.wire.stamp import own_head
 from vllama.gateway.wire.state import State
 from vllama.gateway.wire.tunnel import Tunnel
+from vllama.gateway.wire.uploads import LargeBody
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _CARRIAGE_RETURN: Final = 13
@@ -59,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._read: Request | None = None
         self._alike: Alike[Request] | None = None
-        self._body: CountedBody | ChunkedBody | None = None
+        self._body: CountedBody | LargeBody | None = None
         self._exchange: Exchange | OllamaExchange | Tunnel | None = None
         self._app: AppConnection | None = None
         self._taking = self._full = self._stalled = self._shutting_down = self._came_late = False
@@ -283,7 +284,7 @@ class Connection(asyncio.Protocol):
         return b"", -1
 
     def _begin_body(self, request: Request, length: int, *, all_to_come: bool) -> None:
-        self._body = ChunkedBody(limit_bytes=self._limits.body_bytes) if request.chunked else CountedBody(length)
+        self._body = self._shared.uploads.body(length, chunked=request.chunked)
         self._state = _BODY
         self._set_deadline(self._limits.body_idle_s)
         if request.expects and all_to_come:
@@ -354,6 +355,9 @@ class Connection(asyncio.Protocol):
         self._state = _LEAVING
         self._leave_until = self._shared.loop.time() + self._shared.control.policy.stalled_client_s
         self._set_deadline(self._limits.linger_s)
+        body, self._body = self._body, None
+        if isinstance(body, LargeBody):
+            body.drop()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -369,7 +373,6 @@ class Connection(asyncio.Protocol):
         self._leave()
         self._partial.clear()
         self._ahead.clear()
-        self._body = None
         if not self.transport.is_closing():
             self.transport.resume_reading()
             if self.transport.can_write_eof():
@@ -391,10 +394,7 @@ class Connection(asyncio.Protocol):
         self._write(STATUS_LINES[answer.status], lines, close=close, body=b"" if bodiless else body)
 
     def _write(self, status_line: bytes, headers: bytes, *, close: bool, body: bytes = b"") -> None:
-        """`headers`, each with its line break, and those that every answer of ours has."""
-        last = b"connection: close\r\n" if close else b""
-        head = b"%b\r\n%b%b\r\n%b\r\n%b\r\n" % (status_line, headers, date_line(), SERVER_LINE, last)
-        self.transport.write(head + body)
+        self.transport.write(own_head(status_line, headers, close=close) + body)
 
     def _set_deadline(self, after_s: float) -> None:
         self.deadline = self._shared.loop.time() + after_s

@@ -3,7 +3,7 @@
 from collections.abc import Sized
 from dataclasses import dataclass
 
-from vllama.domain.units import KIB, MIB
+from vllama.domain.units import GIB, KIB, MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class Limits:
     head_bytes: int = 64 * KIB
     headers: int = 100
     body_bytes: int = 64 * MIB
+    uploads_bytes: int = GIB  # held by large bodies that are still coming in, all together
     ahead_bytes: int = 64 * KIB  # taken of the next requests while one is being answered
     head_s: float = 30.0
     body_idle_s: float = 60.0

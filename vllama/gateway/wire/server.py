@@ -19,6 +19,7 @@ from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.pool import Pool
 from vllama.gateway.wire.shared import Shared
+from vllama.gateway.wire.uploads import Uploads
 from vllama.gateway.wire.watch import Watch
 
 
@@ -45,7 +46,7 @@ class DataPath:
         outbox = Outbox(loop, tries_after=limits.at_once)
         pool = Pool(limits=limits, watch=watch, outbox=outbox)
         self._shared = Shared(
-            control=control, limits=limits, pool=pool, makers=Makers(clock=loop.time),
+            control=control, limits=limits, pool=pool, uploads=Uploads(limits), makers=Makers(clock=loop.time),
             background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, outbox=outbox, loop=loop,
             keyring=keyring or Keyring(), origins=origins,
             finished=finished, clock=clock,

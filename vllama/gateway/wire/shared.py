@@ -14,6 +14,7 @@ from vllama.gateway.wire.background import Background
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.pool import Pool
+from vllama.gateway.wire.uploads import Uploads
 from vllama.gateway.wire.watch import Watch
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Shared:
     control: Control
     limits: Limits
     pool: Pool
+    uploads: Uploads
     makers: Makers
     background: Background
     tunnels: "set[Tunnel]"
