@@ -46,6 +46,8 @@ class OneModel:
             self.board.open("bench", engine)
         self._names = Names([ModelSpec(model="bench")])
 
+    looked = 1
+
     def tasks(self, model: str) -> frozenset[str] | None:
         return None
 

@@ -41,5 +41,6 @@ def test_offline_looks_at_the_cache_only_when_asked(tmp_path: Path, *, offline: 
         assert len(catalog.models) == later
         await catalog.refresh(anew=True)
         assert len(catalog.models) == later + 1
+        assert catalog.refreshed == 3
 
     asyncio.run(run())

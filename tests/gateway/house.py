@@ -70,6 +70,7 @@ class ListedControl:
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
     logs: Path = Path("/nowhere")
+    looked: int = 1
     phase: Phase = Phase.STOPPED  # of who is not ready
     offline: bool = False
     gone: set[str] = field(default_factory=set)  # engines

@@ -30,6 +30,7 @@ class Catalog:
         self.replicas: Mapping[str, ModelSpec] = {}  # all engines that are wished for, the first ones included
         self.names = Names([])
         self._cached: tuple[str, ...] = ()
+        self.refreshed = 0  # times
         self._refreshing = asyncio.Lock()
 
     async def refresh(self, *, anew: bool = False) -> None:
@@ -47,6 +48,7 @@ class Catalog:
             self.replicas = expanded(models.values())
             self._estimates = {model: estimate for model, estimate in estimates.items() if estimate is not None}
             self._merge()
+            self.refreshed += 1
             await asyncio.to_thread(self._profiles.save)
 
     @property

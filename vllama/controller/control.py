@@ -77,6 +77,11 @@ class Control(Protocol):
         """The same, of the models that engines here may run; not of those that only servers have."""
         ...
 
+    @property
+    def looked(self) -> int:
+        """How often models.yaml and the model cache were looked at: before it grows, the files of no model are new."""
+        ...
+
     def servers(self) -> Sequence[ServerStatus]:
         """Those that requests are routed to, in the order of the file."""
         ...

@@ -180,6 +180,10 @@ class Controller:
         elsewhere = tuple(server.url for server in self.board.servers.having(other.model))
         return Unresolved(name=name, ambiguous=False, candidates=(), elsewhere=elsewhere)
 
+    @property
+    def looked(self) -> int:
+        return self._catalog.refreshed
+
     def servers(self) -> Sequence[ServerStatus]:
         return self._servers.statuses()
 

@@ -14,6 +14,7 @@ failures   the failures we know, by their texts
 files      the config and the weights of a model directory
 estimate   what a model will take before it ever ran, from its files
 cache      which models are on disk: in the hub's cache, in ModelScope's (modelscope), in directories
+about      what a model's files tell people and clients (revision: whether they are still the same)
 completeness  whether a directory is a whole model
 kinds      what a model is for, guessed or told
 listing    what a hub has of a model, and what of that vLLM reads

@@ -15,6 +15,7 @@ At the rim:
 exchange   one such request on the data path: what `wire.connection` holds
 interpreter  stands between a connection to an engine and its exchange, and translates what comes
 routes     what vllama answers itself: the lists, and clear words for what it does not do
+files      what the models' files tell, kept for those lists
 pull_route POST /api/pull, counted and logged
 pull       a download from the hub, told as it goes
 """

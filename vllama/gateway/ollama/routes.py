@@ -1,6 +1,5 @@
 """What vllama answers itself of Ollama's API: lists of models, a pull, and clear words for what it does not do."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
@@ -11,13 +10,14 @@ from fastapi.responses import JSONResponse, Response
 from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec
 from vllama.domain.status import ModelStatus, one_per_model
-from vllama.engine.about import About, about
+from vllama.engine.about import About
 from vllama.gateway import errors
 from vllama.gateway.dialects import Dialect
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 from vllama.gateway.metrics.meters import Meters
 from vllama.gateway.ollama import listing
+from vllama.gateway.ollama.files import Files
 from vllama.gateway.ollama.names import find_named, named_in
 from vllama.gateway.ollama.pull_route import add_pull
 from vllama.gateway.replies import reply
@@ -36,7 +36,7 @@ _NOT_DONE = {
 def ollama_router(control: Control, meters: Meters, *, hub: Path | None) -> APIRouter:
     """`hub`: the model cache; None: nothing is known of the models' files, and nothing can be pulled."""
     router = APIRouter(prefix="/api")
-    _add_lists(router, control, hub)
+    _add_lists(router, control, Files(control, hub))
     add_pull(router, control, meters, hub)
 
     for (method, path), why in _NOT_DONE.items():
@@ -46,7 +46,7 @@ def ollama_router(control: Control, meters: Meters, *, hub: Path | None) -> APIR
     return router
 
 
-def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
+def _add_lists(router: APIRouter, control: Control, files: Files) -> None:
     since = time.time()
 
     @router.api_route("/version", methods=["GET", "HEAD"])
@@ -55,8 +55,8 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
 
     @router.api_route("/tags", methods=["GET", "HEAD"])
     async def tags() -> JSONResponse:
-        found = await _known(control, one_per_model(control.statuses()), hub)
-        models = [entry for status, _, files in found for entry in listing.listed(status, files, since=since)]
+        found = await _known(control, one_per_model(control.statuses()), files)
+        models = [entry for status, _, told in found for entry in listing.listed(status, told, since=since)]
         return JSONResponse({"models": models})
 
     @router.api_route("/ps", methods=["GET", "HEAD"])
@@ -64,8 +64,8 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
         awake = [status for status in one_per_model(control.statuses()) if status.phase in listing.LOADED]
         now = time.time()
         models = [
-            listing.loaded(status, spec, files, idle_s=_idle_s(control, spec), now=now)
-            for status, spec, files in await _known(control, awake, hub)
+            listing.loaded(status, spec, told, idle_s=_idle_s(control, spec), now=now)
+            for status, spec, told in await _known(control, awake, files)
         ]
         return JSONResponse({"models": models})
 
@@ -75,8 +75,8 @@ def _add_lists(router: APIRouter, control: Control, hub: Path | None) -> None:
             _, spec = find_named(control, named_in(await request.body()).said)
         except Refused as refused:
             return reply(refused.answer, Dialect.OLLAMA)
-        files = await asyncio.to_thread(about, spec, hub)
-        return JSONResponse(listing.shown(spec, files, control.tasks(spec.model), since=since))
+        (told,) = await files.about([spec])
+        return JSONResponse(listing.shown(spec, told, control.tasks(spec.model), since=since))
 
 
 def _idle_s(control: Control, spec: ModelSpec) -> float | None:
@@ -93,9 +93,10 @@ def _refusing(answer: ErrorAnswer) -> Callable[[], Awaitable[Response]]:
 
 
 async def _known(
-    control: Control, statuses: Collection[ModelStatus], hub: Path | None
+    control: Control, statuses: Collection[ModelStatus], files: Files
 ) -> list[tuple[ModelStatus, ModelSpec, About]]:
     """Without those that nobody can call any more."""
     found = ((status, control.resolve(status.model)) for status in statuses)
     specs = [(status, spec) for status, spec in found if not isinstance(spec, Unresolved)]
-    return await asyncio.to_thread(lambda: [(status, spec, about(spec, hub)) for status, spec in specs])
+    told = await files.about([spec for _, spec in specs])
+    return [(status, spec, each) for (status, spec), each in zip(specs, told, strict=True)]
