@@ -1,6 +1,6 @@
 # vllama beside the vLLM that it runs.
 #
-#   docker build -t vllama .
+#   docker build -t vllama .        (for several versions of vLLM: make images VLLM_TAGS="v0.32.0 latest")
 #   docker run --gpus all --shm-size 16g -p 33258:33258 --stop-timeout 180 \
 #     -v ~/.cache/huggingface:/root/.cache/huggingface -v ./vllama_config:/root/.vllama vllama
 #

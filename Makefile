@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test faults check test-real test-gpu package lock bench mutants simulate-long soak clean
+.PHONY: demo test faults check test-real test-gpu package images lock bench mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -38,6 +38,14 @@ package: $(STAMP)
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock
 	$(PY) -m build --no-isolation --outdir dist . > /dev/null
 	$(PY) -m pytest -q -m package tests/packaging
+
+# An image for each version of vLLM: make images VLLM_TAGS="v0.32.0 latest" IMAGE=registry.example/vllama
+DOCKER    ?= docker
+IMAGE     ?= vllama
+VLLM_TAGS ?= $(shell sed -n 's/^ARG VLLM_TAG=//p' Dockerfile)
+images:
+	@set -e; for tag in $(VLLM_TAGS); do \
+	  echo "$(IMAGE):$$tag"; $(DOCKER) build --build-arg VLLM_TAG=$$tag -t $(IMAGE):$$tag .; done
 
 # The newest versions that the suite is tested with; hashes of every file, so that no index has to be trusted.
 COMPILE := $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --custom-compile-command 'make lock' pyproject.toml
