@@ -150,6 +150,18 @@ def test_it_finds_an_eviction_that_helps_nobody():
     )
 
 
+@pytest.mark.parametrize(("others_gib", "helps"), [(2.0, True), (3.0, False)])
+def test_whether_an_eviction_helps_depends_on_what_others_hold(others_gib, helps):
+    cluster = Cluster(foreign={0: others_gib}).model("a", 4.0).model("c", 6.0).engine("a").waits("c")
+    desired, snapshot = cluster.states()
+    made = plan(desired, snapshot, NOW)
+    evicted, waits = (next(decision for decision in made.decisions if decision.model == name) for name in "ac")
+    evicted = replace(evicted, action=stop("a-0"), reason=Reason.EVICTED, after=Phase.STOPPED)
+    waits = replace(waits, action=None, reason=Reason.MAKING_ROOM, waits_for=("a",))
+    found = check(desired, snapshot, NOW, replace(made, decisions=(evicted, waits)))
+    assert {finding.kind for finding in found} == (set() if helps else {FindingKind.EVICTED_IN_VAIN})
+
+
 def test_it_finds_a_drain_past_its_deadline():
     cluster = Cluster().model("a").busy("a").wants("a", admission_closed_at=NOW - 120)
     desired, snapshot = cluster.states()

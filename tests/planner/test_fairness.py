@@ -119,3 +119,11 @@ def test_a_drain_that_is_on_is_kept_to_when_one_of_its_models_has_just_ended():
 def test_when_the_waiter_has_gone_the_door_opens():
     cluster = Cluster().model("a", 6.0).busy("a").wants("a", admission_closed_at=NOW - 5)
     assert not cluster.plan()["a"].drain
+
+
+def test_of_two_busy_ones_the_one_that_nobody_waits_for_is_drained():
+    cluster = Cluster((12.0,)).model("a", 5.0).model("b", 5.0).model("c", 6.0).waits("c", since=40.0)
+    cluster.busy("a", unused=20.0).waits("a", since=3.0).busy("b", unused=1.0)
+    answer = cluster.plan()
+    assert (answer["a"].drain, answer["b"].drain) == (False, True)
+    assert answer["c"].waits_for == ("b",)

@@ -48,6 +48,11 @@ def test_an_idle_spare_goes_before_the_last_engine_of_another_however_recent():
     assert made.plan()["c"].waits_for == ("a#2",)
 
 
+def test_also_beside_it_on_the_same_device():
+    made = two(gpus=(62.0,)).engine("a", 0, unused=1).engine("a#2", 0, unused=1).engine("b", 0, unused=900)
+    assert made.waits("c").plan().does == {"a#2": "Sleep 1"}
+
+
 def test_the_spare_is_the_idle_one():
     cluster = awake().wants("a#2", in_flight=3).waits("c")
     assert cluster.plan().does == {"a": "Sleep 1"}

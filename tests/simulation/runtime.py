@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from pathlib import Path
 
 from tests.simulation import checks
 from tests.simulation.engines import Engine, Stage
@@ -22,6 +23,7 @@ from vllama.engine.client import (
     Unanswered,
     Unhealthy,
 )
+from vllama.engine.command import EngineCommand
 from vllama.engine.metrics import NoLevel
 from vllama.engine.progress import Progress
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
@@ -142,6 +144,14 @@ class VirtualRuntime:
 
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         return self._footprints.get(spec.model)
+
+    def log_of(self, model: str) -> Path:
+        return self._machine.logs / f"{model.replace('/', '_')}.log"
+
+    async def preview(self, spec: ModelSpec, action: Start, *, port: int | None) -> EngineCommand:
+        if self.reads_fail:
+            raise RuntimeFailed("NVML: Unknown Error")
+        return EngineCommand(argv=("vllm", "serve", spec.model, "--port", str(port or "PORT")), env=())
 
     async def cached_models(self) -> tuple[str, ...]:
         return ()

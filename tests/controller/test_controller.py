@@ -1,0 +1,229 @@
+"""The whole controller on one device in virtual time: what it is told to do, and what it answers to those who ask."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.profiles import PROFILES
+from tests.simulation.virtual import VirtualLoop
+from tests.simulation.world import World
+from vllama.controller.controller import Controller
+from vllama.controller.control import Unresolved
+from vllama.controller.demand import WaitFailed
+from vllama.controller.supposed import Supposed
+from vllama.domain.observed import Footprint
+from vllama.domain.reason import Reason
+from vllama.domain.spec import SleepLevel
+from vllama.domain.status import Phase
+from vllama.domain.units import GIB
+from vllama.planner.rehearse import Outcome
+
+ENTRIES = {
+    "org/a": {"memory": "12GiB", "aliases": ["first"]},
+    "org/b": {"memory": "16GiB", "auto_start": True},
+    "org/huge": {"memory": "99GiB"},
+}  # fmt: skip
+
+
+class House:
+    def __init__(self, directory: Path) -> None:
+        loop = VirtualLoop()
+        self.world = World(
+            seed=1, profile=replace(PROFILES["tight"], load_s=(4.0, 8.0)), directory=directory, loop=loop
+        )  # fmt: skip
+        self.world.fate.on = False
+        catalogue = self.world.catalogue
+        catalogue.entries = dict(ENTRIES)
+        catalogue.footprints = {
+            name: Footprint(awake_bytes=catalogue.memory_bytes(name), asleep_bytes=GIB, weights_bytes=8 * GIB)
+            for name in ENTRIES
+        }
+        catalogue.write()
+
+    @property
+    def controller(self) -> Controller:
+        assert self.world.controller is not None
+        return self.world.controller
+
+    def phases(self) -> dict[str, Phase]:
+        return {status.model: status.phase for status in self.controller.statuses()}
+
+    async def until(self, model: str, phase: Phase) -> None:
+        """In virtual time: a minute is over at once."""
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if self.world.controller is not None and self.phases().get(model) is phase:
+                return
+        raise AssertionError(f"{model} is not {phase}: {self.phases()}")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Callable[[Callable[[House], Coroutine[None, None, None]]], None]]:
+    """Runs a story in a house whose manager came up and has `org/b` ready, as it is preloaded."""
+    house = House(tmp_path)
+
+    def run(story: Callable[[House], Coroutine[None, None, None]]) -> None:
+        async def whole() -> None:
+            house.world.boot()
+            await house.until("org/b", Phase.READY)
+            await story(house)
+
+        with house.world.owned():
+            house.world.loop.run_until_complete(whole())
+        assert house.world.story.violation is None
+
+    yield run
+    house.world.loop.drain()
+    house.world.loop.close()
+
+
+def test_whose_memory_it_is_and_what_each_model_takes(live) -> None:
+    async def story(house: House) -> None:
+        [page] = house.controller.memory().nodes[0].devices
+        assert [(entry.model, entry.phase, entry.counted_bytes) for entry in page.engines] == [
+            ("org/b", Phase.READY, 16 * GIB)
+        ]
+        figures = {each.model: each for each in house.controller.figures()}
+        assert {name: each.awake_bytes for name, each in figures.items()} == {
+            "org/a": 12 * GIB, "org/b": 16 * GIB, "org/huge": 99 * GIB,
+        }  # fmt: skip
+        assert figures["org/a"].load_s is None
+        assert 4.0 < figures["org/b"].load_s < 20.0
+        matrix = await house.controller.matrix()
+        assert list(matrix.never) == ["org/huge"]
+        assert list(matrix.pairs) == [("org/a", "org/b")]
+
+    live(story)
+
+
+def test_what_would_happen_if_somebody_asked_and_nothing_does(live) -> None:
+    async def story(house: House) -> None:
+        before = house.phases()
+        told = await house.controller.rehearse(["org/a", "org/huge"])
+        assert [(asked.model, asked.outcome) for asked in told.asked] == [
+            ("org/a", Outcome.READY), ("org/huge", Outcome.REFUSED),
+        ]  # fmt: skip
+        assert [(step.kind.value, step.model) for step in told.steps] == [("sleep", "org/b"), ("start", "org/a")]
+        await asyncio.sleep(1.0)
+        assert house.phases() == before
+
+    live(story)
+
+
+def test_the_plan_now_and_the_plans_until_rest(live) -> None:
+    async def story(house: House) -> None:
+        house.controller.start("org/a")
+        [now] = await house.controller.plans(settle=False)
+        assert [type(action).__name__ for action in now.actions] == ["Sleep"]
+        settled = await house.controller.plans(settle=True)
+        assert [[type(action).__name__ for action in plan.actions] for plan in settled] == [["Sleep"], ["Start"], []]
+
+    live(story)
+
+
+def test_what_a_change_of_the_file_would_do(live) -> None:
+    async def story(house: House) -> None:
+        pinned = Supposed(model="org/a", new_engine=False, memory_bytes=12 * GIB, pin=True)
+        foreseen = await house.controller.suppose(pinned)
+        assert [list(plan.actions) for plan in foreseen.anyway] == [[]]
+        assert [sorted(a.model for a in plan.actions) for plan in foreseen.plans] == [["org/b"], ["org/a"], []]
+        assert foreseen.before is not None
+        unheard = await house.controller.suppose(Supposed(model="org/new", new_engine=True, memory_bytes=GIB))
+        assert unheard.before is None
+        assert unheard.after.awake_bytes == GIB
+
+    live(story)
+
+
+def test_the_card_of_a_model(live) -> None:
+    async def story(house: House) -> None:
+        controller = house.controller
+        awake = await controller.show(controller.resolve_here("org/b"))
+        assert awake.status.phase is Phase.READY
+        assert awake.engine is not None
+        assert awake.engine.current
+        assert awake.tasks == ("generate",)
+        assert awake.command.argv[:3] == ("vllm", "serve", "org/b")
+        assert awake.log == str(controller.log_of("org/b"))
+        never_ran = await controller.show(controller.resolve("first"))
+        assert (never_ran.status.model, never_ran.engine) == ("org/a", None)
+        assert never_ran.levels
+        never_will = await controller.show(controller.resolve_here("org/huge"))
+        assert "99.0 GiB" in never_will.command.problem
+        house.world.runtime.reads_fail = True
+        assert (await controller.show(controller.resolve("first"))).command.problem == "NVML: Unknown Error"
+
+    live(story)
+
+
+def test_a_name_that_nobody_has_and_one_that_is_nearly_right(live) -> None:
+    async def story(house: House) -> None:
+        unknown = house.controller.resolve_here("org/bb")
+        assert isinstance(unknown, Unresolved)
+        assert not unknown.ambiguous
+        assert unknown.elsewhere == ()
+        assert list(house.controller.servers()) == []
+        assert [each.model for each in house.controller.engines()] == ["org/b"]
+
+    live(story)
+
+
+def test_an_operator_puts_it_to_sleep_wakes_and_stops_it(live) -> None:
+    async def story(house: House) -> None:
+        house.controller.sleep("org/b", SleepLevel.WEIGHTS_OFFLOADED)
+        await house.until("org/b", Phase.ASLEEP)
+        house.controller.start("org/b")
+        await house.until("org/b", Phase.READY)
+        house.controller.stop("org/b")
+        await house.until("org/b", Phase.STOPPED)
+        said = {status.model: status.reason for status in house.controller.statuses()}
+        assert said["org/b"] is Reason.HELD_BY_OPERATOR
+
+    live(story)
+
+
+def test_who_waits_for_a_model_that_is_stopped_is_told_so(live) -> None:
+    async def story(house: House) -> None:
+        waiter = asyncio.create_task(
+            house.controller.board.wait_until_ready("org/a", max_queue=10, timeout_s=60.0)
+        )  # fmt: skip
+        await asyncio.sleep(0.5)
+        house.controller.stop("org/a")
+        with pytest.raises(WaitFailed) as failed:
+            await waiter
+        assert failed.value.failure.code == "stopped_by_operator"
+
+    live(story)
+
+
+def test_all_is_well_until_it_is_not(live) -> None:
+    async def story(house: House) -> None:
+        def wrong() -> set[str]:
+            return {condition.type for condition in house.controller.conditions() if not condition.ok}
+
+        assert wrong() == set()
+        assert house.controller.vitals().unready is None
+        house.world.runtime.reads_fail = True
+        house.world.catalogue._path.write_text("models: [")
+        await asyncio.sleep(30.0)
+        await house.controller.rescan()
+        assert wrong() == {"ManifestValid", "DevicesSeen"}
+        assert "org/a" in house.phases()  # by the last good version
+
+    live(story)
+
+
+def test_at_its_end_no_engine_is_left_and_it_takes_nobody_in(live) -> None:
+    async def story(house: House) -> None:
+        controller = house.controller
+        await house.world.shut_down()
+        assert house.world.machine.engines == {}
+        assert controller.vitals().unready == "vllama is shutting down."
+        with pytest.raises(WaitFailed) as failed:
+            await controller.board.wait_until_ready("org/a", max_queue=10, timeout_s=60.0)
+        assert failed.value.failure.code == "shutting_down"
+
+    live(story)
