@@ -10,8 +10,8 @@ import pytest
 from tests.simulation.profiles import PROFILES
 from tests.simulation.virtual import VirtualLoop
 from tests.simulation.world import World
-from vllama.controller.controller import Controller
 from vllama.controller.control import Unresolved
+from vllama.controller.controller import Controller
 from vllama.controller.demand import WaitFailed
 from vllama.controller.supposed import Supposed
 from vllama.domain.observed import Footprint
