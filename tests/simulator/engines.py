@@ -31,9 +31,12 @@ _FAST = {
 class Engine:
     """One engine, its log, and a client for it. `patience_s` bounds every wait for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log_path: Path, *, patience_s: float = 10) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], hold: socket.socket, log_path: Path, *, patience_s: float = 10
+    ) -> None:
         self.process = process
-        self.port = port
+        self._hold = hold
+        self.port = port = int(hold.getsockname()[1])
         self.log_path = log_path
         self.patience_s = patience_s
         # No connection twice: none can then be found just being closed by a busy engine.
@@ -88,6 +91,7 @@ class Engine:
 
     def stop(self) -> None:
         self.http.close()
+        self._hold.close()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -124,7 +128,8 @@ def run_engine(
     patience_s: float,
 ) -> Engine:
     """`program serve` with these arguments on a free port, in a session of its own."""
-    port = free_port()
+    hold = held_port()
+    port = hold.getsockname()[1]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [*program, "serve", arguments[0], "--port", str(port), "--host", "127.0.0.1", *arguments[1:]],
@@ -133,13 +138,21 @@ def run_engine(
             env={**os.environ, **environment},
             start_new_session=True,
         )
-    return Engine(process, port, log_path, patience_s=patience_s)
+    return Engine(process, hold, log_path, patience_s=patience_s)
 
 
 def make_devices(directory: Path, totals: str) -> SimulatedDevices:
     devices = SimulatedDevices(directory)
     devices.create(parse_devices(totals))
     return devices
+
+
+def held_port() -> socket.socket:
+    """Bound, so that the kernel gives the port to nobody who connects somewhere; one may listen there all the same."""
+    hold = socket.socket()
+    hold.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    hold.bind(("127.0.0.1", 0))
+    return hold
 
 
 def free_port() -> int:

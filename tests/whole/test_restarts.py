@@ -72,7 +72,7 @@ def test_what_no_longer_fits_the_file_is_reaped_after_a_restart(start_server):
     changed = "models: {org/serving: {memory: 3GiB}}"  # the one has other settings now, the other is gone
     again = serve(server.config_dir, changed, "--simulate", "24GiB")
     try:
-        wait_until(lambda: len(again.engines()) == 2, deadline_s=5, what="the removed one to be reaped")
+        wait_until(lambda: len(again.engines()) == 2, what="the removed one to be reaped")
 
         def is_new():
             """Called until its engine has the new settings; the old one may still answer."""
@@ -112,6 +112,7 @@ def test_managers_of_two_directories_live_together(start_server):
 KILLS = 20
 
 
+@pytest.mark.timeout(400)
 def test_a_manager_killed_at_any_moment_leaves_nothing_that_the_next_does_not_adopt_or_reap(start_server):
     """One loading, one serving, one sleeping; killed at a random moment, again and again."""
     seed = random.SystemRandom().randrange(2**32)

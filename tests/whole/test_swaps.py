@@ -29,10 +29,12 @@ def test_the_least_recently_used_sleeps_for_the_third(start_server):
     server = start_server(THREE.format(size="3.5GiB"), "--simulate", "8GiB", **RESIDUE)
     for model in ("org/A", "org/B", "org/C"):
         assert server.chat(model).status_code == 200
-    assert server.phases() == {"org/A": "Asleep", "org/B": "Ready", "org/C": "Ready"}
+    ready = {"org/A": "Asleep", "org/B": "Ready", "org/C": "Ready"}
+    wait_until(lambda: server.phases() == ready, what="the start to be over")
     assert server.ps()["org/A"]["sleep_level"] == 1
     assert server.chat("org/A").status_code == 200
-    assert server.phases() == {"org/A": "Ready", "org/B": "Asleep", "org/C": "Ready"}
+    awake = {"org/A": "Ready", "org/B": "Asleep", "org/C": "Ready"}
+    wait_until(lambda: server.phases() == awake, what="the wake to be over")
 
 
 def test_the_plan_says_in_numbers_why_a_model_must_stop_rather_than_sleep(start_server):
