@@ -114,8 +114,11 @@ def test_in_the_background_it_is_queued_until_it_is_done(plain, kind):
 
 
 def test_in_the_background_it_can_be_cancelled(plain, kind):
-    made = plain.http.post("/v1/responses", json=LONG | {"background": True}).json()
-    cancelled = plain.http.post(f"/v1/responses/{made['id']}/cancel")
+    for _ in range(5):  # a model of random weights may be done before that: then it cannot be cancelled
+        made = plain.http.post("/v1/responses", json=LONG | {"background": True}).json()
+        cancelled = plain.http.post(f"/v1/responses/{made['id']}/cancel")
+        if cancelled.status_code == 200:
+            break
     check("response_background_cancelled", kind, shape_of(cancelled))
     assert plain.http.get(f"/v1/responses/{made['id']}").json()["status"] == "cancelled"
 
@@ -132,7 +135,7 @@ def test_a_background_stream_can_be_left_and_read_again(plain):
 
 def test_a_killed_api_server_leaves_its_core_and_workers(plain):
     """The core goes on for ever, until it is killed itself; its workers follow, and their shared memory is removed."""
-    with streaming(plain, max_tokens=3900) as events:
+    with streaming(plain, max_tokens=3900, ignore_eos=True) as events:
         core = plain.core_pid()
         plain.process.kill()
         with pytest.raises(httpx.RemoteProtocolError):
