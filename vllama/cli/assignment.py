@@ -154,13 +154,13 @@ def edit_of(model: str, change: Change, entry: Mapping[str, Any]) -> Edit:
     """Each setting stays where the file has it, however it is spelled there. Raises CannotEdit."""
     put: dict[Key, Any] = {}
     for name, value in change.plain.items():
-        put[_place(entry, (name,))] = _devices(value) if name == "devices" else _value(value)
+        put[_place(entry, (name,))] = _devices(value) if name == "devices" else scalar(value)
     extra = dict(entry.get("extra_args") or {})
     drop: list[Key] = [("extra_args",)] if change.clear_extra and extra else []
     present = {} if change.clear_extra else entry
     for text in change.extra:
         flag, equals, value = text.partition("=")
-        put[_place(present, ("extra_args", flag.lstrip("-")))] = _value(value) if equals else True
+        put[_place(present, ("extra_args", flag.lstrip("-")))] = scalar(value) if equals else True
     for text in change.put:
         name, equals, value = text.partition("=")
         if not equals:
@@ -210,7 +210,7 @@ def _devices(text: str) -> Any:
         raise CannotEdit(f"--devices {text}: write GPU numbers as in 0 or 0,1, or auto.") from None
 
 
-def _value(text: Any) -> Any:
+def scalar(text: Any) -> Any:
     """true, false and numbers as such, all else as text: `012` and `1e3` stay what was typed."""
     if not isinstance(text, str):
         return text
@@ -231,7 +231,7 @@ def yaml_value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if isinstance(value, list | dict) else _value(text)
+    return value if isinstance(value, list | dict) else scalar(text)
 
 
 def _changes(done: Edited, model: str) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The command line of an engine, as another tool keeps it: which program it runs, and a `vllm serve` as settings."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -8,18 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from vllama.cli.assignment import scalar
 from vllama.cli.imports.macros import PORT
 from vllama.controller.manifest.settings import SETTINGS, VllmSettings
-from vllama.engine.flags import flag_name, refuse_owned
+from vllama.engine.flags import refuse_owned
+from vllama.engine.told import KEYS, LOOKED_AFTER, lora_module, read_flags
 
-_SHORT = {
-    "-tp": "tensor-parallel-size", "-pp": "pipeline-parallel-size", "-dp": "data-parallel-size", "-q": "quantization",
-    "-ep": "enable-expert-parallel", "-dcp": "decode-context-parallel-size", "-cc": "compilation-config",
-    "-sc": "speculative-config", "-ac": "attention-config",
-}  # fmt: skip
-# vllama looks after these by itself, whatever they say.
-_ITS_OWN = frozenset({"host", "port", "enable-sleep-mode", "disable-uvicorn-access-log"})
-_KEYS = frozenset({"gpu-memory-utilization", "tensor-parallel-size", "pipeline-parallel-size"})
 _LLAMA_CPP = ("llama-server", "llama.cpp", "llama-box", "ik_llama", "koboldcpp", "server-cuda", "ollama")
 _IMAGE = re.compile(r"[\w.:-]+(?:/[\w.-]+)*/[\w.-]*vllm[\w.-]*(?::[\w.-]+)?(?:@sha256:\w+)?|vllm(?:-openai)?:[\w.-]+")
 
@@ -126,7 +119,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _serve(words: Sequence[str]) -> Engine:
-    positional, flags = _flags(words)
+    positional, flags = read_flags(words)
     named = [values[0] for name, values in flags if name in {"model", "model-tag"} and values]
     model = next(iter((*named, *positional)), None)
     if model is None:
@@ -137,24 +130,8 @@ def _serve(words: Sequence[str]) -> Engine:
     return engine
 
 
-def _flags(words: Sequence[str]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Words before the first flag, and each flag with what follows it."""
-    positional: list[str] = []
-    flags: list[tuple[str, list[str]]] = []
-    for word in words:
-        if re.match(r"--?[A-Za-z]", word):
-            spelled, equals, value = word.partition("=")
-            name = flag_name(_SHORT.get(spelled, spelled)) if spelled in _SHORT or spelled[:2] == "--" else spelled
-            flags.append((name, [value] if equals else []))
-        elif flags:
-            flags[-1][1].append(word)
-        else:
-            positional.append(word)
-    return positional, flags
-
-
 def _take(engine: Engine, name: str, values: list[str]) -> None:
-    if name in _ITS_OWN or name in {"model", "model-tag"}:
+    if name in LOOKED_AFTER or name in {"model", "model-tag"}:
         return
     said = f"--{name} {' '.join(values)}".strip()
     if name == "served-model-name":
@@ -166,8 +143,8 @@ def _take(engine: Engine, name: str, values: list[str]) -> None:
     elif name == "config" and len(values) == 1:
         engine.entry["config_file"] = values[0]
     elif name == "lora-modules":
-        engine.entry["lora"] = dict(map(_adapter, values))
-    elif name not in _KEYS and (refusal := refuse_owned([(name, "")])) is not None:
+        engine.entry["lora"] = dict(map(lora_module, values))
+    elif name not in KEYS and (refusal := refuse_owned([(name, "")])) is not None:
         shown = "--api-key" if name == "api-key" else said
         engine.refused.append((shown, refusal.partition("here: ")[2].removesuffix(".")))
     elif (setting := name.replace("-", "_")) in SETTINGS:
@@ -176,14 +153,6 @@ def _take(engine: Engine, name: str, values: list[str]) -> None:
         engine.entry[off] = False
     else:
         engine.entry.setdefault("extra_args", {})[name] = _value(values)
-
-
-def _adapter(text: str) -> tuple[str, str]:
-    if text.startswith("{"):
-        said = json.loads(text)
-        return str(said["name"]), str(said["path"])
-    name, _, path = text.partition("=")
-    return name, path
 
 
 def _setting(name: str, values: list[str]) -> Any:
@@ -198,14 +167,5 @@ def _setting(name: str, values: list[str]) -> Any:
 
 def _value(values: Sequence[str]) -> Any:
     if len(values) != 1:
-        return [_value([value]) for value in values] or True
-    text = values[0]
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            if str(kind(text)) == text:
-                return kind(text)
-        except ValueError:
-            continue
-    return text
+        return [scalar(value) for value in values] or True
+    return scalar(values[0])
