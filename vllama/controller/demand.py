@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from vllama.domain.demand import Demand, KeepAlive
+from vllama.planner.balance import replica_rank
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
 _NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
@@ -136,17 +137,13 @@ class Line:
         return self.open and (self.max_concurrency is None or self.in_flight < self.max_concurrency)
 
     def least_loaded(self, now: float, *, besides: Collection[str] = ()) -> "Line | None":
-        """The replica for the next request; None: none takes one now. `besides`: engine ids.
-
-        All have the same capacity and are called by nobody else, so the fewest requests of ours are the lowest load.
-        One that lost a connection a moment ago has the fewest, and is chosen only where there is no other. Between
-        equals it is the first.
-        """
-        free = (
+        """The replica for the next request; None: none takes one now. `besides`: engine ids."""
+        free = [
             line for line in (self, *self.further)
             if line.can_grant and line.endpoint is not None and line.endpoint.engine_id not in besides
-        )  # fmt: skip
-        return min(free, key=lambda line: (line.doubted_until > now, line.in_flight), default=None)
+        ]  # fmt: skip
+        ranks = [replica_rank(in_flight=line.in_flight, doubted=line.doubted_until > now) for line in free]
+        return free[ranks.index(min(ranks))] if free else None
 
     @property
     def is_up(self) -> bool:

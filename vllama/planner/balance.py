@@ -1,4 +1,4 @@
-"""Which of the servers that have a model gets the next request. Pure."""
+"""Which of a model's servers, or of its replicas here, gets the next request. Pure."""
 
 from collections.abc import Iterable
 
@@ -37,3 +37,12 @@ def choose(candidates: Iterable[Candidate]) -> str | None:
     if not free:
         return None
     return min(free, key=lambda one: (score(one), one.last_chosen_at, one.server)).server
+
+
+def replica_rank(*, in_flight: int, doubted: bool) -> tuple[bool, int]:
+    """Of replicas that take a request the lowest gets it; between equals the first.
+
+    All have the same capacity and are called by nobody else, so the fewest requests of ours are the lowest load. One
+    that lost a connection a moment ago (`doubted`) has the fewest, and is chosen only where there is no other.
+    """
+    return doubted, in_flight

@@ -5,7 +5,7 @@ Memory is in bytes per device; times are seconds, monotonic. Nothing here comes 
 
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Plan
@@ -59,10 +59,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
+    """`replicas`: all names of a model in the order of their numbers, by what it is called when served."""
+
     desired: DesiredState
     snapshot: Snapshot
     now: float
     plan: Plan
+    replicas: dict[str, list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found: dict[str, list[str]] = {}
+        for spec in sorted(self.desired.models.values(), key=lambda spec: spec.replica):
+            found.setdefault(spec.replica_of or spec.model, []).append(spec.model)
+        object.__setattr__(self, "replicas", found)
 
     def engines(self, model: str) -> list[EngineObservation]:
         return [engine for engine in self.snapshot.engines if engine.model == model]
@@ -199,11 +208,7 @@ def _in_use(case: Case, model: str) -> bool:
 def replicas(case: Case, model: str) -> list[str]:
     """All names of its model, in the order of their numbers."""
     spec = case.desired.models.get(model)
-    if spec is None:
-        return [model]
-    served = spec.replica_of or spec.model
-    found = [other for other in case.desired.models.values() if (other.replica_of or other.model) == served]
-    return [other.model for other in sorted(found, key=lambda other: other.replica)]
+    return [model] if spec is None else case.replicas[spec.replica_of or spec.model]
 
 
 def override(case: Case, model: str) -> Override | None:
