@@ -11,7 +11,7 @@ T = TypeVar("T")
 _POLL_S = 0.01
 
 
-def wait_until(condition: Callable[[], T], *, deadline_s: float = 10, what: str = "the condition") -> T:
+def wait_until(condition: Callable[[], T], *, deadline_s: float = 30, what: str = "the condition") -> T:
     """Ask again and again until the answer is true, and return it. Fails the test with `what` after the deadline."""
     deadline = time.monotonic() + deadline_s
     while not (answer := condition()):
@@ -21,7 +21,7 @@ def wait_until(condition: Callable[[], T], *, deadline_s: float = 10, what: str 
     return answer
 
 
-async def async_wait_until(condition: Callable[[], Awaitable[T]], *, deadline_s: float = 10, what: str = "it") -> T:
+async def async_wait_until(condition: Callable[[], Awaitable[T]], *, deadline_s: float = 30, what: str = "it") -> T:
     """The same for a condition that is awaited."""
     deadline = time.monotonic() + deadline_s
     while not (answer := await condition()):

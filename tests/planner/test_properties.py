@@ -132,7 +132,9 @@ def test_nobody_is_raised_twice_or_brought_back_without_newer_demand(situation):
             later = [a.model for _, after in walked[i + 1 :] for a in after.actions if isinstance(a, Start | Wake)]
             override = state.desired.overrides.get(decision.model)
             wanted = state.desired.demand_of(decision.model).waiting or isinstance(override, WantReady)
-            assert wanted or decision.model not in later
+            spec = state.desired.models.get(decision.model)
+            spare = spec is not None and spec.replicas > 1  # one more beside another comes back where memory is free
+            assert wanted or spare or decision.model not in later
 
 
 @MANY

@@ -131,6 +131,7 @@ def test_the_next_manager_finds_what_the_last_one_left(build, tmp_path):
         await ready(first, "e1")
         await ready(first, "e2")
         os.kill(orphaned.pid, signal.SIGKILL)
+        wait_until(lambda: orphaned.pid not in mine(tmp_path), what="the API server to be gone")
         await first.close()
         second = build()
         await second.recover()
