@@ -89,6 +89,10 @@ class ModelSpec:
     replicas: int = 1  # engines, this one included
     replica: int = 1
     replica_of: str | None = None  # None: it is the first
+    spec_hash: str = field(init=False, repr=False, compare=False)  # a plan asks for it of every engine, often
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec_hash", self._hash())
 
     @property
     def served_name(self) -> str:
@@ -98,8 +102,7 @@ class ModelSpec:
     def has_adapter(self, name: str) -> bool:
         return any(name == adapter for adapter, _ in self.lora)
 
-    @property
-    def spec_hash(self) -> str:
+    def _hash(self) -> str:
         """12 hex digits over everything that needs a restart when it changes."""
         launch = self.launch
         parts: tuple[object, ...] = (
