@@ -5,7 +5,7 @@ Everything happens on the event loop, so every method is one atomic step.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from vllama.controller.demand import Failure, Found, Grant, Waiter, WaitFailed
@@ -17,6 +17,7 @@ from vllama.domain.spec import ModelSpec
 from vllama.planner.balance import choose
 
 LOAD_EVERY_S = 1.0  # while requests come; nobody is asked for its load when none do
+_HIT, _QUEUED = Found.HIT, Found.QUEUED  # in Python 3.11 a member of an enum costs more than a call
 
 
 @dataclass(slots=True, eq=False)
@@ -188,18 +189,24 @@ class Fleet:
     def _grant(self, servers: Iterable[Server], model: str, *, since: float | None) -> Grant | None:
         now = self.clock()
         well = [server for server in servers if server.health.takes(now)]
-        chosen = choose(server.candidate() for server in well)
-        if chosen is None:
+        server = self._least_loaded(well)
+        if server is None:
             return None
-        for server in well:
-            if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
-                server.look.ring()
-        server = self.servers[chosen]
+        for each in well:
+            if each.load_at is None or now - each.load_at > LOAD_EVERY_S:
+                each.look.ring()
         visit = Visit(self, server, model, now)
         return Grant(
             endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
-            found=Found.HIT if since is None else Found.QUEUED, give_back=lambda _: visit.end(), server=visit,
+            found=_HIT if since is None else _QUEUED, give_back=visit.end, server=visit,
         )  # fmt: skip
+
+    def _least_loaded(self, well: Sequence[Server]) -> Server | None:
+        if len(well) == 1:  # most often: nothing is to be weighed then, for each request
+            alone = well[0]
+            return alone if alone.in_flight < alone.spec.max_concurrent_requests else None
+        chosen = choose(server.candidate() for server in well)
+        return None if chosen is None else self.servers[chosen]
 
     def _nobody(self, model: str) -> Failure:
         having = self._having.get(model, ())

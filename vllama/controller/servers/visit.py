@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from vllama.controller.demand import Grant
 from vllama.controller.servers.server import Server
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Visit:
         server.last_chosen_at = now
         fleet.in_flight[model] += 1
 
-    def end(self) -> None:
+    def end(self, _: Grant) -> None:
         server, fleet = self._server, self._fleet
         server.in_flight -= 1
         fleet.in_flight[self._model] -= 1
