@@ -42,6 +42,14 @@ def test_where_sleeping_frees_nothing_there_are_no_copies() -> None:
     assert "Sleeping frees nothing here: no copies." in text
 
 
+def test_without_a_budget_for_copies_there_is_no_bar_of_it() -> None:
+    answer = memory(two_gpus())
+    host = {**answer["nodes"][0]["host"], "budget_bytes": 0, "left_bytes": 0, "copies": []}
+    text = render({**answer, "nodes": [{**answer["nodes"][0], "host": host}]})
+    assert "None is to be had for copies of weights (policy.host_memory)" in text
+    assert len([line for line in text.splitlines() if line.startswith("[")]) == 2  # of the devices
+
+
 def test_before_anything_was_seen() -> None:
     assert render({"nodes": [], "astray": [], "models": []}) == "No device was seen yet."
 

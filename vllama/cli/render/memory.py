@@ -90,6 +90,9 @@ def _host(node: Mapping[str, Any], where: str, columns: int) -> list[Text]:
     host = node["host"]
     if not node["sleep_frees_memory"]:
         return [Text(f"{where}host memory", style="bold"), Text(f"{_INDENT}Sleeping frees nothing here: no copies.")]
+    if not host["budget_bytes"] and not host["copies"]:
+        said = "None is to be had for copies of weights (policy.host_memory): sleep at level 1 is out."
+        return [Text(f"{where}host memory", style="bold"), Text(f"{_INDENT}{said}")]
     head = _head(f"{where}host memory", "for copies of weights, kept from the first sleep until the engine ends",
                  host["budget_bytes"], columns)  # fmt: skip
     parts = [(bars.ASLEEP, copy["copy_bytes"]) for copy in host["copies"]]
