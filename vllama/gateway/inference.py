@@ -32,10 +32,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
     name: str
     spec: ModelSpec
     is_adapter: bool = False  # the engine knows it by this very name
-    engine_id: str | None = None  # no other engine has the answer, and its model is named nowhere
+    engine_id: str | None = None  # no other engine has what is asked for
     said: Said | None = None  # what else its body says to us
     form: Form | None = None
     keep_alive: KeepAlive | None = None
+
+    @property
+    def names_model(self) -> bool:
+        return self.said is not None
 
     @property
     def streams(self) -> bool:
@@ -51,7 +55,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
         """Nothing of the body is to be changed for an engine that serves its model as `served`."""
         if self.said is not None and self.said.has_ours:
             return False
-        return self.name == served or self.is_adapter or self.engine_id is not None
+        return self.name == served or self.is_adapter or not self.names_model
 
 
 def state_lines(grant: Grant) -> bytes:
@@ -107,6 +111,18 @@ def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
     if isinstance(found, Unresolved):
         raise Refused(errors.unresolved(found))
     return Wanted(name=maker.model, spec=found, engine_id=maker.engine_id)
+
+
+def continuing(control: Control, makers: Makers, wanted: Wanted) -> Wanted:
+    """What goes on from an earlier response is for whoever made that, as no other replica or server knows it.
+
+    Where nobody is known to have made it any engine may say so.
+    """
+    earlier = None if wanted.said is None else wanted.said.previous_response_id
+    maker = makers.of(earlier) if isinstance(earlier, str) else None
+    if maker is None or maker.model != wanted.spec.model or not control.has_engine(maker.engine_id):
+        return wanted
+    return msgspec.structs.replace(wanted, engine_id=maker.engine_id)
 
 
 def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:

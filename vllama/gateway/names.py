@@ -36,6 +36,7 @@ class Said(msgspec.Struct, gc=False):
     stream: Any = False
     keep_alive: Any = msgspec.UNSET
     ttl: Any = msgspec.UNSET
+    previous_response_id: Any = None
 
     @property
     def has_ours(self) -> bool:

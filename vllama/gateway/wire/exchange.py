@@ -17,7 +17,7 @@ from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Refused, Wanted, admit, find, find_maker, renamed, state_lines
+from vllama.gateway.inference import Refused, Wanted, admit, continuing, find, find_maker, renamed, state_lines
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
@@ -121,7 +121,8 @@ class Exchange:
         request = self._request
         if request.to.way is _RESPONSE:
             return find_maker(self._control, self._shared.makers, request.to.path)
-        return find(self._control, request.to.path, request.forward, self._body)
+        wanted = find(self._control, request.to.path, request.forward, self._body)
+        return continuing(self._control, self._shared.makers, wanted) if request.to.path == CREATE_RESPONSE else wanted
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -166,7 +167,7 @@ class Exchange:
     def _admitted(self, grant: Grant) -> None:
         self._grant, self._endpoint = grant, grant.endpoint
         only = self._wanted.engine_id
-        if only is not None and only != self._endpoint.engine_id:
+        if only is not None and only != self._endpoint.engine_id and not self._wanted.names_model:
             raise Refused(errors.unknown_response(response_id(self._request.to.path)))
         if grant.server is not None:
             no_round(self._request.forward, self._endpoint, self.model)
