@@ -145,3 +145,14 @@ def test_a_wake_needs_room_for_what_was_leaked_as_well(leaked: float, does: dict
     cluster = Cluster((8.0,), foreign={0: leaked}).model("a").model("b").engine("b").waits("a")
     held = {"measured_bytes": int((0.4 + leaked) * GIB), "first_residue_bytes": int(0.4 * GIB)}
     assert cluster.asleep("a", **held).plan().does == does
+
+
+def test_nobody_is_recycled_with_requests_in_flight():
+    """It cannot be, asleep; should it be all the same, they are not cut."""
+    cluster = Cluster((8.0,)).model("a", 7.0)
+    cluster.asleep("a", first_residue_bytes=400 * MIB, measured_bytes=2 * GIB).wants("a", in_flight=1)
+    assert cluster.plan().does == {}
+    short = three_sleepers(host=8.0)
+    for name in ("cold", "cool"):
+        short.wants(name, in_flight=1)
+    assert short.plan().does.keys() <= {"warm"}

@@ -114,12 +114,13 @@ def _asleep(draft: Draft, spec: ModelSpec, engine: EngineObservation, asleep: As
         message = f"Asleep at level {asleep.level} by an operator."
         draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=view.demand(model).waiting > 0)
         return
-    if (grown := _grown(engine)) is not None:
+    in_flight = view.demand(model).in_flight
+    if not in_flight and (grown := _grown(engine)) is not None:
         _stop_sleeper(draft, engine, Reason.RESIDUE_GREW, grown)
         return
     idle_s = view.now - view.last_used(engine)
     after_s = spec.idle.stop_after_s
-    if after_s is None or view.demand(model).in_flight or view.now < view.last_used(engine) + after_s:
+    if after_s is None or in_flight or view.now < view.last_used(engine) + after_s:
         if after_s is not None:
             draft.look_again_at(view.last_used(engine) + after_s)
         draft.decide(model, Reason.SLEEPING, f"Asleep at level {asleep.level}, unused for {format_duration(idle_s)}.")
@@ -154,7 +155,10 @@ def relieve_hosts(draft: Draft) -> None:
         sleepers = [
             engine
             for engine in holding
-            if isinstance(engine.state, Asleep) and not draft.decided(engine.model) and view.spec(engine.model)
+            if isinstance(engine.state, Asleep)
+            and not draft.decided(engine.model)
+            and view.spec(engine.model)
+            and not view.demand(engine.model).in_flight
         ]
         for engine in sorted(sleepers, key=lambda engine: (view.last_used(engine), engine.engine_id)):
             if short <= 0:
