@@ -24,6 +24,7 @@ from vllama.controller.demand import Endpoint
 from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
+from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.controller.vitals import Vitals
 from vllama.domain.decision import Plan
@@ -126,6 +127,9 @@ class ListedControl:
 
     async def matrix(self) -> Matrix:
         return matrix_of(*self.cluster.states(), self.cluster.now)
+
+    async def measures(self) -> Measures:
+        return Measures()
 
     def memory(self) -> Books:
         return books_of(*self.cluster.states())

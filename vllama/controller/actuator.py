@@ -13,6 +13,7 @@ from vllama.controller.events import Events
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
 from vllama.controller.sleep import Outdated, VerifiedSleep
+from vllama.controller.tally import Tally
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.observed import Broken, Footprint, Operation, Verb
 from vllama.domain.spec import ModelSpec, Policy
@@ -44,10 +45,12 @@ class Actuator:
         bell: Callable[[], None],
         profiles: Profiles,
         start_failed: Callable[[str, str], None],
+        tally: Tally,
     ) -> None:
         """`start_failed(model, cause)` is told of an engine that could not even be spawned."""
         self._runtime, self._observer, self._board = runtime, observer, board
         self._events, self._clock, self._bell, self._start_failed = events, clock, bell, start_failed
+        self._tally = tally
         self._sleeps = VerifiedSleep(client=client, observer=observer, profiles=profiles, events=events, clock=clock)
         self.operations: dict[str, Operation] = {}
         self.overdue: dict[str, str] = {}  # those that should have ended, by engine: a sentence each
@@ -139,6 +142,8 @@ class Actuator:
         else:
             took = self._clock() - began
             self._events.record(f"{operation.verb}Done", f"took {took:.2f} s", model=operation.model)
+            if operation.verb is not Verb.START:  # that has only begun
+                self._tally.took(operation.model, operation.verb, took)
         finally:
             self.operations.pop(operation.engine_id, None)
             if (probe := self._observer.probes.get(operation.engine_id)) is not None:

@@ -9,6 +9,7 @@ from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
+from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.vitals import Vitals
@@ -132,6 +133,10 @@ class Control(Protocol):
 
     def figures(self) -> Sequence[Figures]:
         """What is known of each model's memory and times, sorted by id."""
+        ...
+
+    async def measures(self) -> Measures:
+        """What is told at /metrics of the loop, of memory and of models."""
         ...
 
     async def show(self, spec: ModelSpec) -> ModelCard:

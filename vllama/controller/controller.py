@@ -19,6 +19,7 @@ from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
+from vllama.controller.measures import Measures
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
 from vllama.controller.pulse import STUCK_AFTER_S, Pulse
@@ -95,6 +96,7 @@ class Controller:
         self._actuator = Actuator(
             runtime=runtime, client=client, observer=self._observer, board=self.board, events=self.events,
             clock=clock, bell=self._bell.ring, profiles=self._profiles, start_failed=self._loop.crashed,
+            tally=self._loop.tally,
         )  # fmt: skip
         self._loop.actuator = self._actuator
         self.pulse = Pulse(passes=lambda: self._loop.passes, events=self.events)  # beats where somebody runs it
@@ -284,6 +286,9 @@ class Controller:
 
     def figures(self) -> Sequence[Figures]:
         return self._enquiries.figures()
+
+    async def measures(self) -> Measures:
+        return await self._enquiries.measures(self.pulse.lags.copy())
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         return await self._enquiries.show(spec)

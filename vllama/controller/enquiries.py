@@ -12,8 +12,10 @@ from vllama.controller.card import Command, LevelVerdict, ModelCard, failures, l
 from vllama.controller.catalog import Catalog
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures, figures_of
+from vllama.controller.histogram import Histogram
 from vllama.controller.loop import Loop
 from vllama.controller.manifest.effective import effective
+from vllama.controller.measures import Measures, measures_of
 from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
 from vllama.controller.supposed import Foreseen, Supposed
@@ -60,6 +62,10 @@ class Enquiries:
             figures_of(model, desired, snapshot, self._profiles.of(spec))
             for model, spec in sorted(desired.models.items())
         ]
+
+    async def measures(self, lags: Histogram) -> Measures:
+        desired, snapshot, now = self._states()
+        return await asyncio.to_thread(measures_of, desired, snapshot, self._loop.tally.copy(now), lags)
 
     async def plans(self, *, settled: bool) -> Sequence[Plan]:
         desired, snapshot, now = self._states()

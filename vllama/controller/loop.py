@@ -12,6 +12,7 @@ from vllama.controller.events import Events, log
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
+from vllama.controller.tally import Cause, Tally
 from vllama.controller.wishes import Wishes
 from vllama.domain.action import Sleep, Stop
 from vllama.domain.decision import Decision, Plan
@@ -57,6 +58,7 @@ class Loop:
         self.crashes: dict[str, Crashes] = {}
         self._failed_as: dict[str, str] = {}  # the settings, by their hash, with which each of them failed
         self.error: str | None = None  # why the last pass could not be completed
+        self.tally = Tally(self._served)
         self.passes = 0
         self.pass_s = 0.0  # how long the last one took
         self.plan: Plan | None = None
@@ -84,6 +86,7 @@ class Loop:
             self._events.record("PassFailed", self.error, warning=True)
         self.passes += 1
         self.pass_s = self._clock() - began
+        self.tally.passed(self.pass_s, failed=self.error is not None)
         if self.pass_s >= SLOW_PASS_S:
             message = f"A pass of the loop took {self.pass_s:.1f} s, and nobody else had a turn meanwhile."
             self._events.record("PassSlow", message, warning=True)
@@ -117,17 +120,21 @@ class Loop:
         snapshot = self.snapshot(now)
         engines = best_engines(snapshot)
         desired = self.desired()
+        began = self._clock()
         self.plan = plan(desired, snapshot, now)
+        plan_s = self._clock() - began
         findings = check(desired, snapshot, now, self.plan)
+        self.tally.planned(plan_s, rejected=bool(findings))
         self._wishes.review(engines, self._catalog.replicas, self.plan, snapshot.operations)
         for decision in self.plan.decisions:
             self._publish(decision, engines.get(decision.model))
             self._say(decision)
         for decision in self.plan.decisions:
             if decision.action is not None and not findings:
-                self._act(decision, engines.get(decision.model), now)
+                self._act(decision, engines.get(decision.model), desired, now)
         self._turn_away_strangers(desired)
         self._doubt(findings)
+        self.tally.see(self.plan, self.actuator.operations.values() if self.actuator else (), now)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
 
     def _forgive_the_mended(self) -> None:
@@ -214,6 +221,7 @@ class Loop:
         if not probe.engine.adopted:
             load_s = round(awake.ready_at - engine.started_at, 3)
             self._profiles.note(spec, load_s=load_s)
+            self.tally.took(spec.model, Verb.START, load_s)
             self._events.record("loadDone", f"took {load_s:.2f} s", model=spec.model)
         learned = probe.learned
         if learned.weights_bytes is not None:
@@ -228,8 +236,8 @@ class Loop:
         operation = self.actuator.operations.get(engine.engine_id) if self.actuator else None
         return operation is None or operation.verb is Verb.WAKE
 
-    def _act(self, decision: Decision, engine: EngineObservation | None, now: float) -> None:
-        if self.actuator is None or decision.action is None:
+    def _act(self, decision: Decision, engine: EngineObservation | None, desired: DesiredState, now: float) -> None:
+        if self.actuator is None or self.plan is None or decision.action is None:
             return
         begun = self.actuator.carry_out(
             decision.action,
@@ -237,6 +245,8 @@ class Loop:
             footprint=self._catalog.footprints.get(decision.model),
             policy=self._watch.current.policy,
         )
+        if begun:
+            self.tally.begun(decision, decision.action, self.plan, _cause(desired, self._served(decision.model)))
         if not begun or engine is None:
             return
         if decision.reason in _TAKEN_DOWN:
@@ -245,8 +255,9 @@ class Loop:
             probe = self._observer.probes.get(engine.engine_id)
             loaded = probe is not None and probe.was_ready
             self.crashed(
-                decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded, failed_as=engine.spec_hash
-            )
+                decision.model, decision.message, up_s=_up_s(engine, now), loaded=loaded, failed_as=engine.spec_hash,
+                reason=decision.reason,
+            )  # fmt: skip
         elif decision.reason is Reason.SPEC_CHANGED and isinstance(engine.state, Awake):
             self._wishes.wish(
                 self._served(decision.model), WantReady(at=now)
@@ -257,8 +268,9 @@ class Loop:
         self.crashes = {name: crashes for name, crashes in self.crashes.items() if self._served(name) != model}
 
     def crashed(
-        self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False, failed_as: str | None = None
-    ) -> None:
+        self, model: str, cause: str, *, up_s: float = 0.0, loaded: bool = False, failed_as: str | None = None,
+        reason: str = "StartFailed",
+    ) -> None:  # fmt: skip
         """Who waits for a load that failed is told at once. An engine that had been ready (`loaded`) is started anew,
         and who waits for that waits on, as do those who come later.
         """
@@ -267,6 +279,7 @@ class Loop:
         if (spec := self._catalog.replicas.get(model)) is not None:
             self._failed_as[model] = spec.spec_hash if failed_as is None else failed_as
         self._events.record("Crashed", cause, model=model, warning=True)
+        self.tally.failed(model, reason, was_ready=loaded)
         served = self._served(model)
         if loaded or self._board.is_open(served):  # then they wait for another replica
             return
@@ -290,6 +303,13 @@ class Loop:
 
 def _code(reason: Reason) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in reason).lstrip("_")
+
+
+def _cause(desired: DesiredState, model: str) -> Cause:
+    """Why it is wanted, if it is."""
+    if desired.demand_of(model).waiting:
+        return Cause.REQUEST
+    return Cause.OPERATOR if isinstance(desired.overrides.get(model), WantReady) else Cause.PIN
 
 
 def _up_s(engine: EngineObservation, now: float) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from vllama.controller.control import Condition
 from vllama.controller.events import Events
+from vllama.controller.histogram import Histogram
+from vllama.controller.tally import LAG_BOUNDS_S
 
 EVERY_S = 0.5
 REMEMBERED = 120  # beats: the latest minute
@@ -24,6 +26,7 @@ class Pulse:
         self._lags: deque[float] = deque(maxlen=REMEMBERED)
         self._seen, self._passed_at = passes(), clock()
         self.beat_at: float | None = None  # None: it does not beat
+        self.lags = Histogram(LAG_BOUNDS_S)  # of all beats
         self.blocked = 0  # how often it stood still for too long
 
     async def run(self) -> None:
@@ -41,6 +44,7 @@ class Pulse:
         now = self._clock()
         lag_s = max(0.0, now - due)
         self._lags.append(lag_s)
+        self.lags.add(lag_s)
         if lag_s >= BLOCKED_AFTER_S:
             self.blocked += 1
             message = f"The event loop stood still for {lag_s:.1f} s, and nobody was served. The log says where."

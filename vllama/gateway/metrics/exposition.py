@@ -11,10 +11,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from vllama.controller.control import Condition
+from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.vitals import Vitals
-from vllama.domain.status import ModelStatus, Phase
+from vllama.domain.status import ModelStatus
+from vllama.gateway.metrics.doings import doings_of
+from vllama.gateway.metrics.memory import memory_of
 from vllama.gateway.metrics.meters import BOUNDS_S, Meter
+from vllama.gateway.metrics.models import models_of
 from vllama.gateway.metrics.servers import families_of
 
 _BOUNDS = [*map(floatToGoString, BOUNDS_S), "+Inf"]
@@ -23,7 +27,10 @@ _PROCESS = ProcessCollector(registry=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What there is to tell at one moment. `meters`: by model, those of no model under the empty name."""
+    """What there is to tell at one moment. `meters`: by model, those of no model under the empty name.
+
+    `statuses`: one for each replica; the label `model` is their model's id.
+    """
 
     version: str
     meters: Mapping[str, Meter]
@@ -33,11 +40,16 @@ class State:
     pulls: int = 0  # under way
     dropped_lines: int = 0
     vitals: Vitals = field(default_factory=Vitals)
+    measures: Measures = field(default_factory=Measures)
 
 
 def exposition(state: State) -> bytes:
     """Reads /proc, so not on the event loop."""
-    return written([*_of_requests(state.meters), *_of_models(state), *families_of(state.servers), *_of_us(state)])
+    served = {status.model: status.replica_of or status.model for status in state.statuses}
+    return written([
+        *_of_requests(state.meters), *models_of(state.statuses), *doings_of(state.measures),
+        *memory_of(state.measures, lambda name: served.get(name, name)), *families_of(state.servers), *_of_us(state),
+    ])  # fmt: skip
 
 
 def written(families: Sequence[Metric]) -> bytes:
@@ -102,18 +114,6 @@ def _histogram(name: str, what: str, values: Mapping[str, tuple[Sequence[int], f
     return family
 
 
-def _of_models(state: State) -> Iterator[Metric]:
-    phases = GaugeMetricFamily("vllama_model_phase", "1 for the phase that a model is in.", labels=["model", "phase"])
-    in_flight = GaugeMetricFamily("vllama_requests_in_flight", "Being answered.", labels=["model"])
-    waiting = GaugeMetricFamily("vllama_requests_waiting", "Until their model is ready.", labels=["model"])
-    for status in state.statuses:
-        for phase in Phase:
-            phases.add_metric([status.model, phase.value], float(status.phase is phase))
-        in_flight.add_metric([status.model], status.in_flight)
-        waiting.add_metric([status.model], status.waiting)
-    yield from (phases, in_flight, waiting)
-
-
 def _of_us(state: State) -> Iterator[Metric]:
     conditions = GaugeMetricFamily("vllama_condition", "1: as it should be; 0: look at /health.", labels=["type"])
     for condition in state.conditions:
@@ -133,6 +133,7 @@ def _of_us(state: State) -> Iterator[Metric]:
 def _of_our_life(vitals: Vitals) -> Iterator[Metric]:
     gauges = {
         "loop_lag_seconds": ("How late the event loop was at most in the latest minute.", vitals.lag_s),
+        "ready": ("1: it may be sent requests, as /readyz says.", float(vitals.unready is None)),
         "last_pass_age_seconds": ("Since observe, plan, act went round last.", vitals.pass_age_s),
         "last_pass_seconds": ("How long that took.", vitals.pass_s),
     }

@@ -7,7 +7,6 @@ from fastapi.responses import Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from vllama.controller.control import Control
-from vllama.domain.status import one_per_model
 from vllama.gateway.metrics.engines import engines_exposition
 from vllama.gateway.metrics.exposition import State, exposition
 from vllama.gateway.telling import Telling
@@ -18,10 +17,12 @@ def metrics_router(control: Control, telling: Telling, *, version: str) -> APIRo
 
     @router.get("/metrics")
     async def ours() -> Response:
+        measures = await control.measures()
         state = State(
-            version=version, meters=telling.meters.copy(), statuses=one_per_model(control.statuses()),
-            conditions=control.conditions(), servers=control.servers(), pulls=telling.meters.pulls,
-            dropped_lines=telling.dropped_lines(), vitals=control.vitals(),
+            version=version, meters=telling.meters.copy(), statuses=control.statuses(),
+            conditions=control.conditions(), servers=control.servers(),
+            pulls=telling.meters.pulls, dropped_lines=telling.dropped_lines(), vitals=control.vitals(),
+            measures=measures,
         )  # fmt: skip
         return Response(await asyncio.to_thread(exposition, state), media_type=CONTENT_TYPE_LATEST)
 
