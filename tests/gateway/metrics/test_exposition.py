@@ -1,10 +1,17 @@
 """The text of /metrics, read as Prometheus reads it."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.gateway.metrics.everything import cluster, everything
 from vllama.controller.control import Condition
+from vllama.controller.histogram import Histogram
+from vllama.controller.measures import measures_of
+from vllama.controller.tally import Sums
 from vllama.domain.status import ModelStatus, Phase
+from vllama.domain.units import GIB
 from vllama.gateway.metrics.exposition import State, exposition
 from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.metrics.meters import Meters
@@ -109,3 +116,57 @@ def test_a_copy_stands_still():
     assert [sum(counts) for counts in (twin["org/A"].waits, twin["org/A"].first_bytes, twin["org/A"].durations)] == [
         0, 0, 1,
     ]  # fmt: skip
+
+
+def told():
+    """(name, value of each label in the order of their names) -> value, of a server with everything."""
+    families = text_string_to_metric_families(exposition(everything()).decode())
+    return {
+        (sample.name, *(sample.labels[key] for key in sorted(sample.labels))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_bytes_of_a_device_add_up_and_replicas_count_for_their_model():
+    found = told()
+    for device in ("0", "1"):
+        parts = [found[f"vllama_device_memory_{part}_bytes", device, "here"] for part in ("reserve", "foreign", "room")]
+        engines = [value for key, value in found.items() if key[:2] == ("vllama_device_memory_engine_bytes", device)]
+        assert sum(parts) + sum(engines) == found["vllama_device_memory_bytes", device, "here"] == 8 * GIB
+    assert found["vllama_device_memory_foreign_bytes", "1", "here"] == GIB
+    assert found["vllama_device_memory_engine_bytes", "1", "org/A", "here", "Ready"] == 3 * GIB
+    assert found["vllama_device_memory_engine_measured_bytes", "1", "org/B", "here"] == GIB / 2
+    assert found["vllama_host_memory_copy_bytes", "org/B", "here"] == 3 * GIB
+    assert found["vllama_model_footprint_bytes", "org/A", "awake"] == 3 * GIB
+    assert not any("#2" in part for key in found for part in key)
+
+
+def test_what_the_driver_does_not_tell_has_no_sample():
+    blind = replace(everything(), measures=measures_of(*cluster(unknown={0}).states(), Sums(), Histogram((1.0,))))
+    text = exposition(blind).decode()
+    assert 'vllama_device_memory_bytes{device="0",node="here"}' in text
+    assert 'vllama_device_memory_room_bytes{device="1",node="here"}' in text
+    for part in ("used", "foreign", "room"):
+        assert f'vllama_device_memory_{part}_bytes{{device="0"' not in text
+
+
+def test_replicas_are_counted_where_a_model_has_several():
+    found = told()
+    assert found["vllama_model_replicas", "org/A", "Ready"] == 1
+    assert found["vllama_model_replicas", "org/A", "Starting"] == 1
+    assert found["vllama_model_replicas", "org/A", "Stopped"] == 0
+    assert ("vllama_model_replicas", "org/B", "Asleep") not in found
+    assert found["vllama_model_phase", "org/A", "Ready"] == 1
+
+
+def test_who_waits_is_seen_before_the_wait_is_over():
+    assert told()["vllama_oldest_waiting_seconds", "org/B"] == 7.0
+    assert told()["vllama_oldest_waiting_seconds", "org/A"] == 0.0
+
+
+def test_the_buckets_of_an_operation():
+    found = told()
+    buckets = {key[1]: value for key, value in found.items() if key[0] == "vllama_operation_duration_seconds_bucket"}
+    assert (buckets["0.1"], buckets["0.25"], buckets["10.0"], buckets["20.0"], buckets["+Inf"]) == (0, 1, 1, 2, 2)
+    assert found["vllama_operation_duration_seconds_sum", "org/A", "start"] == 12.2

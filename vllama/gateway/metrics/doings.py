@@ -18,7 +18,7 @@ def doings_of(measures: Measures) -> Iterator[Metric]:
     )  # fmt: skip
     yield from _operations(sums)
     yield gauge(
-        "engine_failures_in_a_row", "Of the replica that failed most; an engine that was up for ten minutes ends it.",
+        "engine_failures_in_a_row", "Failures with no ten minutes of a living engine between them; of the worst replica.",
         ["model"], (([model], count) for model, count in measures.failures.items()),
     )  # fmt: skip
     yield gauge(
@@ -48,7 +48,7 @@ def _operations(sums: Sums) -> Iterator[Metric]:
         (([model, reason, str(ready).lower()], n) for (model, reason, ready), n in sorted(sums.failures.items())),
     )  # fmt: skip
     yield histogram(
-        "operation_duration_seconds", "Of those that went well; a start, until its engine was ready.",
+        "operation_duration_seconds", "How long those took that went well; a start, until its engine was ready.",
         ["model", "operation"], sorted(sums.durations.items()),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from vllama.gateway.metrics.exposition import written
 async def engines_exposition(engines: Sequence[EngineAddress], client: EngineClient, *, timeout_s: float) -> bytes:
     """An engine that does not answer in time is left out, and `vllama_engine_up` says so."""
     texts = await asyncio.gather(*(_asked(engine, client, timeout_s) for engine in engines))
-    return await asyncio.to_thread(_written, [engine.model for engine in engines], texts)
+    return await asyncio.to_thread(written_engines, [engine.model for engine in engines], texts)
 
 
 async def _asked(engine: EngineAddress, client: EngineClient, timeout_s: float) -> str | None:
@@ -24,7 +24,8 @@ async def _asked(engine: EngineAddress, client: EngineClient, timeout_s: float) 
         return None
 
 
-def _written(models: Sequence[str], texts: Sequence[str | None]) -> bytes:
+def written_engines(models: Sequence[str], texts: Sequence[str | None]) -> bytes:
+    """`texts`: what the engine of each of `models` said; None: nothing in time."""
     up = GaugeMetricFamily("vllama_engine_up", "Engines that told their metrics in time.", labels=["model"])
     for model in dict.fromkeys(models):
         up.add_metric(

@@ -69,11 +69,11 @@ def _of_requests(meters: Mapping[str, Meter]) -> Iterator[Metric]:
     of = {model: meter for model, meter in meters.items() if model}
     yield _counter("request_bytes", "Bytes of request bodies.", {m: meter.request_bytes for m, meter in of.items()})
     yield _counter("answer_bytes", "Bytes written as answers.", {m: meter.answer_bytes for m, meter in of.items()})
-    for name in ("prompt_tokens", "completion_tokens"):
+    for name, whose in (("prompt_tokens", "prompts"), ("completion_tokens", "answers")):
         values = {model: getattr(meter, name) for model, meter in of.items()}
-        yield _counter(name, "As far as engines say so at the end of their answers.", values)
+        yield _counter(name, f"Tokens of {whose}, as far as engines say so at the end of an answer.", values)
     yield _histogram(
-        "queue_seconds", "Until an engine took the request, or it gave up.",
+        "queue_seconds", "How long requests waited until an engine took them, or they gave up.",
         {m: ([meter.at_once + meter.waits[0], *meter.waits[1:]], meter.wait_s) for m, meter in of.items()},
     )  # fmt: skip
     yield _histogram(
@@ -123,7 +123,7 @@ def _of_us(state: State) -> Iterator[Metric]:
     build.add_metric([state.version], 1)
     yield build
     yield GaugeMetricFamily("vllama_pulls_in_flight", "Downloads that clients asked for.", value=state.pulls)
-    dropped = CounterMetricFamily("vllama_access_log_dropped_lines", "Nobody read them fast enough.")
+    dropped = CounterMetricFamily("vllama_access_log_dropped_lines", "Lines that nobody read fast enough.")
     dropped.add_metric([], state.dropped_lines)
     yield dropped
     yield from _of_our_life(state.vitals)

@@ -27,7 +27,7 @@ def memory_of(measures: Measures, model_of: Callable[[str], str]) -> Iterator[Me
     """`model_of(name)`: the model whose replica has this name."""
     yield from _devices(measures.books, model_of)
     yield from _hosts(measures.books, model_of)
-    what = "Of a device when awake and when asleep; the whole engine's for weights and the copy on the host."
+    what = "What one engine takes: of a device when awake and asleep; in all for weights and the copy on the host."
     yield gauge("model_footprint_bytes", what, ["model", "state"], _footprints(measures.footprints))
 
 

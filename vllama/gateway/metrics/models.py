@@ -17,8 +17,10 @@ def models_of(replicas: Sequence[ModelStatus]) -> Iterator[Metric]:
         (([each.model, phase.value], float(each.phase is phase)) for each in models for phase in Phase),
     )  # fmt: skip
     yield _replicas(replicas)
-    yield gauge("requests_in_flight", "Being answered.", ["model"], (([m.model], m.in_flight) for m in models))
-    what = "Until their model is ready."
+    yield gauge(
+        "requests_in_flight", "Requests that are being answered.", ["model"], (([m.model], m.in_flight) for m in models)
+    )
+    what = "Requests that wait until their model is ready."
     yield gauge("requests_waiting", what, ["model"], (([each.model], each.waiting) for each in models))
 
 

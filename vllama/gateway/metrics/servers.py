@@ -8,11 +8,17 @@ from vllama.controller.servers.status import ServerStatus
 
 _GAUGES: tuple[tuple[str, str, Callable[[ServerStatus], float | None]], ...] = (
     ("up", "1: it gets requests; 0: look at /health.", lambda server: server.wrong is None),
-    ("requests_in_flight", "Of ours.", lambda server: server.in_flight),
-    ("requests_running", "By its own metrics.", lambda server: server.load.running if server.load else None),
-    ("requests_waiting", "By its own metrics.", lambda server: server.load.waiting if server.load else None),
+    ("requests_in_flight", "Requests of ours that it answers.", lambda server: server.in_flight),
     (
-        "kv_cache_usage_ratio", "By its own metrics: 0 to 1.",
+        "requests_running", "Requests that it works on, by its own metrics.",
+        lambda server: server.load.running if server.load else None,
+    ),
+    (
+        "requests_waiting", "Requests that wait there, by its own metrics.",
+        lambda server: server.load.waiting if server.load else None,
+    ),
+    (
+        "kv_cache_usage_ratio", "How full its KV cache is, by its own metrics: 0 to 1.",
         lambda server: server.load.kv_cache_usage if server.load else None,
     ),
     ("capacity", "Requests that it takes at a time: max_concurrent_requests.", lambda server: server.capacity),
