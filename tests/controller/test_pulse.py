@@ -39,6 +39,7 @@ def test_a_standstill_shows_for_a_minute_and_is_told_once() -> None:
         beat(pulse, hand, after_s=0.5)
     assert pulse.condition().ok
     assert (pulse.blocked, len(list(events))) == (1, 1)
+    assert (pulse.lags.counts[0], pulse.lags.count, pulse.lags.sum) == (REMEMBERED + 1, REMEMBERED + 2, BLOCKED_AFTER_S)
 
 
 def test_the_age_of_the_last_pass_is_seen_from_outside_the_loop() -> None:

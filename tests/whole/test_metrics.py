@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.packaging.promql import expressions, metrics_of
+from tests.simulator.engines import launch
 from tests.waiting import wait_until
 
 TWO = "models:\n  org/A: {memory: 3GiB, aliases: [a]}\n  org/B: {memory: 3GiB}\n"
@@ -60,3 +63,81 @@ def test_without_being_asked_it_logs_no_requests(start_server):
     assert server.terminate() == 0
     assert '"event":"request"' not in server.log()
     assert "--access-log logs each request" in server.log()
+
+
+STORY = """
+models:
+  org/A: {memory: 3.5GiB}
+  org/B: {memory: 3.5GiB}
+  org/C: {memory: 3.5GiB}
+  org/bad: {memory: 512MiB, env: {VLLAMA_SIM_FAULTS: "exit_at_load:1"}}
+  org/twins: {memory: 512MiB, replicas: 2}
+servers: [{url: "http://127.0.0.1:%d"}]
+"""
+NEEDS_A_DEATH = {"vllama_task_deaths_total"}  # of a task of ours
+NOT_SIMULATED = {"vllama_host_memory_available_bytes"}
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A server that somebody else runs."""
+    engine = launch(tmp_path / "other.log")
+    yield engine.wait_ready()
+    engine.stop()
+
+
+def counts(found, name):
+    """Values of its labels, in the order of their names -> value; without those that are zero."""
+    return {
+        tuple(label.partition("=")[2] for label in labels): value
+        for (each, *labels), value in found.items()
+        if each == name and value
+    }
+
+
+def test_a_life_leaves_all_that_the_dashboard_and_the_alerts_ask_for(start_server, other):
+    """A start that fails, three that do not, an eviction for the third, and a swap back."""
+    server = start_server(STORY % other.port, "--simulate", "8GiB", VLLAMA_SIM_RESIDUE="0.4GiB")
+    assert server.chat("org/bad").status_code == 503
+    for model in ("org/A", "org/B", "org/C", "tiny/chat"):
+        assert server.chat(model).status_code == 200
+    assert server.chat("nobody/knows-me").status_code == 404
+    server.act("start", "org/A")
+    awake = {"org/A": "Ready", "org/B": "Asleep", "org/C": "Ready"}
+    wait_until(lambda: awake.items() <= server.phases().items(), what="org/A to be back")
+    load = "vllama_server_requests_running", f"server=http://127.0.0.1:{other.port}"
+    wait_until(lambda: load in scraped(server, "/metrics"), what="the load of the other server")
+    found = scraped(server, "/metrics")
+    told = {name for name, *_ in found} | {name for name, *_ in scraped(server, "/metrics/engines")} | {"up"}
+
+    wanted = set().union(*(metrics_of(each) for _, each in expressions()))
+    assert len(wanted) > 50
+    assert wanted - told - NEEDS_A_DEATH == NOT_SIMULATED
+
+    assert counts(found, "vllama_operations_total") == {
+        ("org/A", "start", "Demanded"): 1, ("org/B", "start", "Demanded"): 1, ("org/C", "start", "Demanded"): 1,
+        ("org/bad", "start", "Demanded"): 1, ("org/bad", "stop", "EngineExited"): 1,
+        ("org/A", "sleep", "Evicted"): 1, ("org/A", "wake", "Demanded"): 1, ("org/B", "sleep", "Evicted"): 1,
+    }  # fmt: skip
+    assert counts(found, "vllama_evictions_total") == {
+        ("org/A", "sleep", "Evicted"): 1, ("org/B", "sleep", "Evicted"): 1,
+    }  # fmt: skip
+    assert counts(found, "vllama_swaps_total") == {("request", "org/C"): 1, ("operator", "org/A"): 1}
+    assert counts(found, "vllama_engine_failures_total") == {("false", "org/bad", "EngineExited"): 1}
+    assert found["vllama_engine_failures_in_a_row", "model=org/bad"] == 1
+    assert counts(found, "vllama_operation_duration_seconds_count") == {
+        ("org/A", "start"): 1, ("org/B", "start"): 1, ("org/C", "start"): 1, ("org/A", "sleep"): 1,
+        ("org/B", "sleep"): 1, ("org/A", "wake"): 1, ("org/bad", "stop"): 1,
+    }  # fmt: skip
+    assert counts(found, "vllama_queue_seconds_count") == {
+        ("org/A",): 1, ("org/B",): 1, ("org/C",): 1, ("org/bad",): 1, ("tiny/chat",): 1,
+    }  # fmt: skip
+    stays = counts(found, "vllama_model_residency_seconds_total")
+    assert stays["org/A", "Waking"] > 0.04
+    assert stays["org/A", "Asleep"] > 0.2  # while org/C loaded
+    lives = {model: sum(s for (each, _), s in stays.items() if each == model) for model, _ in stays}
+    twins_s = lives.pop("org/twins")
+    assert max(lives.values()) - min(lives.values()) < 0.001
+    assert abs(twins_s - 2 * lives["org/A"]) < 0.001
+    assert 5 < found["vllama_plan_duration_seconds_count",] <= found["vllama_pass_duration_seconds_count",]
+    assert not any("knows-me" in part for key in found for part in key)

@@ -18,7 +18,7 @@ def doings_of(measures: Measures) -> Iterator[Metric]:
     )  # fmt: skip
     yield from _operations(sums)
     yield gauge(
-        "engine_failures_in_a_row", "Failures with no ten minutes of a living engine between them; of the worst replica.",
+        "engine_failures_in_a_row", "Failures with no ten minutes of a living engine between; of the worst replica.",
         ["model"], (([model], count) for model, count in measures.failures.items()),
     )  # fmt: skip
     yield gauge(
