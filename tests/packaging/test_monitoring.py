@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.metrics.everything import everything
+from tests.packaging.files import ROOT
 from tests.packaging.promql import (
     ALERTS,
     SCRAPE,
@@ -105,6 +106,11 @@ def test_alerts_name_commands_and_conditions_that_there_are():
     types = set(re.findall(r"\b([A-Z][a-z]+(?:Valid|Seen|Sound|Kept|Complete|Well|End|Run))\b", text))
     sources = "".join(path.read_text() for path in (ALERTS.parents[2] / "vllama").rglob("*.py"))
     assert types - set(re.findall(r'Condition\(type="(\w+)"', sources)) == set()
+
+
+def test_the_guide_has_every_alert():
+    page = (ROOT / "docs" / "guides" / "operations.md").read_text()
+    assert set(re.findall(r"\bVllama[A-Z][A-Za-z]+", page)) == {alert["alert"] for alert in alerts()}
 
 
 def test_the_jobs_are_those_that_alerts_look_at():
