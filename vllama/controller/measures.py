@@ -7,6 +7,7 @@ from vllama.controller.histogram import Histogram
 from vllama.controller.tally import LAG_BOUNDS_S, Sums
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Footprint, Snapshot
+from vllama.domain.spec import ModelSpec
 from vllama.planner.books import Books, books_of
 from vllama.planner.ledger import host_copy_bytes, need_bytes, residue_bytes
 from vllama.planner.placement import allowed
@@ -44,14 +45,22 @@ def _footprints(models: list[str], desired: DesiredState, snapshot: Snapshot) ->
     for model in models:
         spec, footprint = desired.models[model], snapshot.footprints.get(model)
         engine = engines.get(model)
-        totals = [d.total_bytes for node in snapshot.nodes for d in node.devices if d.index in allowed(spec, node)]
-        awake = need_bytes(spec, footprint, max(totals, default=0)) if engine is None else engine.memory_bytes
         parts = {
-            "awake": awake, "asleep": residue_bytes(footprint, spec.device_count),
+            "awake": _most_bytes(spec, footprint, snapshot) if engine is None else engine.memory_bytes,
+            "asleep": residue_bytes(footprint, spec.device_count),
             "host_copy": host_copy_bytes(footprint), "weights": _weights_bytes(footprint),
         }  # fmt: skip
         found[model] = {state: size for state, size in parts.items() if size}
     return found
+
+
+def _most_bytes(spec: ModelSpec, footprint: Footprint | None, snapshot: Snapshot) -> int:
+    """On the largest device that it may use."""
+    if spec.memory_bytes is not None:
+        return spec.memory_bytes
+    may = ((node, frozenset(allowed(spec, node))) for node in snapshot.nodes)
+    totals = (device.total_bytes for node, indices in may for device in node.devices if device.index in indices)
+    return need_bytes(spec, footprint, max(totals, default=0))
 
 
 def _weights_bytes(footprint: Footprint | None) -> int:

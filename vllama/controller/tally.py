@@ -16,9 +16,7 @@ from vllama.domain.observed import Operation, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase, phase_of
 
-OPERATION_BOUNDS_S = (
-    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0,
-)  # fmt: skip
+OPERATION_BOUNDS_S = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 PLAN_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FOR_OTHERS = frozenset({Reason.EVICTED, Reason.HOST_MEMORY_SHORT})  # whose memory was needed

@@ -168,5 +168,5 @@ def test_who_waits_is_seen_before_the_wait_is_over():
 def test_the_buckets_of_an_operation():
     found = told()
     buckets = {key[1]: value for key, value in found.items() if key[0] == "vllama_operation_duration_seconds_bucket"}
-    assert (buckets["0.1"], buckets["0.25"], buckets["10.0"], buckets["20.0"], buckets["+Inf"]) == (0, 1, 1, 2, 2)
+    assert (buckets["0.1"], buckets["0.5"], buckets["10.0"], buckets["30.0"], buckets["+Inf"]) == (0, 1, 1, 2, 2)
     assert found["vllama_operation_duration_seconds_sum", "org/A", "start"] == 12.2
