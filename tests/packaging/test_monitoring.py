@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer
@@ -125,8 +126,15 @@ def test_prometheus_takes_them(tmp_path):
     rules = [{"record": f"r{i}", "expr": filled_in(each)} for i, (_, each) in enumerate(expressions())]
     queries = tmp_path / "queries.yml"
     queries.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    for check in (["rules", ALERTS], ["config", SCRAPE], ["rules", queries]):
-        ended = subprocess.run(["promtool", "check", *map(str, check)], capture_output=True, text=True, check=False)
+    comes = Path(__file__).with_name("alerts.test.yml")
+    checks = (
+        ["check", "rules", ALERTS],
+        ["check", "config", SCRAPE],
+        ["check", "rules", queries],
+        ["test", "rules", comes],
+    )
+    for check in checks:
+        ended = subprocess.run(["promtool", *map(str, check)], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     said = subprocess.run(
         ["promtool", "check", "metrics"], input=exposition(everything()), capture_output=True, check=False
