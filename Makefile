@@ -99,4 +99,5 @@ soak: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m tests.bench.planner
 	$(PY) -m tests.bench.manager
+	$(PY) -m tests.bench.told
 	$(PY) -m tests.bench.gateway

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 
 import pytest
 import structlog
@@ -61,6 +62,32 @@ def test_a_screen_that_is_stuck_holds_up_neither_us_nor_the_file_and_loses_only_
     assert stuck.written[:4] == ["first", "line 0", "line 1", "line 2"]
     assert stuck.written[4].startswith("5 lines were lost here")
     assert stuck.written[5] == "last"
+
+
+class Kept(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+def test_a_line_has_the_time_of_what_it_tells_however_late_it_is_written(logger):
+    configure(LogSettings(format="json"))
+    (screen,), kept = logging.getLogger(LOGGER).handlers, Kept()
+    logging.getLogger(LOGGER).handlers = [kept]
+    before = time.time()
+    logger.info("said", model="org/A")
+    after = time.time()
+    (record,) = kept.records
+    assert before <= record.created <= after
+    record.created = 1_700_000_000.25
+    said = {"event": "said", "level": "info", "model": "org/A", "timestamp": "2023-11-14T22:13:20.250000Z"}
+    assert json.loads(screen.format(record)) == said
+    configure(LogSettings(format="console"))
+    (screen,) = logging.getLogger(LOGGER).handlers
+    assert screen.format(record).startswith(time.strftime("%H:%M:%S [info", time.localtime(record.created)))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110

@@ -166,7 +166,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--row", type=int, action="append", help="only these")
     parser.add_argument("--not-row", type=int, action="append", default=[])
-    parser.add_argument("--times", type=int, help="so many situations, however long they take; the seed is theirs")
+    parser.add_argument(
+        "--times", type=int, help="so many rounds of them, however long they take; the seed is that of the first"
+    )
     arguments = parser.parse_args()
     for name in FILES:
         importlib.import_module(f"tests.faults.{name}")
@@ -177,7 +179,8 @@ def main() -> int:
     try:
         while time.monotonic() < end if arguments.times is None else played < arguments.times * len(chosen):
             queue = queue or soak.dice.sample(chosen, len(chosen))
-            seed = soak.dice.randrange(2**32) if arguments.times is None else arguments.seed
+            drawn = soak.dice.randrange(2**32)
+            seed = drawn if arguments.times is None or played >= len(chosen) else arguments.seed
             soak.play(queue.pop(), seed)
             played += 1
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from tests.gateway.house import MODEL, House, live, post
 from tests.gateway.upstream import Exchange
 from vllama.controller.demand import Failure
 from vllama.gateway import errors
-from vllama.gateway.dialects import Dialect, dialect_of, render, render_event
+from vllama.gateway.dialects import Dialect, dialect_of, render, render_event, rendered
 
 GONE = errors.engine_broke_off("m", "reset")
 
@@ -32,6 +32,15 @@ GONE = errors.engine_broke_off("m", "reset")
 )
 def test_the_path_tells_the_dialect(path: bytes, dialect: Dialect) -> None:
     assert dialect_of(path) is dialect
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_what_many_are_told_is_made_once(dialect: Dialect) -> None:
+    failure = Failure(status=503, code="engine_failed", message="it failed", retry_after_s=10.0)
+    lines, body = rendered(errors.failed(failure), dialect)
+    assert rendered(errors.failed(failure), dialect)[1] is body
+    assert body == render(errors.failed(failure), dialect)[1]
+    assert lines == b"content-type: application/json\r\ncontent-length: %d\r\nretry-after: 10\r\n" % len(body)
 
 
 @pytest.mark.parametrize("dialect", Dialect)

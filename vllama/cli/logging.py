@@ -10,9 +10,11 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from structlog.typing import EventDict
 
 from vllama.domain.units import MIB
 
@@ -130,7 +132,7 @@ def _lost(count: int) -> logging.LogRecord:
 def _as_json() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _iso,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.JSONRenderer(),
         ]
@@ -140,8 +142,22 @@ def _as_json() -> logging.Formatter:
 def _for_eyes(*, colors: bool) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         processors=[
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _short,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.dev.ConsoleRenderer(pad_event_to=22, colors=colors),
         ]
     )
+
+
+def _iso(_logger: object, _name: str, said: EventDict) -> EventDict:
+    return {**said, "timestamp": f"{_happened(said):%Y-%m-%dT%H:%M:%S.%fZ}"}
+
+
+def _short(_logger: object, _name: str, said: EventDict) -> EventDict:
+    return {**said, "timestamp": f"{_happened(said).astimezone():%H:%M:%S}"}
+
+
+def _happened(said: EventDict) -> datetime:
+    """Not when it is written, which may be much later."""
+    record: logging.LogRecord = said["_record"]
+    return datetime.fromtimestamp(record.created, UTC)

@@ -5,6 +5,7 @@ Whoever asks in a dialect reads errors in no other: a client of Anthropic's find
 
 import enum
 import math
+from functools import lru_cache
 from typing import Any, assert_never
 
 import msgspec
@@ -40,6 +41,13 @@ def render(answer: ErrorAnswer, dialect: Dialect = Dialect.OPENAI) -> tuple[list
     if answer.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers, body
+
+
+@lru_cache(16)
+def rendered(answer: ErrorAnswer, dialect: Dialect) -> tuple[bytes, bytes]:
+    """The same, each header with its line break. Made once for all who are told it, as a thousand may be at once."""
+    headers, body = render(answer, dialect)
+    return b"".join(b"%b: %b\r\n" % header for header in headers), body
 
 
 def render_event(answer: ErrorAnswer, dialect: Dialect, sent: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vllama.controller.control import Unresolved
 from vllama.controller.demand import Failure
@@ -23,6 +24,7 @@ class ErrorAnswer:
     allow: str | None = None
 
 
+@lru_cache(16)  # a thousand may wait for the same
 def failed(failure: Failure) -> ErrorAnswer:
     """Waiting was in vain, for the reason that the controller gave."""
     return ErrorAnswer(

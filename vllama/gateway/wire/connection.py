@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from vllama.gateway import errors
 from vllama.gateway.cors import preflight_lines
-from vllama.gateway.dialects import Dialect, dialect_of, render
+from vllama.gateway.dialects import Dialect, dialect_of, rendered
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused
 from vllama.gateway.metrics.finished import refused
@@ -388,8 +388,8 @@ class Connection(asyncio.Protocol):
 
     def _write_error(self, answer: ErrorAnswer, *, close: bool) -> None:
         request = self._request
-        headers, body = render(answer, Dialect.OPENAI if request is None else dialect_of(request.to.path))
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers) + self.cors
+        lines, body = rendered(answer, Dialect.OPENAI if request is None else dialect_of(request.to.path))
+        lines += self.cors
         bodiless = request is not None and request.to.method == b"HEAD"
         self._write(STATUS_LINES[answer.status], lines, close=close, body=b"" if bodiless else body)
 
