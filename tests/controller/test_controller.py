@@ -10,6 +10,7 @@ import pytest
 from tests.simulation.profiles import PROFILES
 from tests.simulation.virtual import VirtualLoop
 from tests.simulation.world import World
+from vllama.controller.actuator import NO_PROCESS_COUNTS_S
 from vllama.controller.control import Unresolved
 from vllama.controller.controller import Controller
 from vllama.controller.demand import WaitFailed
@@ -212,6 +213,28 @@ def test_all_is_well_until_it_is_not(live) -> None:
         await house.controller.rescan()
         assert wrong() == {"ManifestValid", "DevicesSeen"}
         assert "org/a" in house.phases()  # by the last good version
+
+    live(story)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_that_no_process_can_be_started_is_shown_until_one_was_or_nobody_tries_any_more(live, wanted: bool) -> None:
+    async def story(house: House) -> None:
+        def wrong() -> dict[str, str]:
+            return {each.type: each.message for each in house.controller.conditions() if not each.ok}
+
+        house.world.runtime.forks_fail = True
+        with pytest.raises(WaitFailed) as failed:
+            await house.controller.board.wait_until_ready("org/a", max_queue=10, timeout_s=60.0)
+        assert failed.value.failure.code == "engine_failed"
+        assert wrong() == {"ProcessesStart": "fork: Resource temporarily unavailable"}
+        house.world.runtime.forks_fail = False
+        if wanted:
+            house.controller.start("org/a")
+            await house.until("org/a", Phase.READY)
+        else:
+            await asyncio.sleep(NO_PROCESS_COUNTS_S)
+        assert wrong() == {}
 
     live(story)
 

@@ -41,7 +41,7 @@ ROWS = {
     25: "an engine is stopped by a signal",
     26: "process numbers are used again",
     27: "an engine's port is taken by another program",
-    28: "there are no file descriptors left",
+    28: "there are no file descriptors left, or no processes",
     29: "other programs take and free device memory",
     30: "the disk is full",
     31: "the configuration directory is read-only",

@@ -166,9 +166,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--row", type=int, action="append", help="only these")
     parser.add_argument("--not-row", type=int, action="append", default=[])
-    parser.add_argument(
-        "--times", type=int, help="so many rounds of them, however long they take; the seed is that of the first"
-    )
+    parser.add_argument("--times", type=int, help="rounds of them, however long they take; the seed is the first's")
     arguments = parser.parse_args()
     for name in FILES:
         importlib.import_module(f"tests.faults.{name}")

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from tests.faults.clients import Kind
-from tests.faults.house import DEVICES, VICTIM, House, kill, stranger
+from tests.faults.house import DEVICES, RIVAL, VICTIM, House, kill, stranger
+from tests.faults.limits import no_more_processes
 from tests.faults.rows import row
 from tests.faults.scene import CUT_OFF, NO_SERVER, Scene
 from tests.waiting import async_wait_until
@@ -263,3 +264,22 @@ async def test_without_file_descriptors_nobody_is_answered_wrongly_and_all_is_we
         lift()
     await asyncio.gather(*clients)
     await scene.start()
+
+
+@row(28, own_server=True)
+async def test_where_no_process_can_be_started_who_asks_is_told_and_the_others_are_served(scene: Scene):
+    await scene.answer()
+    await scene.sleep()
+    if scene.dice.random() < 0.5:
+        await scene.stop()
+    lift = no_more_processes(scene.house.up.process.pid)
+    async with scene.trouble(lift):
+        await scene.moment()
+        told = [await each for each in scene.ask_many(3, RIVAL, may={Kind.TOLD})]
+        assert {(each.status, each.code) for each in told} == {(503, "engine_failed")}
+        assert all("the machine starts no further process" in each.said for each in told)
+        health = await scene.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert [each["type"] for each in health.json()["conditions"] if not each["ok"]] == ["ProcessesStart"]
+    await asyncio.gather(scene.hurried(RIVAL), *scene.ask_many(3, RIVAL))
+    assert (await scene.conditions())["ProcessesStart"]

@@ -26,7 +26,7 @@ from vllama.engine.client import (
 from vllama.engine.command import EngineCommand
 from vllama.engine.metrics import NoLevel
 from vllama.engine.progress import Progress
-from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
+from vllama.runtime.base import EngineProcess, NoProcess, Reading, RuntimeFailed
 from vllama.runtime.local.settling import memory_settles
 
 NODE = "here"
@@ -45,6 +45,7 @@ class VirtualRuntime:
         self._newest = 0.0
         self.reads_fail = False
         self.reads_are_slow = False
+        self.forks_fail = False
 
     async def engines(self) -> tuple[EngineProcess, ...]:
         return tuple(engine.as_process(self._manager) for engine in self._machine.engines.values())
@@ -77,9 +78,9 @@ class VirtualRuntime:
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
         machine, known, expected = self._machine, self._machine.known_foreign(), self._footprints.get(spec.served_name)
         await asyncio.sleep(0.005)
-        if machine.fate.strikes(machine.fate.rates.spawn):
+        if self.forks_fail or machine.fate.strikes(machine.fate.rates.spawn):
             machine.story.tell("fault", f"spawn of {spec.model} fails")
-            raise RuntimeFailed("fork: Resource temporarily unavailable")
+            raise NoProcess("fork: Resource temporarily unavailable")
         if engine_id not in machine.engines:
             asleep = expected.asleep_bytes if expected else action.memory_bytes // 10
             machine.spawn(

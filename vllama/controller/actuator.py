@@ -19,12 +19,13 @@ from vllama.domain.observed import Broken, Footprint, Operation, Verb
 from vllama.domain.spec import ModelSpec, Policy
 from vllama.domain.units import MIB, format_bytes
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered
-from vllama.runtime.base import Runtime, RuntimeFailed
+from vllama.runtime.base import NoProcess, Runtime, RuntimeFailed
 
 Free = tuple[int | None, ...]  # bytes, by device
 
 MOVED_BYTES = 64 * MIB  # less free than planned with: somebody came, and may not leave what others grow into
 LOOK_WITHIN_S = 1.0
+NO_PROCESS_COUNTS_S = 330.0  # while it is wanted it is tried again sooner
 _BESIDE_ITS_DEADLINE_S = 180.0  # of an operation: canaries, looks at memory, a kernel that is slow to let go
 
 _UNDECLARED = "an action on a model that nobody declared"
@@ -55,6 +56,7 @@ class Actuator:
         self.operations: dict[str, Operation] = {}
         self.overdue: dict[str, str] = {}  # those that should have ended, by engine: a sentence each
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._no_process: tuple[float, str] | None = None  # when no process could be started, and what was said
 
     def carry_out(self, action: Action, *, spec: ModelSpec | None, footprint: Footprint | None, policy: Policy) -> bool:
         """Begin it. False: a request slipped in since the plan was made, and nothing was begun."""
@@ -134,12 +136,17 @@ class Actuator:
             await self._observer.look()
         except Outdated as error:
             self._events.record(f"{operation.verb}PutOff", str(error), model=operation.model)
+        except NoProcess as error:
+            self._no_process = self._clock(), str(error)
+            self._failed(operation, str(error))
         except (RuntimeFailed, EngineRefused, EngineUnanswered) as error:
             self._failed(operation, str(error))
             await self._observer.look()
         except Exception as error:  # noqa: BLE001  # a bug in one operation must not hold its devices for ever
             self._failed(operation, f"{type(error).__name__}: {error}")
         else:
+            if operation.verb is Verb.START:
+                self._no_process = None
             took = self._clock() - began
             self._events.record(f"{operation.verb}Done", f"took {took:.2f} s", model=operation.model)
             if operation.verb is not Verb.START:  # that has only begun
@@ -194,7 +201,15 @@ class Actuator:
                 said = f"{format_bytes(needs)} are needed of gpu{device}, {format_bytes(now)} are free"
                 raise Outdated(f"{said}: {format_bytes(before - now)} less than when it was planned.")
 
-    def condition(self) -> Condition:
+    def conditions(self) -> tuple[Condition, ...]:
+        return self._operations_end(), self._processes_start()
+
+    def _processes_start(self) -> Condition:
+        if self._no_process is not None and self._clock() < self._no_process[0] + NO_PROCESS_COUNTS_S:
+            return Condition(type="ProcessesStart", ok=False, reason="Refused", message=self._no_process[1])
+        return Condition(type="ProcessesStart", ok=True, reason="Started", message="Processes can be started.")
+
+    def _operations_end(self) -> Condition:
         if self.overdue:
             text = "\n".join(self.overdue.values())
             return Condition(type="OperationsEnd", ok=False, reason="Overdue", message=text)

@@ -247,11 +247,10 @@ class Controller:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
         says = (
-            self.tending.condition, self.pulse.condition, self._actuator.condition, self._servers.condition,
-            *self.further_conditions,
+            self.tending.condition, self.pulse.condition, self._servers.condition, *self.further_conditions,
         )  # fmt: skip
         further = [condition for say in says if (condition := say()) is not None]
-        return manifest, seen, devices, sound, passes, *further
+        return manifest, seen, devices, sound, passes, *self._actuator.conditions(), *further
 
     def vitals(self) -> Vitals:
         pulse, age_s = self.pulse, self.pulse.pass_age_s

@@ -22,7 +22,7 @@ from vllama.gateway.servers import health_json
 # no reason to send traffic away.
 _SERVES_ALL_THE_SAME = frozenset({
     "ManifestValid", "DevicesSound", "KeysValid", "CertificateValid", "ServersWell", "TasksRun", "LoopFree",
-    "OperationsEnd", "StateKept",
+    "OperationsEnd", "ProcessesStart", "StateKept",
 })  # fmt: skip
 
 

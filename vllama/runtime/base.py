@@ -16,6 +16,10 @@ class RuntimeFailed(Exception):
     """An engine could not be started or stopped; the text says why, for a person."""
 
 
+class NoProcess(RuntimeFailed):
+    """The machine starts no further process, whosever it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExit:
     """`code` is None where nobody could tell (not our child); negative: killed by that signal."""
@@ -92,7 +96,10 @@ class Runtime(Protocol):
         ...
 
     async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
-        """Spawn; returns before it is ready. Idempotent by `engine_id`. RuntimeFailed when it cannot be spawned."""
+        """Spawn; returns before it is ready. Idempotent by `engine_id`. RuntimeFailed when it cannot be spawned.
+
+        NoProcess where nothing can.
+        """
         ...
 
     async def stop(self, engine_id: str, *, deadline_s: float) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vllama.runtime.base import ProcessExit, RuntimeFailed
+from vllama.runtime.base import NoProcess, ProcessExit, RuntimeFailed
 from vllama.runtime.local.identity import Identity
 from vllama.runtime.local.ports import Port
 from vllama.runtime.local.proc import Process, process
+
+_NO_PROCESS = frozenset({errno.EAGAIN, errno.ENOMEM})  # of fork(2)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +73,10 @@ class Leader:
 
 
 def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str], port: Port) -> Leader:
-    """Blocks for the fork. RuntimeFailed when the program cannot be run or the log not be written."""
+    """Blocks for the fork. RuntimeFailed when the program cannot be run or the log not be written.
+
+    NoProcess where the machine has none left.
+    """
     try:
         with Path(identity.log).open("ab") as log:
             popen = subprocess.Popen(  # argv is built by engine/command, never a shell
@@ -78,6 +84,12 @@ def spawn(identity: Identity, argv: tuple[str, ...], env: Mapping[str, str], por
                 start_new_session=True, close_fds=True, cwd="/",
             )  # fmt: skip
     except OSError as error:
+        if error.errno in _NO_PROCESS:
+            raise NoProcess(
+                f"Cannot start the engine of {identity.model}: the machine starts no further process "
+                f"({error.strerror}). Too many run, or memory is short: see `ulimit -u`, systemd's TasksMax=, docker's "
+                "--pids-limit."
+            ) from error
         raise RuntimeFailed(f"Cannot start the engine of {identity.model}: {error}.") from error
     try:
         seen = process(popen.pid)
