@@ -12,7 +12,8 @@ import uvicorn
 import uvloop
 
 from vllama.controller.board import Board
-from vllama.controller.control import Condition, EngineAddress, Unresolved
+from vllama.controller.condition import Condition
+from vllama.controller.control import EngineAddress, Unresolved
 from vllama.controller.demand import Endpoint
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.names import Names

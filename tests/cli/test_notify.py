@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.house import ListedControl
 from vllama.cli.notify import Notify, notify_of
 from vllama.cli.watch_over import tell
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.vitals import Vitals
 from vllama.domain.spec import ModelSpec
 

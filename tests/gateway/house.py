@@ -19,10 +19,12 @@ from tests.planner.cluster import Cluster
 from tests.waiting import async_wait_until
 from vllama.controller.board import Board
 from vllama.controller.card import Command, Failures, ModelCard, Running
-from vllama.controller.control import Condition, EngineAddress, Unresolved
+from vllama.controller.condition import Condition
+from vllama.controller.control import EngineAddress, Unresolved
 from vllama.controller.demand import Endpoint
 from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
+from vllama.controller.history import History
 from vllama.controller.manifest.effective import effective
 from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus, statuses_of
@@ -70,6 +72,7 @@ class ListedControl:
     cluster: Cluster = field(default_factory=lambda: Cluster().model(MODEL, 5.0).model("org/b", 4.0))
     known_tasks: dict[str, frozenset[str]] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
+    history: History = field(default_factory=History)
     logs: Path = Path("/nowhere")
     looked: int = 1
     phase: Phase = Phase.STOPPED  # of who is not ready

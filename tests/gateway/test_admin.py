@@ -3,7 +3,7 @@ import os
 import pytest
 
 from tests.gateway.house import MODEL, House, live
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.reason import Reason
 from vllama.domain.spec import SleepLevel

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.gateway.house import House, live
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.vitals import Vitals
 from vllama.gateway.guard import Guard
 from vllama.gateway.keys.key import Key, Scope, digest_of

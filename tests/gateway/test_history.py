@@ -1,8 +1,14 @@
 import json
+import time
+from dataclasses import replace
 
 import pytest
 
 from tests.gateway.house import MODEL, House, live, until
+from vllama.domain.decision import Decision, Plan
+from vllama.domain.observed import Awake, EngineObservation
+from vllama.domain.reason import Reason
+from vllama.domain.status import Phase
 
 
 def test_events_are_listed_filtered_and_bounded() -> None:
@@ -20,6 +26,36 @@ def test_events_are_listed_filtered_and_bounded() -> None:
         assert [each["message"] for each in of_one] == ["m3"]
         assert (await here.http.get("/admin/events?model=gone")).json() == {"events": []}
         assert (await here.http.get("/admin/events?limit=100000")).status_code == 400
+
+    live(test)
+
+
+def test_phases_are_told_as_stretches_of_time() -> None:
+    async def test(here: House) -> None:
+        awake = EngineObservation(
+            engine_id="e", model=MODEL, spec_hash="h", node="here", devices=(0, 1), memory_bytes=1,
+            state=Awake(ready_at=0.0), started_at=0.0,
+        )  # fmt: skip
+        replica = replace(awake, model=f"{MODEL}#2")
+        stays = Decision(model=MODEL, reason=Reason.IDLE, message="m", before=Phase.READY, after=Phase.READY)
+        other = replace(stays, model="org/b", before=Phase.STOPPED, after=Phase.STOPPED)
+        plan = Plan(generation=1, snapshot_at=0.0, decisions=(stays, replace(stays, model=replica.model), other))
+        began = time.time()
+        await here.control.history.load()
+        here.control.history.note(plan, {MODEL: awake, replica.model: replica}, ())
+        told = (await here.http.get("/admin/history", params={"seconds": 60})).json()
+        assert told["now_s"] - told["from_s"] == pytest.approx(60)
+        assert told["began_s"] == [pytest.approx(began, abs=20)]
+        first, second = told["spans"]
+        assert first == {
+            "model": MODEL, "phase": "Ready", "node": "here", "devices": [0, 1], "from_s": pytest.approx(began, abs=20),
+            "to_s": None, "reason": "Idle", "message": "m",
+        }  # fmt: skip
+        assert second["model"] == f"{MODEL}#2"
+        of_one = (await here.http.get("/admin/history", params={"model": "tiny"})).json()["spans"]
+        assert of_one == [first, second]
+        assert (await here.http.get("/admin/history", params={"model": "org/b"})).json()["spans"] == []
+        assert (await here.http.get("/admin/history?seconds=0")).status_code == 400
 
     live(test)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 from vllama.gateway.cors import Origins, origins
 from vllama.gateway.forwarded import proxies

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 
 LOOK_EVERY_S = 10.0

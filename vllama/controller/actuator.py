@@ -8,7 +8,7 @@ from functools import partial
 from typing import assert_never
 
 from vllama.controller.board import Board
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
+from vllama.controller.history import History
 from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
@@ -41,16 +43,6 @@ class Unresolved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """As in Kubernetes. `ok` False: somebody should look."""
-
-    type: str
-    ok: bool
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAddress:
     """Where an engine that has been ready answers, asleep or awake."""
 
@@ -63,6 +55,7 @@ class Control(Protocol):
 
     board: Board
     events: Events
+    history: History
     offline: bool  # the model cache is looked at only when somebody asks
 
     @property

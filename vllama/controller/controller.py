@@ -12,11 +12,13 @@ from vllama.controller.bell import Bell
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.catalog import Catalog
-from vllama.controller.control import Condition, EngineAddress, Unresolved
+from vllama.controller.condition import Condition
+from vllama.controller.control import EngineAddress, Unresolved
 from vllama.controller.demand import Failure
 from vllama.controller.enquiries import Enquiries
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
+from vllama.controller.history import History, Journal
 from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.measures import Measures
@@ -69,6 +71,7 @@ class Controller:
         self._runtime, self._clock = runtime, clock
         self._bell, self._catalog_bell = Bell(), Bell()
         self.events = Events()
+        self.history = History(Journal(manifest.parent / "history.jsonl"), events=self.events)
         self.tending = Tending(events=self.events, clock=clock)
         self.further_conditions: list[Callable[[], Condition | None]] = []  # of those who serve it
         self._leaving = False
@@ -91,7 +94,7 @@ class Controller:
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
             wishes=self._wishes, events=self.events, profiles=self._profiles, bell=self._bell,
-            clock=clock, simulated=simulated,
+            clock=clock, simulated=simulated, history=self.history,
         )  # fmt: skip
         self._actuator = Actuator(
             runtime=runtime, client=client, observer=self._observer, board=self.board, events=self.events,
@@ -109,6 +112,7 @@ class Controller:
         """Read the file, look at what is there, and want what is to be preloaded."""
         await self._watch.check()
         await asyncio.to_thread(self._profiles.load)
+        await self.history.load()
         await self._catalog.refresh()
         await self._servers.start_up()
         await self._observer.look()
@@ -122,7 +126,7 @@ class Controller:
         """Until cancelled."""
         works = {
             "models.yaml": self._watch.run, "catalog": self._keep_catalog, "observer": self._observer.run,
-            "loop": self._loop.run, "servers": self._servers.run,
+            "loop": self._loop.run, "servers": self._servers.run, "history": self.history.run,
         }  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for name, work in works.items():
@@ -153,6 +157,7 @@ class Controller:
             if isinstance(outcome, BaseException):
                 self.events.record("stopFailed", str(outcome), model=engine.model, warning=True)
         await asyncio.to_thread(self._profiles.save)
+        await self.history.close()
         await self._observer.close()
         await self._runtime.close()
         self.events.close()
@@ -247,7 +252,8 @@ class Controller:
             text = f"The last pass failed, nothing is started or stopped: {self._loop.error}"
             passes = Condition(type="PassesComplete", ok=False, reason="Failed", message=text)
         says = (
-            self.tending.condition, self.pulse.condition, self._servers.condition, *self.further_conditions,
+            self.tending.condition, self.pulse.condition, self._servers.condition, self.history.condition,
+            *self.further_conditions,
         )  # fmt: skip
         further = [condition for say in says if (condition := say()) is not None]
         return manifest, seen, devices, sound, passes, *self._actuator.conditions(), *further

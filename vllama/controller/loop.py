@@ -1,6 +1,6 @@
 """observe -> plan -> act, for ever. One pass is one step of the event loop: nothing changes under it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vllama.controller.actuator import Actuator
@@ -9,6 +9,7 @@ from vllama.controller.board import Board
 from vllama.controller.catalog import Catalog
 from vllama.controller.demand import Endpoint, Failure
 from vllama.controller.events import Events, log
+from vllama.controller.history import History
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
@@ -50,7 +51,9 @@ class Loop:
         bell: Bell,
         clock: Callable[[], float],
         simulated: bool,
+        history: History | None = None,
     ) -> None:
+        self._history = history or History()
         self._watch, self._catalog, self._observer, self._board = watch, catalog, observer, board
         self._wishes, self._events, self._bell, self._clock, self._simulated = wishes, events, bell, clock, simulated
         self._profiles, self._learned = profiles, set[str]()
@@ -135,7 +138,13 @@ class Loop:
         self._turn_away_strangers(desired)
         self._doubt(findings)
         self.tally.see(self.plan, self.actuator.operations.values() if self.actuator else (), now)
+        self._note(self.plan, engines)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
+
+    def _note(self, made: Plan, engines: Mapping[str, EngineObservation]) -> None:
+        operations = self.actuator.operations.values() if self.actuator else ()
+        for decision in self._history.note(made, engines, operations):
+            self._history.keep(decision)
 
     def _forgive_the_mended(self) -> None:
         """Whose settings are others than those that failed is tried with them at once."""

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 from vllama.controller.histogram import Histogram
 from vllama.controller.tally import LAG_BOUNDS_S

@@ -13,6 +13,12 @@ def replica_name(model: str, replica: int) -> str:
     return model if replica == 1 else f"{model}#{replica}"
 
 
+def model_of(name: str) -> str:
+    """The model that a replica of this name serves, as the name says it."""
+    served, mark, number = name.rpartition("#")
+    return served if mark and number.isdecimal() else name
+
+
 def expanded(models: Iterable[ModelSpec]) -> Mapping[str, ModelSpec]:
     """Every engine that is wished for, by name. Aliases, and what happens at boot, are the model's as a whole."""
     return {each.model: each for spec in models for each in (spec, *_further(spec))}

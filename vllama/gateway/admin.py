@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from vllama.controller.control import Condition, Control, Unresolved
+from vllama.controller.condition import Condition
+from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import one_per_model
 from vllama.gateway import errors

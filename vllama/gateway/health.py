@@ -12,7 +12,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from vllama.controller.control import Condition, Control
+from vllama.controller.condition import Condition
+from vllama.controller.control import Control
 from vllama.domain.status import one_per_model
 from vllama.gateway.admin import condition_json
 from vllama.gateway.guard import Guard
@@ -22,7 +23,7 @@ from vllama.gateway.servers import health_json
 # no reason to send traffic away.
 _SERVES_ALL_THE_SAME = frozenset({
     "ManifestValid", "DevicesSound", "KeysValid", "CertificateValid", "ServersWell", "TasksRun", "LoopFree",
-    "OperationsEnd", "ProcessesStart", "StateKept",
+    "OperationsEnd", "ProcessesStart", "StateKept", "HistoryKept",
 })  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from vllama.controller.control import Control, Unresolved
 from vllama.controller.events import KEPT, Event
-from vllama.domain.replicas import MOST_REPLICAS
+from vllama.controller.history import PhaseSpan
+from vllama.domain.replicas import MOST_REPLICAS, model_of
 from vllama.domain.units import MIB
 from vllama.engine.logs import LogReader, read_tail
 from vllama.gateway import errors
@@ -25,6 +27,7 @@ _EVENT_STREAM = "text/event-stream"
 
 Lines = Annotated[int, Query(ge=0, le=MOST_LINES)]
 Replica = Annotated[int, Query(ge=1, le=MOST_REPLICAS)]
+Seconds = Annotated[float, Query(gt=0, le=30 * 86400)]
 Count = Annotated[int, Query(ge=0, le=KEPT)]
 
 
@@ -51,6 +54,21 @@ def history_router(control: Control) -> APIRouter:
         kind = _EVENT_STREAM if as_sse else "application/x-ndjson"
         return StreamingResponse(stream, media_type=kind, headers={"cache-control": "no-store"})
 
+    @router.get("/history")
+    async def history(*, seconds: Seconds = 3600.0, model: str | None = None) -> JSONResponse:
+        """`spans`: who was in which phase, where, since when and why, in the order in which they began; `to_s` is null
+        where it is so still. Only those that reach into the last `seconds`. `began_s`: when servers began in this time.
+        All times are seconds of the wall clock. A model that was never seen running has none, a further replica has
+        its own, under its own name (`org/model#2`).
+        """
+        now = time.time()
+        wanted = None if model is None else _id_of(control, model)
+        spans = control.history.spans(since=now - seconds)
+        return JSONResponse({
+            "now_s": now, "from_s": now - seconds, "began_s": control.history.began(since=now - seconds),
+            "spans": [span_json(span) for span in spans if wanted in {None, model_of(span.model)}],
+        })  # fmt: skip
+
     @router.get("/models/{name:path}/logs")
     async def logs(name: str, *, tail: Lines = 200, follow: bool = False, replica: Replica = 1) -> Response:
         """The last lines of what the model's engines wrote, at most a mebibyte of them, as plain text. Each replica
@@ -66,6 +84,19 @@ def history_router(control: Control) -> APIRouter:
         return PlainTextResponse("".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :]))
 
     return router
+
+
+def span_json(span: PhaseSpan) -> dict[str, Any]:
+    return {
+        "model": span.model,
+        "phase": span.phase.value,
+        "node": span.node,
+        "devices": list(span.devices),
+        "from_s": span.from_s,
+        "to_s": span.to_s,
+        "reason": span.reason,
+        "message": span.message,
+    }
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Plans and statuses as JSON: plain dicts and lists, the same for the admin API and the command line."""
 
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 
-from vllama.domain.action import Action, Sleep, Start, Stop, Wake
+from vllama.controller.history.records import action_record
 from vllama.domain.decision import Decision, Plan
-from vllama.domain.observed import Verb
 from vllama.domain.status import ModelStatus
 
 
@@ -35,7 +34,7 @@ def iso(seconds: float) -> str:
 def decision_json(decision: Decision) -> dict[str, Any]:
     return {
         "model": decision.model,
-        "action": None if decision.action is None else _action_json(decision.action),
+        "action": None if decision.action is None else action_record(decision.action),
         "reason": decision.reason.value,
         "message": decision.message,
         "before": decision.before.value,
@@ -46,25 +45,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _action_json(action: Action) -> dict[str, Any]:
-    return {"verb": _verb(action).value} | _plain(action)
-
-
-def _verb(action: Action) -> Verb:
-    match action:
-        case Start():
-            return Verb.START
-        case Sleep():
-            return Verb.SLEEP
-        case Wake():
-            return Verb.WAKE
-        case Stop():
-            return Verb.STOP
-        case _:
-            assert_never(action)
-
-
-def _plain(record: Action | ModelStatus) -> dict[str, Any]:
+def _plain(record: ModelStatus) -> dict[str, Any]:
     """Its fields, enums as their values; tuples as lists, so that a comparison with what was read back holds."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 
 LOOK_EVERY_S = 30.0

@@ -1,7 +1,7 @@
 """A server of which there is everything to tell: every family of /metrics has samples of it."""
 
 from tests.planner.cluster import Cluster
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.histogram import Histogram
 from vllama.controller.measures import Measures, measures_of
 from vllama.controller.servers.status import ServerStatus

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.metrics.everything import cluster, everything
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.histogram import Histogram
 from vllama.controller.measures import measures_of
 from vllama.controller.tally import Sums

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import httpx
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.events import Events
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.names import Names

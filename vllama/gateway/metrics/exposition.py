@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from vllama.controller.control import Condition
+from vllama.controller.condition import Condition
 from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.vitals import Vitals
