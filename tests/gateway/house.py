@@ -29,6 +29,7 @@ from vllama.controller.manifest.effective import effective
 from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.controller.vitals import Vitals
+from vllama.controller.why import Why, why
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
@@ -151,6 +152,11 @@ class ListedControl:
             ),
             failures=Failures(count=1, last_at=1.75e9, cause="c", retry_in_s=None),
         )  # fmt: skip
+
+    async def why(self, spec: ModelSpec) -> Sequence[Why]:
+        self.asked.append(("why", spec.model))
+        desired, snapshot = self.cluster.states()
+        return why(desired, snapshot, self.cluster.now, [spec.model], [self.history.decisions_of(spec.model)])
 
     def defaults(self) -> ModelSpec:
         return ModelSpec(model="", declared=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.simulation.explained import check_explanations
 from tests.simulation.profiles import PROFILES
 from tests.simulation.story import Violation
 from tests.simulation.virtual import VirtualLoop
@@ -20,13 +21,16 @@ World_ = tuple[int, int, str]  # seed, events, profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`counts` by kind of event; `outcomes` of requests. `violation` None: nothing was wrong."""
+    """`counts` by kind of event; `explained`: decisions that their evidence led to again, by reason. `violation` None:
+    nothing was wrong.
+    """
 
     seed: int
     profile: str
     events: int
     simulated_s: float
     longest_wait_s: float
+    explained: dict[str, int]
     counts: dict[str, int]
     digest: str
     violation: Violation | None
@@ -48,21 +52,26 @@ class Report:
         return "\n".join([*self.last, "", f"{what}: {self.violation}", f"replay: {self.replay}"])
 
 
-def simulate(seed: int, *, events: int, profile: str, aloud: bool = False) -> Report:
-    """One world from its beginning to its rest. The same arguments give the same story, to the last digit."""
+def simulate(seed: int, *, events: int, profile: str, aloud: bool = False, explain_every: int = 1) -> Report:
+    """One world from its beginning to its rest. The same arguments give the same story, to the last digit.
+
+    `explain_every`: of so many passes one is checked to be explained rightly.
+    """
     loop = VirtualLoop()
     began = loop.now
     with tempfile.TemporaryDirectory(prefix="vllama-simulation-") as directory:
         try:
             world = World(seed=seed, profile=PROFILES[profile], directory=Path(directory), loop=loop, aloud=aloud)
             world.run(events)
+            check_explanations(world.story, Path(directory), every=explain_every)
         finally:
             loop.drain()
             loop.close()
     return Report(
         seed=seed, profile=profile, events=world.events, simulated_s=loop.now - began, asked=events,
-        longest_wait_s=world.crowd.longest_wait_s, counts=dict(world.story.counts), digest=world.story.digest,
-        violation=world.story.violation, last=tuple(world.story.last),
+        longest_wait_s=world.crowd.longest_wait_s, explained=dict(world.story.explained),
+        counts=dict(world.story.counts), digest=world.story.digest, violation=world.story.violation,
+        last=tuple(world.story.last),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class Story:
         self._loop, self._aloud = loop, aloud
         self.counts: Counter[str] = Counter()
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
+        self.explained: Counter[str] = Counter()  # decisions, by reason, that their evidence led to again
         self.violation: Violation | None = None
         self._hash = hashlib.sha256()
 

@@ -11,9 +11,12 @@ from tests.simulation.profiles import PROFILES
 from tests.simulation.run import simulate
 from vllama.controller.bell import Bell
 from vllama.controller.board import Board
+from vllama.controller.history.codec import evidence_json
 from vllama.controller.loop import Loop
 from vllama.controller.probe import Probe
 from vllama.domain.desired import DesiredState
+from vllama.domain.observed import Snapshot
+from vllama.planner.evidence import Evidence
 from vllama.planner.view import View
 
 EVENTS = 7_200  # of one world; there are 16 of them
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_world_lives_without_a_violation_and_comes_to_rest(profile: str, seed: int) -> None:
-    report = simulate(seed, events=EVENTS, profile=profile)
+    report = simulate(seed, events=EVENTS, profile=profile, explain_every=10)
     assert report.violation is None, str(report)
     assert report.events >= EVENTS
 
@@ -35,6 +38,16 @@ def test_a_world_lives_without_a_violation_and_comes_to_rest(profile: str, seed:
 def test_what_once_went_wrong_goes_right(kept: dict[str, Any]) -> None:
     report = simulate(kept["seed"], events=kept["events"], profile=kept["profile"])
     assert report.violation is None, str(report)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_wait_and_every_eviction_is_explained_by_numbers_that_lead_to_it_again(profile: str) -> None:
+    report = simulate(5, events=1200, profile=profile)
+    assert report.violation is None, str(report)
+    assert sum(report.explained.values()) > 100, report.explained
+    waits = {"MakingRoom", "NoIdleVictim", "RoomReserved", "DeviceBusy", "DrainingOthers", "BackingOff"}
+    assert report.explained.keys() & waits, report.explained
+    assert report.explained.keys() & {"Evicted", "DrainedForWaiter"}, report.explained
 
 
 def test_the_same_seed_tells_the_same_story_and_another_seed_another_one() -> None:
@@ -102,6 +115,24 @@ def test_waiters_that_nobody_tells_are_found(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_engine_that_is_never_given_up_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Probe, "_no_answer", lambda *_: None)
     assert _found("faulty") == "no convergence"
+
+
+def test_evidence_that_leaves_out_what_matters_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_who_runs(desired: DesiredState, snapshot: Snapshot, models: set[str]) -> set[str]:
+        return models | {engine.model for engine in snapshot.engines}
+
+    monkeypatch.setattr("vllama.planner.evidence._of_influence", of_who_runs)
+    assert _found("tight") == "explained wrongly"
+
+
+def test_evidence_that_does_not_come_through_json_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(evidence: Evidence) -> dict[str, Any]:
+        said = evidence_json(evidence)
+        said["desired"].pop("demand", None)
+        return said
+
+    monkeypatch.setattr("vllama.controller.history.evidence.evidence_json", forgetful)
+    assert _found("tight") == "explained wrongly"
 
 
 def test_a_loop_that_dies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from vllama.controller.measures import Measures
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.vitals import Vitals
+from vllama.controller.why import Why
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
@@ -134,6 +135,10 @@ class Control(Protocol):
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         """All that is known of one model."""
+        ...
+
+    async def why(self, spec: ModelSpec) -> Sequence[Why]:
+        """Why each of its engines is where it is, the first replica first."""
         ...
 
     def defaults(self) -> ModelSpec:

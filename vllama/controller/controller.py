@@ -32,6 +32,7 @@ from vllama.controller.stall import Work
 from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.tending import Tending
 from vllama.controller.vitals import Vitals
+from vllama.controller.why import Why
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantAsleep, WantReady, WantStopped
@@ -105,7 +106,7 @@ class Controller:
         self.pulse = Pulse(passes=lambda: self._loop.passes, events=self.events)  # beats where somebody runs it
         self._enquiries = Enquiries(
             loop=self._loop, catalog=self._catalog, profiles=self._profiles, events=self.events, runtime=runtime,
-            clock=clock,
+            history=self.history, clock=clock,
         )  # fmt: skip
 
     async def start_up(self) -> None:
@@ -297,6 +298,9 @@ class Controller:
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         return await self._enquiries.show(spec)
+
+    async def why(self, spec: ModelSpec) -> Sequence[Why]:
+        return await self._enquiries.why(spec)
 
     def defaults(self) -> ModelSpec:
         return self._watch.current.undeclared

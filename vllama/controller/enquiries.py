@@ -13,12 +13,14 @@ from vllama.controller.catalog import Catalog
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures, figures_of
 from vllama.controller.histogram import Histogram
+from vllama.controller.history import History
 from vllama.controller.loop import Loop
 from vllama.controller.manifest.effective import effective
 from vllama.controller.measures import Measures, measures_of
 from vllama.controller.profiles import Profiles
 from vllama.controller.report import statuses
 from vllama.controller.supposed import Foreseen, Supposed
+from vllama.controller.why import Why, why
 from vllama.domain.action import Start
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.desired import DesiredState
@@ -43,9 +45,10 @@ class Enquiries:
         profiles: Profiles,
         events: Events,
         runtime: Runtime,
+        history: History,
         clock: Callable[[], float],
     ) -> None:
-        self._loop, self._catalog, self._profiles = loop, catalog, profiles
+        self._loop, self._catalog, self._profiles, self._history = loop, catalog, profiles, history
         self._events, self._runtime, self._clock = events, runtime, clock
 
     def _states(self) -> tuple[DesiredState, Snapshot, float]:
@@ -103,6 +106,15 @@ class Enquiries:
             return await self._runtime.footprint(spec)
         except (OSError, ValueError):
             return None
+
+    async def why(self, spec: ModelSpec) -> Sequence[Why]:
+        desired, snapshot, now = self._states()
+        names = sorted(
+            (name for name, each in desired.models.items() if each.served_name == spec.served_name),
+            key=lambda name: desired.models[name].replica,
+        )
+        kept = [self._history.decisions_of(name) for name in names]
+        return await asyncio.to_thread(why, desired, snapshot, now, names, kept)
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         desired, snapshot, now = self._states()

@@ -1,6 +1,6 @@
 """observe -> plan -> act, for ever. One pass is one step of the event loop: nothing changes under it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from vllama.controller.actuator import Actuator
@@ -25,6 +25,7 @@ from vllama.domain.spec import ModelSpec
 from vllama.planner import plan
 from vllama.planner.backoff import after_crash, delay_s
 from vllama.planner.check import Finding, check
+from vllama.planner.evidence import evidence_of, needs_evidence
 from vllama.planner.outlook import Outlook, outlook, rests_in_s
 from vllama.planner.view import best_engines
 
@@ -138,13 +139,20 @@ class Loop:
         self._turn_away_strangers(desired)
         self._doubt(findings)
         self.tally.see(self.plan, self.actuator.operations.values() if self.actuator else (), now)
-        self._note(self.plan, engines)
+        self._note(self.plan, desired, snapshot)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
 
-    def _note(self, made: Plan, engines: Mapping[str, EngineObservation]) -> None:
+    def _note(self, made: Plan, desired: DesiredState, snapshot: Snapshot) -> None:
+        """What is new, with what it rests on."""
         operations = self.actuator.operations.values() if self.actuator else ()
-        for decision in self._history.note(made, engines, operations):
-            self._history.keep(decision)
+        news = self._history.note(made, best_engines(snapshot), operations)
+        plain = [decision for decision in news if not needs_evidence(decision)]
+        if plain:
+            self._history.keep(plain)
+        for decisions, evidence in evidence_of(
+            desired, snapshot, snapshot.taken_at, [decision for decision in news if needs_evidence(decision)]
+        ):
+            self._history.keep(decisions, evidence)
 
     def _forgive_the_mended(self) -> None:
         """Whose settings are others than those that failed is tried with them at once."""

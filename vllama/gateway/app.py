@@ -13,6 +13,7 @@ from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
 from vllama.gateway.dialects import dialect_of
 from vllama.gateway.enquiries import enquiries_router
+from vllama.gateway.explain import explain_router
 from vllama.gateway.guard import Guard
 from vllama.gateway.health import health_router
 from vllama.gateway.history import history_router
@@ -56,6 +57,7 @@ def create_app(
     app.include_router(servers_router(control))
     app.include_router(admin_router(control, version=version))
     app.include_router(history_router(control))
+    app.include_router(explain_router(control))
     app.include_router(instances_router(control))
     app.include_router(enquiries_router(control))
     app.include_router(ollama_router(control, telling.meters, hub=hub))

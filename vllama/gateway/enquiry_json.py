@@ -16,13 +16,13 @@ from vllama.planner.together import Matrix
 
 def memory_json(books: Books, figures: Sequence[Figures]) -> dict[str, Any]:
     """The fields of Books, and `models`: the fields of Figures."""
-    answer: dict[str, Any] = _plain(books)
-    return answer | {"models": _plain(figures)}
+    answer: dict[str, Any] = plain(books)
+    return answer | {"models": plain(figures)}
 
 
 def rehearsal_json(rehearsal: Rehearsal) -> dict[str, Any]:
     """The fields of Rehearsal."""
-    answer: dict[str, Any] = _plain(rehearsal)
+    answer: dict[str, Any] = plain(rehearsal)
     return answer
 
 
@@ -40,14 +40,14 @@ def foreseen_json(foreseen: Foreseen) -> dict[str, Any]:
     """The fields of Foreseen."""
     return {
         "plans": [plan_json(each) for each in foreseen.plans], "anyway": [plan_json(each) for each in foreseen.anyway],
-        "start": decision_json(foreseen.start), "after": _plain(foreseen.after),
-        "before": None if foreseen.before is None else _plain(foreseen.before),
+        "start": decision_json(foreseen.start), "after": plain(foreseen.after),
+        "before": None if foreseen.before is None else plain(foreseen.before),
     }  # fmt: skip
 
 
 def card_json(card: ModelCard) -> dict[str, Any]:
     """The fields of ModelCard; times as ISO 8601 in UTC, the environment of the command as an object."""
-    answer: dict[str, Any] = _plain(card)
+    answer: dict[str, Any] = plain(card)
     answer["status"] = status_json(card.status)
     answer["command"]["env"] = dict(card.command.env)
     if card.engine is not None:
@@ -59,14 +59,14 @@ def card_json(card: ModelCard) -> dict[str, Any]:
     return {"model": card.status.model} | answer
 
 
-def _plain(value: Any) -> Any:
-    """Enums as their values, and no tuples, so that a comparison with what was read back holds."""
+def plain(value: Any) -> Any:
+    """As plain dicts and lists: enums as their values, no tuples, so that a comparison with what was read back holds."""
     match value:
         case dict():
-            return {key: _plain(each) for key, each in value.items()}
+            return {key: plain(each) for key, each in value.items()}
         case list() | tuple():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case None | str() | int() | float():
             return value
         case _:
-            return _plain(msgspec.to_builtins(value))
+            return plain(msgspec.to_builtins(value))

@@ -49,8 +49,8 @@ class Watched:
         self.now += 1.0
         plan = Plan(generation=1, snapshot_at=0.0, decisions=decisions)
         news = self.history.note(plan, engines or {}, operations)
-        for each in news:
-            self.history.keep(each)
+        if news:
+            self.history.keep(news)
         return [each.reason.value for each in news]
 
     def spans(self, since: float = 0.0) -> list[tuple]:
@@ -118,8 +118,8 @@ def test_only_a_decision_that_says_something_new_is_one() -> None:
     assert watched.a_pass(decision(Reason.NOT_WANTED)) == ["NotWanted"]
     kept = watched.history.decisions_of(A)
     assert [each.at for each in kept] == [1002.0, 1004.0, 1005.0, 1006.0, 1007.0, 1009.0]
-    assert kept[2].action is not None
-    assert kept[2].action["verb"] == "start"
+    assert kept[2].decided.action is not None
+    assert kept[2].decided.action["verb"] == "start"
     assert watched.history.decisions_of(B) == ()
 
 
@@ -128,7 +128,9 @@ def test_the_last_ten_of_each_model_are_kept() -> None:
     watched.a_pass(decision(Reason.BACKING_OFF, model=B))
     for number in range(25):
         watched.a_pass(decision(Reason.NO_IDLE_VICTIM, waits_for=(str(number),)), decision(Reason.BACKING_OFF, model=B))
-    assert [each.waits_for for each in watched.history.decisions_of(A)] == [(str(number),) for number in range(15, 25)]
+    assert [each.decided.waits_for for each in watched.history.decisions_of(A)] == [
+        (str(number),) for number in range(15, 25)
+    ]
     assert len(watched.history.decisions_of(B)) == 1
 
 
@@ -143,7 +145,7 @@ def test_it_goes_on_after_a_restart_and_what_ended_with_the_server_is_over(tmp_p
         second = Watched(Journal(tmp_path / "h"), now=2000.0)
         await second.history.load()
         assert second.spans() == [(A, "Ready", 1001.0, 1002.0, "Idle")]
-        assert [each.reason for each in second.history.decisions_of(B)] == ["NoIdleVictim"]
+        assert [each.decided.reason for each in second.history.decisions_of(B)] == ["NoIdleVictim"]
         second.a_pass(decision(Reason.IDLE), engines=engine(ASLEEP))
         assert second.spans(since=1990.0) == [(A, "Asleep", 2001.0, None, "Idle")]
         assert second.history.began(since=0.0) == [1000.0, 2000.0]

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vllama.controller.history import Decided, Journal, Mark, PhaseChange
+from vllama.controller.history import Decided, Decisions, Journal, Mark, PhaseChange
 from vllama.domain.status import Phase
 
 CHANGE = PhaseChange(
@@ -9,20 +9,21 @@ CHANGE = PhaseChange(
     devices=(0, 1),
 )  # fmt: skip
 DECIDED = Decided(
-    at=1e9 + 1, model="org/a", reason="MakingRoom", message="m", before=Phase.STOPPED, after=Phase.READY,
-    action={"verb": "start", "devices": [0]}, waits_for=("org/b",), drain=True, refused=True, evidence={"n": [1, None]},
+    model="org/a", reason="MakingRoom", message="m", before=Phase.STOPPED, after=Phase.READY,
+    action={"verb": "start", "devices": [0]}, waits_for=("org/b",), drain=True, refused=True,
 )  # fmt: skip
+BOTH = Decisions(at=1e9 + 1, each=(DECIDED, replace(DECIDED, action=None)), evidence={"n": [1, None]})
 
 
-def written(journal: Journal, *records: PhaseChange | Decided | Mark) -> None:
+def written(journal: Journal, *records: PhaseChange | Decisions | Mark) -> None:
     for record in records:
-        journal.add(record)
+        journal.add(lambda record=record: record)
     journal.write()
 
 
 def test_what_was_written_is_read_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    every = [Mark(at=1e9, begun=True), CHANGE, DECIDED, Mark(at=1e9 + 2, begun=False)]
+    every = [Mark(at=1e9, begun=True), CHANGE, BOTH, Mark(at=1e9 + 2, begun=False)]
     written(Journal(path), *every[:2])
     written(Journal(path), *every[2:])
     assert Journal(path).load() == (every, [])
@@ -44,8 +45,8 @@ def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path) -> N
     records, [problem] = journal.load()
     assert records == [CHANGE]
     assert problem.startswith(f"5 lines of {path} are no records")
-    written(journal, DECIDED)  # after half a line
-    assert Journal(path).load()[0] == [CHANGE, DECIDED]
+    written(journal, BOTH)  # after half a line
+    assert Journal(path).load()[0] == [CHANGE, BOTH]
 
 
 def test_a_later_version_may_say_more(tmp_path: Path) -> None:
@@ -73,9 +74,9 @@ def test_what_the_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
     written(journal, CHANGE)
     assert journal.error == f"{path}: No such file or directory"
     path.parent.mkdir()
-    written(journal, DECIDED)
+    written(journal, BOTH)
     assert journal.error is None
-    assert Journal(path).load() == ([CHANGE, DECIDED], [])
+    assert Journal(path).load() == ([CHANGE, BOTH], [])
 
 
 def test_a_directory_in_its_place_is_a_problem_and_no_end(tmp_path: Path) -> None:

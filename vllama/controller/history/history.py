@@ -4,17 +4,20 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from vllama.controller.condition import Condition
 from vllama.controller.events import Events
+from vllama.controller.history.evidence import Kept
 from vllama.controller.history.journal import Journal
-from vllama.controller.history.records import Decided, Mark, PhaseChange, Record, decided, shortened
+from vllama.controller.history.records import Decided, Decisions, Mark, PhaseChange, Record, decided, shortened
 from vllama.controller.history.spans import PhaseSpan, spans_of
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.observed import EngineObservation, Operation
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase, phase_of
+from vllama.planner.evidence import Evidence
 
 KEPT_CHANGES = 20_000
 KEPT_DECISIONS = 10  # of each model
@@ -28,6 +31,15 @@ Place = tuple[str | None, tuple[int, ...]]
 NOWHERE: Place = (None, ())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """A decision, when it fell (seconds of the wall clock), and what it rests on; None: it needs no evidence."""
+
+    at: float
+    decided: Decided
+    evidence: Kept | None = None
+
+
 class History:
     """`journal` None: it is kept in memory only."""
 
@@ -36,7 +48,7 @@ class History:
     ) -> None:
         self._journal, self._events, self._wall = journal, events, wall
         self._changes: deque[PhaseChange | Mark] = deque(maxlen=KEPT_CHANGES)
-        self._decisions: dict[str, deque[Decided]] = {}  # the model that something was decided of last comes last
+        self._decisions: dict[str, deque[Explained]] = {}  # the model that something was decided of last comes last
         self._gists: dict[str, Gist] = {}
         self._seen: dict[str, tuple[Phase, Place]] = {}
         self._causes: dict[str, tuple[Phase, Decision]] = {}  # where an action leads, and the decision for it
@@ -52,7 +64,7 @@ class History:
         """When servers began, of the wall clock."""
         return [mark.at for mark in self._changes if isinstance(mark, Mark) and mark.begun and mark.at > since]
 
-    def decisions_of(self, model: str) -> Sequence[Decided]:
+    def decisions_of(self, model: str) -> Sequence[Explained]:
         """The latest, oldest first."""
         return tuple(self._decisions.get(model, ()))
 
@@ -81,10 +93,13 @@ class History:
         self._forget({decision.model for decision in plan.decisions}, now)
         return news
 
-    def keep(self, decision: Decision, evidence: Mapping[str, object] | None = None) -> None:
-        record = decided(decision, self._wall(), evidence)
-        self._remember(record)
-        self._write_down(record)
+    def keep(self, decisions: Sequence[Decision], evidence: Evidence | None = None) -> None:
+        """All of one pass. `evidence`: what each of them rests on; None: they need none."""
+        at, each = self._wall(), tuple(decided(decision) for decision in decisions)
+        kept = None if evidence is None else Kept(evidence)
+        for record in each:
+            self._remember(Explained(at=at, decided=record, evidence=kept))
+        self._write_down(lambda: Decisions(at=at, each=each, evidence=None if kept is None else kept.json()))
 
     def _see(
         self, decision: Decision, engine: EngineObservation | None, operation: Operation | None, now: float
@@ -112,7 +127,7 @@ class History:
             reason=reason, message=shortened(message),
         )  # fmt: skip
         self._changes.append(change)
-        self._write_down(change)
+        self._write_down(lambda: change)
 
     def _forget(self, models: set[str], now: float) -> None:
         """Who is in no plan any more has no engine either."""
@@ -124,10 +139,11 @@ class History:
             del self._gists[model]
             self._causes.pop(model, None)
 
-    def _remember(self, record: Decided) -> None:
-        kept = self._decisions.pop(record.model, None) or deque(maxlen=KEPT_DECISIONS)
-        kept.append(record)
-        self._decisions[record.model] = kept
+    def _remember(self, explained: Explained) -> None:
+        model = explained.decided.model
+        kept = self._decisions.pop(model, None) or deque(maxlen=KEPT_DECISIONS)
+        kept.append(explained)
+        self._decisions[model] = kept
         if len(self._decisions) > KEPT_MODELS:
             del self._decisions[next(iter(self._decisions))]
 
@@ -137,17 +153,22 @@ class History:
         """What an earlier server kept; then this one begins."""
         if self._journal is not None:
             found, problems = await asyncio.to_thread(self._journal.load)
-            for record in found:
-                self._take(record)
+            await asyncio.to_thread(self._take_all, found)
             if problems and self._events is not None:
                 self._events.record("HistoryUnreadable", " ".join(problems), warning=True)
         self._mark(begun=True)
 
+    def _take_all(self, found: Sequence[Record]) -> None:
+        for record in found:
+            self._take(record)
+
     def _take(self, record: Record) -> None:
-        if isinstance(record, Decided):
-            self._remember(record)
-        else:
+        if not isinstance(record, Decisions):
             self._changes.append(record)
+            return
+        kept = None if record.evidence is None else Kept(record.evidence)
+        for each in record.each:
+            self._remember(Explained(at=record.at, decided=each, evidence=kept))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -181,9 +202,9 @@ class History:
     def _mark(self, *, begun: bool) -> None:
         mark = Mark(at=self._wall(), begun=begun)
         self._changes.append(mark)
-        self._write_down(mark)
+        self._write_down(lambda: mark)
 
-    def _write_down(self, record: Record) -> None:
+    def _write_down(self, record: Callable[[], Record]) -> None:
         if self._journal is not None:
             self._journal.add(record)
 

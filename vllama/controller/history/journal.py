@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vllama.controller.history.records import Record, line_of, record_of
@@ -18,7 +18,7 @@ class Journal:
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._path, self._older, self._max_bytes = path, path.with_name(f"{path.name}.1"), max_bytes
-        self._pending: deque[Record] = deque(maxlen=MOST_PENDING)
+        self._pending: deque[Callable[[], Record]] = deque(maxlen=MOST_PENDING)
         self._writing = threading.Lock()
         self.error: str | None = None
 
@@ -26,8 +26,8 @@ class Journal:
     def path(self) -> Path:
         return self._path
 
-    def add(self, record: Record) -> None:
-        """Touches no disk."""
+    def add(self, record: Callable[[], Record]) -> None:
+        """Touches no disk. `record` is called when it is written, in the thread that does that."""
         self._pending.append(record)
 
     def load(self) -> tuple[list[Record], list[str]]:
@@ -56,7 +56,7 @@ class Journal:
             if not records:
                 return
             try:
-                self._append(b"".join(map(line_of, records)))
+                self._append(b"".join(line_of(record()) for record in records))
                 self.error = None
             except OSError as error:
                 self.error = f"{self._path}: {error.strerror or error}"

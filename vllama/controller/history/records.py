@@ -1,4 +1,4 @@
-"""The three kinds of lines that a history consists of, and their form in JSON. Pure."""
+"""The kinds of lines that a history consists of, and their form in JSON. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,12 +33,8 @@ class PhaseChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A decision that says something else than the one before. `at` is seconds of the wall clock.
+    """A decision that says something else than the one before. `action`: its fields, and `verb`."""
 
-    `action`: its fields, and `verb`. `evidence`: the numbers that it rests on; None: it needs none.
-    """
-
-    at: float
     model: str
     reason: str
     message: str
@@ -48,6 +44,16 @@ class Decided:
     waits_for: tuple[str, ...] = ()
     drain: bool = False
     refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """Of one pass, at this time of the wall clock. `evidence`: the numbers that all of them rest on, as `evidence_json`
+    has it; None: they need none.
+    """
+
+    at: float
+    each: tuple[Decided, ...]
     evidence: Mapping[str, Any] | None = None
 
 
@@ -59,8 +65,8 @@ class Mark:
     begun: bool
 
 
-Record = PhaseChange | Decided | Mark
-_KINDS: Mapping[str, type[Record]] = {"phase": PhaseChange, "decision": Decided, "server": Mark}
+Record = PhaseChange | Decisions | Mark
+_KINDS: Mapping[str, type[Record]] = {"phase": PhaseChange, "decisions": Decisions, "server": Mark}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -68,12 +74,12 @@ def shortened(message: str) -> str:
     return message if len(message) <= LONGEST_CHARS else message[: LONGEST_CHARS - 3] + "..."
 
 
-def decided(decision: Decision, at: float, evidence: Mapping[str, Any] | None = None) -> Decided:
+def decided(decision: Decision) -> Decided:
     return Decided(
-        at=at, model=decision.model, reason=decision.reason.value, message=shortened(decision.message),
+        model=decision.model, reason=decision.reason.value, message=shortened(decision.message),
         before=decision.before, after=decision.after,
         action=None if decision.action is None else action_record(decision.action), waits_for=decision.waits_for,
-        drain=decision.drain, refused=decision.refused, evidence=evidence,
+        drain=decision.drain, refused=decision.refused,
     )  # fmt: skip
 
 
