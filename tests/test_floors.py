@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "vllama"
 FLOORS = {
-    "domain": 0, "planner": 1, "engine": 2, "runtime": 3, "simulator": 3, "controller": 4, "gateway": 5, "cli": 6,
+    "domain": 0, "planner": 1, "engine": 2, "runtime": 3, "simulator": 3, "controller": 4, "replay": 4,
+    "gateway": 5, "cli": 6,
 }  # fmt: skip
 # Rooms of one floor that may know each other, and why.
 NEIGHBOURS = {("runtime", "simulator"): "the simulated runtime runs the simulator on its devices"}
