@@ -27,7 +27,7 @@ from vllama.domain.observed import (
     Verb,
 )
 from vllama.domain.replicas import expanded
-from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, SleepLevel
+from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, SleepLevel, VictimPolicy
 from vllama.domain.units import GIB
 
 NOW = 10_000.0
@@ -71,7 +71,7 @@ FOOTPRINTS = st.builds(
     Footprint, awake_bytes=halves(1, 20), asleep_bytes=halves(0.5, 2), weights_bytes=halves(0.5, 12),
     fixed_bytes=rarely(halves(0.5, 12), None), cache_bytes=st.sampled_from([None, HALF, GIB]),
     discardable=st.booleans(), refused_levels=rarely(st.sets(st.sampled_from(LEVELS)).map(frozenset), frozenset()),
-    load_s=st.sampled_from([None, 30.0, 60.0]),
+    load_s=st.sampled_from([None, 30.0, 60.0]), wake_s=st.sampled_from([None, 2.0]),
 )  # fmt: skip
 OVERRIDES = st.one_of(
     st.builds(WantReady, at=TIMES),
@@ -84,6 +84,7 @@ IDLE = st.builds(
     level=st.sampled_from([None, *SleepLevel]),
 )  # fmt: skip
 
+POLICIES = st.builds(Policy, victims=st.sampled_from(VictimPolicy))
 KEPT = st.builds(KeepAlive, idle_s=st.sampled_from([None, 0.0, 30.0]))
 
 
@@ -107,11 +108,12 @@ def specs(draw: st.DrawFn, model: str) -> ModelSpec:
 def demands(draw: st.DrawFn, *, busy: bool = True) -> Demand:
     waiting = draw(st.sampled_from([0, 0, 1, 3]))
     in_flight = draw(st.sampled_from([0, 0, 0, 1, 4])) if busy else 0
+    asked = draw(st.sampled_from([0.0, 1.0, 30.0]))
     return Demand(
         waiting=waiting, oldest_waiting_at=draw(TIMES) if waiting else None, in_flight=in_flight,
         last_used_at=draw(st.one_of(st.none(), TIMES)), admission_closed_at=draw(rarely(TIMES, None)),
         drain_ended_at=draw(rarely(TIMES, None)), left_at=draw(rarely(TIMES, None)),
-        keep_alive=draw(rarely(KEPT, None)),
+        keep_alive=draw(rarely(KEPT, None)), asked=asked, asked_at=draw(TIMES) if asked else None,
     )  # fmt: skip
 
 
@@ -175,7 +177,7 @@ def any_state(draw: st.DrawFn) -> Situation:
     names = [*models, "gone"]
     return Situation(
         desired=DesiredState(
-            generation=1, models=models, policy=Policy(), since=draw(TIMES),
+            generation=1, models=models, policy=draw(POLICIES), since=draw(TIMES),
             demand={name: draw(demands()) for name in names if draw(st.booleans())},
             overrides={name: draw(OVERRIDES) for name in names if draw(rarely(st.just(True), False))},
         ),
@@ -265,7 +267,7 @@ def sane_state(draw: st.DrawFn, *, quiet: bool = False) -> Situation:  # noqa: C
     devices = tuple(replace(d, used_bytes=None if d.used_bytes is None else used[d.index]) for d in node.devices)
     return Situation(
         desired=DesiredState(
-            generation=1, models=models, demand=demand, since=draw(TIMES), policy=Policy(),
+            generation=1, models=models, demand=demand, since=draw(TIMES), policy=draw(POLICIES),
             overrides={name: draw(OVERRIDES) for name in models if draw(rarely(st.just(True), False))},
         ),
         snapshot=Snapshot(

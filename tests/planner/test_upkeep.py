@@ -9,7 +9,7 @@ from vllama.domain.action import Stop
 from vllama.domain.demand import KeepAlive
 from vllama.domain.observed import Asleep, Awake, Broken, Exited, Loading, Unknown, Verb
 from vllama.domain.reason import Reason
-from vllama.domain.spec import IdleSpec, SleepLevel
+from vllama.domain.spec import IdleSpec, OnConflict, SleepLevel
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,13 @@ def test_a_sleeper_that_can_wake_nowhere_is_refused():
     answer = cluster.plan()
     assert answer["a"].reason is Reason.CANNOT_FIT
     assert answer["a"].refused
+
+
+def test_a_sleeper_that_could_only_move_where_others_would_have_to_go_is_refused_if_it_may_displace_nobody():
+    cluster = Cluster((8.0, 8.0)).model("a", 6.0, on_conflict=OnConflict.REFUSE).model("fix", 6.0, pin=True)
+    cluster.model("b", 6.0).asleep("a").engine("fix").engine("b", 1).waits("a")
+    answer = cluster.plan()
+    assert (answer.does, answer["a"].reason, answer["a"].refused) == ({}, Reason.WOULD_EVICT, True)
 
 
 def test_a_sleeper_does_not_move_because_a_reading_failed():

@@ -80,7 +80,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.CANNOT_FIT: "It needs more memory than its devices can ever give it.",
     Reason.NO_SUCH_DEVICE: "It names devices, or a number of devices, that this machine does not have.",
     Reason.WOULD_EVICT: "It is set to be refused rather than to displace others.",
-    Reason.EVICTED: "It was used least recently among the idle, and its memory is needed.",
+    Reason.EVICTED: "Its memory is needed, and of the idle it is missed least (policy.victims).",
     Reason.DRAINED_FOR_WAITER: "Somebody waits past the fairness bound: new requests queue until those in flight end.",
     Reason.RELOCATED: "It sleeps on a device where it cannot wake, and there is room elsewhere.",
     Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after`, or a request's `keep_alive`, says.",

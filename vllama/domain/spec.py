@@ -26,6 +26,13 @@ class OnConflict(enum.StrEnum):
     REFUSE = "refuse"
 
 
+class VictimPolicy(enum.StrEnum):
+    """Which of those that are idle makes room: the least recently used, or who is cheapest to bring back."""
+
+    LRU = "lru"
+    COST = "cost"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSpec:
     """Everything that the engine's command line and environment are made of.
@@ -130,6 +137,7 @@ class Policy:
     probe_deadline_s: float = 60.0  # past it, an engine of unknown state is failed
     queue_memory_bytes: int = 256 * MIB  # held by the bodies of requests that wait, of all models together
     stalled_client_s: float = 300.0  # a client that takes nothing of its answer would keep its model awake
+    victims: VictimPolicy = VictimPolicy.LRU
 
 
 DEFAULT_RESERVE_BYTES = 512 * MIB

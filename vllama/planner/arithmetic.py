@@ -8,6 +8,7 @@ from vllama.planner.draft import Draft
 from vllama.planner.eviction import Victim
 from vllama.planner.ledger import Ledger, need_bytes
 from vllama.planner.placement import Offer, allowed, needs_on
+from vllama.planner.victims import why_missed_least
 from vllama.planner.view import DeviceKey, View
 from vllama.planner.wanted import Wanted
 
@@ -114,6 +115,7 @@ def victim_message(draft: Draft, want: Wanted, offer: Offer, victim: Victim) -> 
     candidate, ledger = victim.candidate, draft.ledger
     engine = candidate.engine
     idle = format_duration(max(0.0, draft.view.now - candidate.last_used))
+    idle += why_missed_least(draft.view, ledger, engine, victim.level, victim.frees)
     frees = f"frees {format_bytes(victim.frees)} for {want.model}"
     if isinstance(engine.state, Loading):
         return f"Another engine of its model serves; breaking its load off {frees}."

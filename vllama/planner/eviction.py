@@ -1,4 +1,6 @@
-"""Who makes room: the least recently used of the idle, no more of them than needed, and asleep rather than stopped."""
+"""Who may make room, and in which order; and by `policy.victims: lru` who does: the least recently used of the idle,
+no more of them than needed, and asleep rather than stopped. By `cost`: `cheapest.py`.
+"""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
 from vllama.domain.spec import SleepLevel
 from vllama.planner.ledger import Ledger
+from vllama.planner.victims import Missed, missed
 from vllama.planner.view import DeviceKey, View
 
 
@@ -15,12 +18,15 @@ class Candidate:
     """An engine that may make room. `busy`: only after a drain. Bytes are per device that it is on.
 
     `rank` orders candidates: idle before busy, draining before other busy ones, unwanted before wanted ones, those
-    that another engine of their model stands in for (`spare`), then the least recently used first.
+    that another engine of their model stands in for (`spare`), which is its `kind`; then those that are missed least
+    (`victims.py`), then the least recently used first.
     """
 
     engine: EngineObservation
     devices: tuple[DeviceKey, ...]
-    rank: tuple[bool, bool, bool, bool, float, str]
+    kind: tuple[bool, bool, bool, bool]
+    rank: tuple[bool, bool, bool, bool, float, float, str]
+    missed: Missed
     last_used: float
     busy: bool
     draining: bool  # takes no new requests already
@@ -50,6 +56,10 @@ class Victim:
     @property
     def frees(self) -> int:
         return self.candidate.stop_frees if self.level is SleepLevel.STOP else self.candidate.sleep_frees
+
+    @property
+    def missed(self) -> float:
+        return self.candidate.missed[self.level]
 
 
 def may_drain(view: View, model: str) -> bool:
@@ -93,10 +103,14 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
         case _:
             return None
     charge, last_used = ledger.charge(engine), view.last_used(engine)
+    kind = (busy, busy and not draining, demand.waiting > 0, not spare)
+    costs = missed(view, ledger, engine, [level for level, _ in copies])
     return Candidate(
         engine=engine,
         devices=tuple((engine.node, device) for device in engine.devices),
-        rank=(busy, busy and not draining, demand.waiting > 0, not spare, last_used, engine.engine_id),
+        kind=kind,
+        rank=(*kind, min(costs.values()), last_used, engine.engine_id),
+        missed=costs,
         last_used=last_used,
         busy=busy,
         draining=draining,

@@ -10,6 +10,7 @@ from vllama.domain.units import MIB, format_bytes, format_duration
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.stopping import sleep_of, stop, stop_of
+from vllama.planner.victims import copy_rank
 from vllama.planner.view import View
 
 HALF = 0.5
@@ -160,7 +161,7 @@ def relieve_hosts(draft: Draft) -> None:
             and view.spec(engine.model)
             and not view.demand(engine.model).in_flight
         ]
-        for engine in sorted(sleepers, key=lambda engine: (view.last_used(engine), engine.engine_id)):
+        for engine in sorted(sleepers, key=lambda engine: copy_rank(view, ledger, engine)):
             if short <= 0:
                 break
             unused = format_duration(view.now - view.last_used(engine))

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vllama.domain.observed import Node
-from vllama.domain.spec import ModelSpec
+from vllama.domain.spec import ModelSpec, VictimPolicy
+from vllama.planner.cheapest import choose_cheapest
 from vllama.planner.eviction import Candidates, Effort, Victim, choose, effort_on
 from vllama.planner.ledger import Ledger, need_bytes
+from vllama.planner.victims import together
 from vllama.planner.view import DeviceKey, View
 
 Price = tuple[bool, bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
@@ -17,12 +19,16 @@ MOST_SETS = 128  # of devices on one node that are priced one by one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A set of devices and what it takes to use it. `needs` is what the newcomer must find on each, in bytes."""
+    """A set of devices and what it takes to use it. `needs` is what the newcomer must find on each, in bytes.
+
+    `missed`: how much its victims are, of whom spare replicas are not at all (`victims.py`).
+    """
 
     node: str
     devices: tuple[int, ...]
     needs: tuple[int, ...]
     victims: tuple[Victim, ...]
+    missed: float
     least_room: int
 
     @property
@@ -41,18 +47,16 @@ class Offer:
 
     def price(self, *, beside: bool = False, loading: bool = False, linked: bool = True) -> Price:
         """Nobody displaced, then nobody busy, then a drain that is on, then no other engine of the same model there
-        (`beside`), then no load to wait for, then devices that are linked to each other, then the least recently used
-        victims, of which spare ones count as never used.
+        (`beside`), then no load to wait for, then devices that are linked to each other, then the victims that are
+        missed least.
 
         Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
         that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
         """
         busy = self.busy
         undrained = any(not victim.candidate.draining for victim in busy)
-        used = (victim.candidate.last_used for victim in self.victims if not victim.candidate.spare)
-        latest = max(used, default=-math.inf)
         return (
-            bool(self.victims), bool(busy), undrained, beside, loading, not linked, latest, len(self.victims),
+            bool(self.victims), bool(busy), undrained, beside, loading, not linked, self.missed, len(self.victims),
             -self.least_room, self.node, self.devices,
         )  # fmt: skip
 
@@ -109,10 +113,15 @@ def make_offer(
         rooms.append(room)
         if room < need:
             deficits[node, device] = need - room
-    victims = choose(candidates, deficits, ledger.host_room)
+    policy = ledger.view.policy.victims
+    by_policy = choose if policy is VictimPolicy.LRU else choose_cheapest
+    victims = by_policy(candidates, deficits, ledger.host_room) if deficits else ()
     if victims is None:
         return None
-    return Offer(node=node, devices=devices, needs=needs, victims=victims, least_room=min(rooms))
+    all_missed = together(policy, (victim.missed for victim in victims if not victim.candidate.spare))
+    return Offer(
+        node=node, devices=devices, needs=needs, victims=victims, missed=all_missed, least_room=min(rooms)
+    )  # fmt: skip
 
 
 def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer | None:

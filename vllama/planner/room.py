@@ -21,8 +21,7 @@ def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> 
     """Act if the offer is free, else make room; either way its room is this model's from here on."""
     model, act = want.model, False
     if refuses(draft, want, offer):
-        message = f"Would displace {', '.join(offer.models)} (on_conflict: refuse)."
-        draft.decide(model, Reason.WOULD_EVICT, message, refused=True)
+        refuse(draft, want, offer)
         return
     if not want.further:
         offer = _over_those_who_load(draft, offer)
@@ -67,6 +66,11 @@ def _holders(draft: Draft, offer: Offer) -> tuple[str, ...]:
 
 def refuses(draft: Draft, want: Wanted, offer: Offer) -> bool:
     return bool(offer.victims) and draft.view.desired.models[want.model].on_conflict is OnConflict.REFUSE
+
+
+def refuse(draft: Draft, want: Wanted, offer: Offer) -> None:
+    message = f"Would displace {', '.join(offer.models)} (on_conflict: refuse)."
+    draft.decide(want.model, Reason.WOULD_EVICT, message, refused=True)
 
 
 def is_at_hand(ledger: Ledger, offer: Offer) -> bool:

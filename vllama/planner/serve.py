@@ -12,7 +12,7 @@ from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.ledger import cache_bytes, leaked_bytes
 from vllama.planner.placement import Offer, best_offer, make_offer
-from vllama.planner.room import is_at_hand, promise, refuses, use
+from vllama.planner.room import is_at_hand, promise, refuse, refuses, use
 from vllama.planner.stopping import stop
 from vllama.planner.wanted import Wanted
 
@@ -128,6 +128,8 @@ def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
         promise(draft, want, elsewhere)
     elif known and (never := cannot_fit(ledger, spec)) is not None:
         draft.decide(want.model, *never, refused=True)
+    elif elsewhere is not None and refuses(draft, want, elsewhere):
+        refuse(draft, want, elsewhere)
     else:
         decide_no_room(draft, spec)
 

@@ -5,7 +5,7 @@ import pytest
 from vllama.controller.manifest.load import Manifest, load, load_bytes
 from vllama.controller.manifest.problems import ManifestInvalid
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
-from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, SleepLevel
+from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, SleepLevel, VictimPolicy
 from vllama.domain.units import GIB, MIB
 
 
@@ -261,6 +261,7 @@ def test_policy():
       probe_deadline: 20s
       queue_memory: 64MiB
       stalled_client: 1m
+      victims: cost
     """
     assert read(text).policy == Policy(
         reserve_bytes=256 * MIB,
@@ -275,6 +276,7 @@ def test_policy():
         probe_deadline_s=20.0,
         queue_memory_bytes=64 * MIB,
         stalled_client_s=60.0,
+        victims=VictimPolicy.COST,
     )
     assert read("policy: {reserve: 0}").policy == Policy(reserve_bytes=0)
 

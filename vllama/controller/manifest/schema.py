@@ -12,7 +12,7 @@ from vllama.controller.manifest.problems import shown
 from vllama.controller.manifest.settings import AnySetting, Count, CountOrNone, Switch, Text, unless_null
 from vllama.controller.manifest.shapes import either, shape
 from vllama.domain.replicas import MOST_REPLICAS
-from vllama.domain.spec import OnConflict, SleepLevel
+from vllama.domain.spec import OnConflict, SleepLevel, VictimPolicy
 
 Duration = Annotated[float | None, unless_null(amounts.duration), shape(*shapes.DURATION)]
 SomeTime = Annotated[float | None, unless_null(amounts.some_time), shape(*shapes.DURATION)]
@@ -47,6 +47,7 @@ Priority = Annotated[
     int | None, unless_null(values.whole(-1_000_000, 1_000_000)), shape(*shapes.whole(-1_000_000, 1_000_000))
 ]
 CountOrAny = Annotated[int | None, unless_null(_none_or_count), shape(*shapes.whole(1), either("none"))]
+Victims = Annotated[str | None, unless_null(values.one_of(*VictimPolicy)), shape(either(*VictimPolicy))]
 Conflict = Annotated[str | None, unless_null(values.one_of(*OnConflict)), shape(either(*OnConflict))]
 Rate = Annotated[float | None, unless_null(values.number(0, 1)), shape(*shapes.number(0, 1))]
 
@@ -137,6 +138,9 @@ class PolicyKeys(Keys):
     """What the bodies of all requests that wait may take together, e.g. 256MiB; more are answered 503."""
     stalled_client: SomeTime = None
     """A client that reads nothing of its answer for so long is given up, e.g. 5m."""
+    victims: Victims = None
+    """Who makes room, of those that are idle. lru: who was used least recently; cost: who is cheapest to bring back, by
+    how often it is asked for and how long it takes, for the memory that it gives."""
 
 
 class ServerKeys(Keys):

@@ -7,7 +7,7 @@ from typing import Any
 from vllama.controller.manifest.entry import Entry
 from vllama.controller.manifest.environment import Environment
 from vllama.controller.manifest.schema import IdleKeys, PolicyKeys
-from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, Setting
+from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, OnConflict, Policy, Setting, VictimPolicy
 
 
 def device_problem(entry: Entry) -> str | None:
@@ -85,6 +85,7 @@ def policy_of(keys: PolicyKeys) -> Policy:
         "probe_deadline_s": keys.probe_deadline,
         "queue_memory_bytes": keys.queue_memory,
         "stalled_client_s": keys.stalled_client,
+        "victims": None if keys.victims is None else VictimPolicy(keys.victims),
     }
     return Policy(**_without_none(said))
 
