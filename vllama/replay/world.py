@@ -13,7 +13,7 @@ from vllama.domain.action import Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Awake, Node
+from vllama.domain.observed import Awake, Node, Snapshot
 from vllama.domain.reason import Reason
 from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec, Policy
@@ -24,8 +24,8 @@ from vllama.replay.machine import Machine
 from vllama.replay.result import Result, Tally
 from vllama.replay.trace import Trace
 
-Foresight = Callable[[Mapping[str, Demand], float], Mapping[str, Demand]]
-"""What the planner is told of demand at a moment, in place of what a gateway could know: by models, seconds."""
+Foresight = Callable[[Mapping[str, Demand], Snapshot], Mapping[str, Demand]]
+"""What the planner is told of demand at a moment, in place of what a gateway could know. By replica."""
 
 _US = 1_000_000
 _NEVER = 1 << 62
@@ -67,7 +67,7 @@ class _World:
         firsts = [spec for spec in desired.models.values() if spec.replica == 1]
         self._specs = expanded(firsts)
         _check(trace, firsts, costs)
-        self._served = {name: spec.model for spec in firsts for name in _names(spec)}
+        self._served = {name: spec.model for spec in firsts for name in names_of(spec)}
         self._tallies = {spec.model: Tally() for spec in firsts}
         self._machine = Machine(nodes, self._specs, costs, self._tallies)
         self._lines = {
@@ -164,10 +164,11 @@ class _World:
         """As the controller does; and where a plan let somebody in or closed a door, another one sees that at once."""
         for _ in range(_MOST_PASSES):
             demand: Mapping[str, Demand] = {name: line.demand() for name, line in self._lines.items()}
+            snapshot = self._machine.snapshot(self._now_s)
             if self._foresight is not None:
-                demand = self._foresight(demand, self._now_s)
+                demand = self._foresight(demand, snapshot)
             desired = replace(self._desired, demand=demand, overrides=self._overrides)
-            made = plan(desired, self._machine.snapshot(self._now_s), self._now_s)
+            made = plan(desired, snapshot, self._now_s)
             self._plans += 1
             news = [self._publish(decision) for decision in made.decisions]
             for decision in made.decisions:
@@ -232,12 +233,13 @@ class _World:
         heapq.heappush(self._events, (self._now + round(took_s * _US), _CHANGED, change, decision.model))
 
 
-def _names(spec: ModelSpec) -> tuple[str, ...]:
+def names_of(spec: ModelSpec) -> tuple[str, ...]:
+    """All that requests may call it."""
     return (spec.model, *spec.aliases, *(name for name, _ in spec.lora))
 
 
 def _check(trace: Trace, specs: Sequence[ModelSpec], costs: Costs) -> None:
-    known = {name for spec in specs for name in _names(spec)}
+    known = {name for spec in specs for name in names_of(spec)}
     if strange := [model for model in trace.models if model not in known]:
         raise CannotReplay(f"The trace asks for {', '.join(strange)}, and no such model is declared.")
     if unknown := [spec.model for spec in specs if spec.model not in costs]:
