@@ -60,7 +60,7 @@ def card_json(card: ModelCard) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """As plain dicts and lists: enums as their values, no tuples, so that a comparison with what was read back holds."""
+    """As plain dicts and lists: enums as their values, no tuples: a comparison with what was read back holds."""
     match value:
         case dict():
             return {key: plain(each) for key, each in value.items()}
