@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from vllama.domain.demand import Demand
+from vllama.domain.demand import Demand, asked_by
 
 
 @dataclass(slots=True)
@@ -22,6 +22,8 @@ class Line:
     last_used_at: float | None = None
     closed_at: float | None = None
     drain_ended_at: float | None = None
+    asked: float = 0.0  # see Demand
+    asked_at: float | None = None
 
     @property
     def can_grant(self) -> bool:
@@ -37,6 +39,10 @@ class Line:
     def take(self, now: float) -> None:
         self.last_used_at = now
         self.in_flight += 1
+
+    def ask(self, now: float) -> None:
+        """One more request of its model."""
+        self.asked, self.asked_at = 1.0 + asked_by(self.asked, self.asked_at, now), now
 
     def give_back(self, now: float) -> None:
         self.last_used_at = now
@@ -70,4 +76,6 @@ class Line:
             last_used_at=self.last_used_at,
             admission_closed_at=self.closed_at,
             drain_ended_at=self.drain_ended_at,
+            asked=self.asked,
+            asked_at=self.asked_at,
         )

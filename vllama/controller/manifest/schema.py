@@ -139,8 +139,7 @@ class PolicyKeys(Keys):
     stalled_client: SomeTime = None
     """A client that reads nothing of its answer for so long is given up, e.g. 5m."""
     victims: Victims = None
-    """Who makes room, of those that are idle. lru: who was used least recently; cost: who is cheapest to bring back, by
-    how often it is asked for and how long it takes, for the memory that it gives."""
+    """Which of the idle makes room. lru: the least recently used; cost: who is missed least, by use, time and memory."""
 
 
 class ServerKeys(Keys):
