@@ -10,6 +10,7 @@ from vllama.controller.condition import Condition
 from vllama.controller.histogram import Histogram
 from vllama.controller.measures import measures_of
 from vllama.controller.tally import Sums
+from vllama.controller.vitals import Vitals
 from vllama.domain.status import ModelStatus, Phase
 from vllama.domain.units import GIB
 from vllama.gateway.metrics.exposition import State, exposition
@@ -170,3 +171,10 @@ def test_the_buckets_of_an_operation():
     buckets = {key[1]: value for key, value in found.items() if key[0] == "vllama_operation_duration_seconds_bucket"}
     assert (buckets["0.1"], buckets["0.5"], buckets["10.0"], buckets["30.0"], buckets["+Inf"]) == (0, 1, 1, 2, 2)
     assert found["vllama_operation_duration_seconds_sum", "org/A", "start"] == 12.2
+
+
+@pytest.mark.parametrize(("unready", "value"), [(None, 1), ("No valid models.yaml was seen yet.", 0)])
+def test_ready_is_what_readyz_says_without_the_reason(unready, value):
+    text = exposition(replace(everything(), vitals=Vitals(unready=unready))).decode()
+    assert f"\nvllama_ready {value}.0\n" in text
+    assert "No valid" not in text
