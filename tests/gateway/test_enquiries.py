@@ -132,3 +132,21 @@ def test_a_pinned_model_and_what_can_never_be_are_named() -> None:
     answer = matrix_json(matrix_of(*cluster.states(), NOW))
     assert answer["pinned"] == ["p"]
     assert set(answer["never"]) == {"x"}
+
+
+def test_why_a_model_is_where_it_is() -> None:
+    async def test(here: House) -> None:
+        here.control.cluster = Cluster().model(MODEL, 5.0).model("org/b", 4.0).busy("org/b").waits(MODEL)
+        told = (await here.http.get("/admin/models/tiny/why")).json()
+        assert (told["model"], told["aliases"]) == (MODEL, ["tiny", "small one"])
+        [engine] = told["engines"]
+        assert engine["decision"]["reason"] == "NoIdleVictim"
+        assert engine["decision"]["sentence"].startswith("It is wanted;")
+        assert engine["numbers"]["candidates"][0]["model"] == "org/b"
+        assert {each["change"] for each in engine["otherwise"]} >= {"RequestsEnd", "TimePasses"}
+        assert engine["decisions"] == []
+        unknown = await here.http.get("/admin/models/org/none/why")
+        assert unknown.status_code == 404
+        assert MODEL in unknown.json()["error"]["message"]
+
+    live(test)

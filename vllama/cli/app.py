@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vllama.cli import env_file, history, life, machine, on_disk
+from vllama.cli import env_file, explain, history, life, machine, on_disk
 from vllama.cli.assign import assign
 from vllama.cli.batch import batch
 from vllama.cli.complete import colons_kept, is_completing, model_names
@@ -346,6 +346,7 @@ app.command("run")(run_model)
 app.command("batch")(batch)
 app.command("logs")(history.logs)
 app.command("events")(history.events)
+app.command("why")(explain.why)
 app.command("top")(history.top)
 app.command("assign")(assign)
 app.command("restart")(life.restart)

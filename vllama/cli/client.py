@@ -83,6 +83,10 @@ class AdminClient:
         """All that is known of the model that is called `name`."""
         return self._answer("GET", f"/admin/models/{quote(name, safe='/')}", having="figures")
 
+    def why(self, name: str) -> Mapping[str, Any]:
+        """Why the engines of the model that is called `name` are where they are."""
+        return self._answer("GET", f"/admin/models/{quote(name, safe='/')}/why", having="engines")
+
     def ask(self, name: str, verb: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """`verb` is start, stop or sleep; `name` may be an alias. The status of the model that is meant."""
         path = f"/admin/models/{quote(name, safe='/')}/{verb}"

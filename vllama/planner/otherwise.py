@@ -1,7 +1,7 @@
 """What would change a decision: each supposition is tried with the planner, and only those that do are told. Pure."""
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vllama.domain.decision import Decision
@@ -69,7 +69,8 @@ def otherwise(desired: DesiredState, snapshot: Snapshot, now: float, model: str)
     found: list[Otherwise] = []
     for tried, supposed in enumerate(_suppositions(states, decided)):
         then = _decided(supposed.states, model)
-        if then is not None and not _the_same(decided, then):
+        news = then is not None and not _the_same(decided, then)
+        if then is not None and news and not _is_told(found, supposed.change, then):
             found.append(Otherwise(change=supposed.change, model=supposed.model, if_=supposed.if_, then=then))
         if tried >= MOST_TRIED:
             break
@@ -78,6 +79,11 @@ def otherwise(desired: DesiredState, snapshot: Snapshot, now: float, model: str)
 
 def _decided(states: States, model: str) -> Decision | None:
     return next((decision for decision in plan(*states).decisions if decision.model == model), None)
+
+
+def _is_told(found: Iterable[Otherwise], change: Change, then: Decision) -> bool:
+    """Less of the same leads there already."""
+    return any(each.change is change and agree(each.then, then) for each in found)
 
 
 def _the_same(one: Decision, other: Decision) -> bool:
