@@ -11,7 +11,8 @@ FOR_PEOPLE = {
     "cli/top.py", "controller/controller.py", "controller/enquiries.py", "controller/events.py",
     "controller/servers/servers.py", "gateway/access/line.py", "gateway/app.py", "gateway/info.py",
     "gateway/ollama/exchange.py", "gateway/ollama/routes.py", "gateway/wire/realtime.py", "gateway/wire/stamp.py",
-    "controller/history/history.py", "gateway/history.py", "simulator/server_state.py",
+    "controller/history/history.py", "controller/transitions.py", "gateway/history.py", "cli/explain.py",
+    "simulator/server_state.py",
     "cli/pull.py",  # the age of files, which have no other clock
 }  # fmt: skip
 WALL = {("time", "time"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}

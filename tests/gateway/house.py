@@ -22,6 +22,7 @@ from vllama.controller.card import Command, Failures, ModelCard, Running
 from vllama.controller.condition import Condition
 from vllama.controller.control import EngineAddress, Unresolved
 from vllama.controller.demand import Endpoint
+from vllama.controller.describe import Description, demand_state, engine_state, gathered
 from vllama.controller.events import Event, Events
 from vllama.controller.figures import Figures, Source
 from vllama.controller.history import History
@@ -151,6 +152,14 @@ class ListedControl:
                 memory_bytes=3, measured_bytes=None, host_copy_bytes=0,
             ),
             failures=Failures(count=1, last_at=1.75e9, cause="c", retry_in_s=None),
+        )  # fmt: skip
+
+    async def describe(self, spec: ModelSpec) -> Description:
+        status = next(status for status in self.statuses() if status.model == spec.model)
+        return Description(
+            card=await self.show(spec), demand=demand_state(self.cluster.states()[0], [status], spec.model, 0.0),
+            engines=(engine_state(status, self.history.changes_of(spec.model), None),),
+            events=gathered(self.events, spec.model),
         )  # fmt: skip
 
     async def why(self, spec: ModelSpec) -> Sequence[Why]:

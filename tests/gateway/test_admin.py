@@ -18,7 +18,12 @@ def test_status_has_conditions_and_models() -> None:
     async def test(here: House) -> None:
         status = (await here.http.get("/admin/status")).json()
         assert status["version"] == "1.2.3"
-        assert status["conditions"] == [{"type": "LoopRuns", "ok": True, "reason": "Passed", "message": "just now"}]
+        assert status["conditions"] == [
+            {
+                "type": "LoopRuns", "ok": True, "status": "True", "reason": "Passed", "message": "just now",
+                "lastTransitionTime": None,
+            }
+        ]  # fmt: skip
         assert [(one["model"], one["phase"], one["last_used"]) for one in status["models"]] == [
             (MODEL, "Stopped", None)
         ]

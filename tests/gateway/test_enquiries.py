@@ -150,3 +150,24 @@ def test_why_a_model_is_where_it_is() -> None:
         assert MODEL in unknown.json()["error"]["message"]
 
     live(test)
+
+
+def test_a_model_as_kubernetes_would_describe_it() -> None:
+    async def test(here: House) -> None:
+        here.control.events.record("Crashed", "m", model=MODEL, warning=True)
+        here.control.events.record("Crashed", "n", model=MODEL, warning=True)
+        told = (await here.http.get("/admin/models/tiny/describe")).json()
+        assert (told["kind"], told["metadata"]["name"], told["metadata"]["aliases"]) == (
+            "Model", MODEL, ["tiny", "small one"],
+        )  # fmt: skip
+        assert told["spec"]["idle.sleep_after"] == 1800.0
+        [engine] = told["status"]["engines"]
+        assert [each["type"] for each in engine["conditions"]] == ["Ready", "Resident", "Sound"]
+        assert engine["conditions"][0]["status"] == "False"
+        [event] = told["events"]
+        assert (event["type"], event["count"], event["message"]) == ("Warning", 2, "n")
+        assert event["involvedObject"] == {"kind": "Model", "name": MODEL}
+        assert event["firstTimestamp"] <= event["lastTimestamp"]
+        assert (await here.http.get("/admin/models/org/none/describe")).status_code == 404
+
+    live(test)

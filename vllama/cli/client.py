@@ -83,6 +83,10 @@ class AdminClient:
         """All that is known of the model that is called `name`."""
         return self._answer("GET", f"/admin/models/{quote(name, safe='/')}", having="figures")
 
+    def describe(self, name: str) -> Mapping[str, Any]:
+        """`metadata`, `spec`, `status` and `events` of the model that is called `name`."""
+        return self._answer("GET", f"/admin/models/{quote(name, safe='/')}/describe", having="metadata")
+
     def why(self, name: str) -> Mapping[str, Any]:
         """Why the engines of the model that is called `name` are where they are."""
         return self._answer("GET", f"/admin/models/{quote(name, safe='/')}/why", having="engines")

@@ -1,7 +1,7 @@
 """`vllama why` and `vllama describe`: the command lines."""
 # ruff: noqa: PLC0415
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from vllama.cli.connect import connect
 from vllama.cli.options import CONFIG_DIR, ApiKey, ConfigDir, Model, Output, OutputFormat, Server
@@ -28,3 +28,26 @@ def why(
             show_json(answer)
         else:
             show(render_why(answer, zone=datetime.now().astimezone().tzinfo, width=width()))
+
+
+def describe(
+    model: Model,
+    *,
+    server: Server = None,
+    config_dir: ConfigDir = CONFIG_DIR,
+    api_key: ApiKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Describe a model as Kubernetes does an object: spec, status, conditions and events.
+
+    Exit codes: 0 done, 1 no such model, 3 no server answers.
+    """
+    from vllama.cli.render.describe import render_description
+    from vllama.cli.terminal import show, show_json, width
+
+    with connect(server, config_dir, api_key) as client:
+        page = client.describe(model)
+        if output is Output.JSON:
+            show_json(page)
+        else:
+            show(render_description(page, now=datetime.now(UTC), width=width()))

@@ -8,6 +8,7 @@ from typing import Protocol
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.condition import Condition
+from vllama.controller.describe import Description
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.controller.history import History
@@ -135,6 +136,10 @@ class Control(Protocol):
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         """All that is known of one model."""
+        ...
+
+    async def describe(self, spec: ModelSpec) -> Description:
+        """What `show` tells, with the conditions of each engine, the demand, and its events."""
         ...
 
     async def why(self, spec: ModelSpec) -> Sequence[Why]:

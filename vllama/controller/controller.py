@@ -15,6 +15,7 @@ from vllama.controller.catalog import Catalog
 from vllama.controller.condition import Condition
 from vllama.controller.control import EngineAddress, Unresolved
 from vllama.controller.demand import Failure
+from vllama.controller.describe import Description
 from vllama.controller.enquiries import Enquiries
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures
@@ -31,6 +32,7 @@ from vllama.controller.servers.status import ServerStatus
 from vllama.controller.stall import Work
 from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.tending import Tending
+from vllama.controller.transitions import Transitions
 from vllama.controller.vitals import Vitals
 from vllama.controller.why import Why
 from vllama.controller.wishes import Wishes
@@ -75,7 +77,7 @@ class Controller:
         self.history = History(Journal(manifest.parent / "history.jsonl"), events=self.events)
         self.tending = Tending(events=self.events, clock=clock)
         self.further_conditions: list[Callable[[], Condition | None]] = []  # of those who serve it
-        self._leaving = False
+        self._leaving, self._transitions = False, Transitions()
         self.board = Board(clock=clock, bell=self._bell.ring, ready_in=self._ready_in)
         self._watch = ManifestWatch(manifest, self._catalog_bell.ring, environ=environ)
         self._profiles = Profiles(manifest.parent / "profiles.json", place=place, events=self.events)
@@ -257,7 +259,8 @@ class Controller:
             *self.further_conditions,
         )  # fmt: skip
         further = [condition for say in says if (condition := say()) is not None]
-        return manifest, seen, devices, sound, passes, *self._actuator.conditions(), *further
+        every = (manifest, seen, devices, sound, passes, *self._actuator.conditions(), *further)
+        return self._transitions.dated(every)
 
     def vitals(self) -> Vitals:
         pulse, age_s = self.pulse, self.pulse.pass_age_s
@@ -298,6 +301,9 @@ class Controller:
 
     async def show(self, spec: ModelSpec) -> ModelCard:
         return await self._enquiries.show(spec)
+
+    async def describe(self, spec: ModelSpec) -> Description:
+        return await self._enquiries.describe(spec)
 
     async def why(self, spec: ModelSpec) -> Sequence[Why]:
         return await self._enquiries.why(spec)

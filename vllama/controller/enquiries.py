@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from vllama.controller.card import Command, LevelVerdict, ModelCard, failures, lately, levels, running, supposed
 from vllama.controller.catalog import Catalog
+from vllama.controller.describe import Description, demand_state, engine_state, gathered
 from vllama.controller.events import Events
 from vllama.controller.figures import Figures, figures_of
 from vllama.controller.histogram import Histogram
@@ -136,6 +137,24 @@ class Enquiries:
             lately=lately(self._events, model),
             log=str(self._runtime.log_of(model)),
         )
+
+    async def describe(self, spec: ModelSpec) -> Description:
+        card = await self.show(spec)
+        desired, snapshot, now = self._states()
+        wall_minus_clock = time.time() - now
+        every = statuses(desired, snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock)
+        own = [status for status in every if (status.replica_of or status.model) == spec.served_name]
+        return Description(
+            card=card, demand=demand_state(desired, own, spec.served_name, now),
+            engines=tuple(
+                engine_state(
+                    status, self._history.changes_of(status.model),
+                    failures(snapshot.crashes.get(status.model), now, wall_minus_clock=wall_minus_clock),
+                )
+                for status in own
+            ),
+            events=gathered(self._events, spec.served_name),
+        )  # fmt: skip
 
     def _levels(
         self,

@@ -20,7 +20,8 @@ log = structlog.get_logger("vllama")
 class Event:
     """`at` is seconds of the wall clock: events are for people. `warning`: somebody may have to act.
 
-    `number` counts from 1 with every start of the server.
+    `number` counts from 1 with every start of the server. `count`: how often the same was said of the same until then,
+    this time included, and `first_at` when it was said first (None: now).
     """
 
     at: float
@@ -29,19 +30,28 @@ class Event:
     message: str
     warning: bool = False
     number: int = 0
+    count: int = 1
+    first_at: float | None = None
 
 
 class Events:
     def __init__(self) -> None:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._numbers = itertools.count(1)
+        self._said: dict[tuple[str | None, str, bool], tuple[int, float]] = {}  # how often, and when first
         self._news = asyncio.Event()
         self.closed = False
 
     def record(self, reason: str, message: str, *, model: str | None = None, warning: bool = False) -> None:
         message = message if len(message) <= LONGEST_CHARS else message[: LONGEST_CHARS - 3] + "..."
+        now, key = time.time(), (model, reason, warning)
+        count, first_at = self._said.pop(key, (0, now))
+        self._said[key] = count + 1, first_at
+        if len(self._said) > KEPT:
+            del self._said[next(iter(self._said))]
         event = Event(
-            at=time.time(), model=model, reason=reason, message=message, warning=warning, number=next(self._numbers)
+            at=now, model=model, reason=reason, message=message, warning=warning, number=next(self._numbers),
+            count=count + 1, first_at=first_at,
         )  # fmt: skip
         self._kept.append(event)
         self._news.set()

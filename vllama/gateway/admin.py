@@ -11,7 +11,7 @@ from vllama.controller.control import Control, Unresolved
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import one_per_model
 from vllama.gateway import errors
-from vllama.gateway.render import plan_json, status_json
+from vllama.gateway.render import iso, plan_json, status_json
 from vllama.gateway.replies import reply
 
 
@@ -79,11 +79,14 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
 
 
 def condition_json(condition: Condition) -> dict[str, Any]:
+    """`status` is Kubernetes' word for `ok`; `lastTransitionTime` is null where nobody keeps it."""
     return {
         "type": condition.type,
         "ok": condition.ok,
+        "status": "True" if condition.ok else "False",
         "reason": condition.reason,
         "message": condition.message,
+        "lastTransitionTime": None if condition.since is None else iso(condition.since),
     }
 
 

@@ -56,6 +56,7 @@ def card_json(card: ModelCard) -> dict[str, Any]:
         answer["failures"]["last_at"] = iso(card.failures.last_at)
     for said, event in zip(answer["lately"], card.lately, strict=True):
         said["at"] = iso(event.at)
+        said["first_at"] = iso(event.at if event.first_at is None else event.first_at)
     return {"model": card.status.model} | answer
 
 

@@ -100,6 +100,10 @@ def span_json(span: PhaseSpan) -> dict[str, Any]:
 
 
 def event_json(event: Event) -> dict[str, Any]:
+    """What it always was, and the same in Kubernetes' words. Each is told as it happens; `count` and `firstTimestamp`
+    are of all with this reason about this object.
+    """
+    named = {"kind": "Server", "name": "vllama"} if event.model is None else {"kind": "Model", "name": event.model}
     return {
         "number": event.number,
         "at": iso(event.at),
@@ -107,6 +111,11 @@ def event_json(event: Event) -> dict[str, Any]:
         "reason": str(event.reason),
         "message": event.message,
         "warning": event.warning,
+        "type": "Warning" if event.warning else "Normal",
+        "count": event.count,
+        "firstTimestamp": iso(event.at if event.first_at is None else event.first_at),
+        "lastTimestamp": iso(event.at),
+        "involvedObject": named,
     }
 
 

@@ -125,7 +125,11 @@ def _settings(card: Card, width: int | None) -> list[Text]:
 
 
 def _value(setting: Mapping[str, Any]) -> str:
-    name, value = setting["name"], setting["value"]
+    return setting_value(setting["name"], setting["value"])
+
+
+def setting_value(name: str, value: Any) -> str:
+    """As people write it: with its unit, `yes`, `auto`."""
     match value:
         case None:
             return _NONE.get(name, "none")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vllama.controller.condition import Condition
 from vllama.controller.events import Events
@@ -69,7 +69,14 @@ class History:
         return tuple(self._decisions.get(model, ()))
 
     def changes_of(self, model: str) -> Sequence[PhaseChange]:
-        return tuple(each for each in self._changes if isinstance(each, PhaseChange) and each.model == model)
+        """Oldest first. What a server's end or beginning cut short ended there."""
+        found: list[PhaseChange] = []
+        for each in self._changes:
+            if isinstance(each, PhaseChange) and each.model == model:
+                found.append(each)
+            elif isinstance(each, Mark) and found and found[-1].after is not Phase.STOPPED:
+                found.append(_cut_short(found[-1], each))
+        return found
 
     # what it is told
 
@@ -210,6 +217,13 @@ class History:
 
 
 _NOTHING: Gist = (Reason.NOT_WANTED, None, (), False, False)  # what is nothing new of a model never heard of
+
+
+def _cut_short(last: PhaseChange, mark: Mark) -> PhaseChange:
+    return replace(
+        last, at=mark.at, before=last.after, after=Phase.STOPPED, node=None, devices=(), reason="ServerEnded",
+        message="The server ended.",
+    )  # fmt: skip
 
 
 def _gist(decision: Decision) -> Gist:
