@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.waiting import async_wait_until
 from vllama.controller.board import Board
 from vllama.controller.card import Command, Failures, ModelCard, Running
 from vllama.controller.condition import Condition
-from vllama.controller.control import EngineAddress, Unresolved
+from vllama.controller.control import EngineAddress, Unresolved, WishVerb
 from vllama.controller.demand import Endpoint
 from vllama.controller.describe import Description, demand_state, engine_state, gathered
 from vllama.controller.events import Event, Events
@@ -32,6 +32,7 @@ from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.controller.vitals import Vitals
 from vllama.controller.why import Why, why
 from vllama.domain.decision import Plan
+from vllama.domain.demand import WantAsleep, WantReady, WantStopped
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
 from vllama.engine.client import EngineClient
@@ -44,7 +45,8 @@ from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
 from vllama.planner.books import Books, books_of
-from vllama.planner.rehearse import Rehearsal, rehearse
+from vllama.planner.outlook import Outlook
+from vllama.planner.rehearse import Rehearsal, rehearse, rehearse_wish
 from vllama.planner.together import Matrix, matrix_of
 
 T = TypeVar("T")
@@ -77,6 +79,7 @@ class ListedControl:
     history: History = field(default_factory=History)
     logs: Path = Path("/nowhere")
     looked: int = 1
+    ready_in: dict[str, Outlook] = field(default_factory=dict)
     phase: Phase = Phase.STOPPED  # of who is not ready
     offline: bool = False
     gone: set[str] = field(default_factory=set)  # engines
@@ -129,6 +132,15 @@ class ListedControl:
     async def rehearse(self, models: Sequence[str]) -> Rehearsal:
         self.asked.append(("rehearse", *models))
         return rehearse(*self.cluster.states(), self.cluster.now, models)
+
+    async def rehearse_wish(self, model: str, verb: WishVerb, level: SleepLevel | None) -> Rehearsal:
+        self.asked.append(("rehearse", verb, model, level))
+        wish = {"start": WantReady(at=self.cluster.now), "stop": WantStopped(at=self.cluster.now)}
+        wished = wish.get(verb, WantAsleep(at=self.cluster.now, level=level))
+        return rehearse_wish(*self.cluster.states(), self.cluster.now, model, wished)
+
+    def outlooks(self) -> Mapping[str, Outlook]:
+        return self.ready_in
 
     async def matrix(self) -> Matrix:
         return matrix_of(*self.cluster.states(), self.cluster.now)

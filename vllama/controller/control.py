@@ -1,9 +1,9 @@
 """What may be asked of the controller. Reading is free; asking changes only what is desired."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
@@ -21,8 +21,11 @@ from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.planner.books import Books
+from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
+
+WishVerb = Literal["start", "stop", "sleep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,14 @@ class Control(Protocol):
 
     async def rehearse(self, models: Sequence[str]) -> Rehearsal:
         """What would happen if somebody called these models (ids) now, in this order."""
+        ...
+
+    async def rehearse_wish(self, model: str, verb: WishVerb, level: SleepLevel | None) -> Rehearsal:
+        """What `start`, `stop` or `sleep` of the model (its id) would lead to now."""
+        ...
+
+    def outlooks(self) -> Mapping[str, Outlook]:
+        """Of every model that comes up or is waited for, when it will be ready."""
         ...
 
     async def matrix(self) -> Matrix:

@@ -13,7 +13,7 @@ from vllama.controller.board import Board
 from vllama.controller.card import ModelCard
 from vllama.controller.catalog import Catalog
 from vllama.controller.condition import Condition
-from vllama.controller.control import EngineAddress, Unresolved
+from vllama.controller.control import EngineAddress, Unresolved, WishVerb
 from vllama.controller.demand import Failure
 from vllama.controller.describe import Description
 from vllama.controller.enquiries import Enquiries
@@ -37,7 +37,7 @@ from vllama.controller.vitals import Vitals
 from vllama.controller.why import Why
 from vllama.controller.wishes import Wishes
 from vllama.domain.decision import Plan
-from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import Override, WantAsleep, WantReady, WantStopped
 from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
@@ -284,6 +284,12 @@ class Controller:
     async def rehearse(self, models: Sequence[str]) -> Rehearsal:
         return await self._enquiries.rehearse(models)
 
+    async def rehearse_wish(self, model: str, verb: WishVerb, level: SleepLevel | None) -> Rehearsal:
+        return await self._enquiries.rehearse_wish(model, _wish(verb, level, at=self._clock()))
+
+    def outlooks(self) -> Mapping[str, Outlook]:
+        return self._enquiries.outlooks()
+
     async def matrix(self) -> Matrix:
         return await self._enquiries.matrix()
 
@@ -322,19 +328,29 @@ class Controller:
     def start(self, model: str) -> None:
         """One request at this moment. Clears the pause after a crash: somebody thinks that it will work now."""
         self._loop.forgive(model)
-        self._wishes.wish(model, WantReady(at=self._clock()))
+        self._wishes.wish(model, _wish("start", None, at=self._clock()))
         self._bell.ring()
 
     def stop(self, model: str) -> None:
         self._put_aside(model, "stopped")
-        self._wishes.wish(model, WantStopped(at=self._clock()))
+        self._wishes.wish(model, _wish("stop", None, at=self._clock()))
 
     def sleep(self, model: str, level: SleepLevel | None) -> None:
         self._put_aside(model, "put to sleep")
-        self._wishes.wish(model, WantAsleep(at=self._clock(), level=level))
+        self._wishes.wish(model, _wish("sleep", level, at=self._clock()))
 
     def _put_aside(self, model: str, how: str) -> None:
         self._loop.forgive(model)
         message = f"{model} was {how} by an operator; a new request brings it back."
         self.board.fail_waiters(model, Failure(status=503, code="stopped_by_operator", message=message))
         self._bell.ring()
+
+
+def _wish(verb: WishVerb, level: SleepLevel | None, *, at: float) -> Override:
+    match verb:
+        case "start":
+            return WantReady(at=at)
+        case "stop":
+            return WantStopped(at=at)
+        case "sleep":
+            return WantAsleep(at=at, level=level)

@@ -5,7 +5,7 @@ Both states are taken on the event loop, where nothing changes under it; what ma
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from vllama.controller.card import Command, LevelVerdict, ModelCard, failures, lately, levels, running, supposed
@@ -24,13 +24,15 @@ from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.why import Why, why
 from vllama.domain.action import Start
 from vllama.domain.decision import Decision, Plan
+from vllama.domain.demand import Override
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import EngineObservation, Footprint, Snapshot
 from vllama.domain.spec import ModelSpec
 from vllama.planner import plan
 from vllama.planner.books import Books, books_of
+from vllama.planner.outlook import Outlook, outlooks
 from vllama.planner.project import settle
-from vllama.planner.rehearse import Rehearsal, rehearse
+from vllama.planner.rehearse import Rehearsal, rehearse, rehearse_wish
 from vllama.planner.suppose import changed, start_of
 from vllama.planner.together import Matrix, matrix_of
 from vllama.planner.view import best_engines
@@ -79,6 +81,15 @@ class Enquiries:
 
     async def rehearse(self, models: Sequence[str]) -> Rehearsal:
         return await asyncio.to_thread(rehearse, *self._states(), models)
+
+    async def rehearse_wish(self, model: str, wish: Override) -> Rehearsal:
+        return await asyncio.to_thread(rehearse_wish, *self._states(), model, wish)
+
+    def outlooks(self) -> Mapping[str, Outlook]:
+        """By the loop's latest plan, so that asking costs no other one."""
+        desired, snapshot, now = self._states()
+        made = self._loop.plan
+        return {} if made is None else outlooks(desired, snapshot, made, now)
 
     async def matrix(self) -> Matrix:
         return await asyncio.to_thread(matrix_of, *self._states())

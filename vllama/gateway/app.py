@@ -11,6 +11,7 @@ from vllama.gateway import errors
 from vllama.gateway.access.middleware import Logged
 from vllama.gateway.admin import admin_router
 from vllama.gateway.asgi import raw_path, send_error
+from vllama.gateway.dashboard import dashboard_router
 from vllama.gateway.dialects import dialect_of
 from vllama.gateway.enquiries import enquiries_router
 from vllama.gateway.explain import explain_router
@@ -26,6 +27,8 @@ from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
 from vllama.gateway.servers import servers_router
 from vllama.gateway.telling import Telling
+from vllama.gateway.watch import watch_router
+from vllama.gateway.wish import wish_router
 
 
 def create_app(
@@ -58,6 +61,9 @@ def create_app(
     app.include_router(admin_router(control, version=version))
     app.include_router(history_router(control))
     app.include_router(explain_router(control))
+    app.include_router(watch_router(control, version=version, facts=facts))
+    app.include_router(wish_router(control))
+    app.include_router(dashboard_router())
     app.include_router(instances_router(control))
     app.include_router(enquiries_router(control))
     app.include_router(ollama_router(control, telling.meters, hub=hub))

@@ -16,8 +16,14 @@ from vllama.planner.together import Matrix
 
 def memory_json(books: Books, figures: Sequence[Figures]) -> dict[str, Any]:
     """The fields of Books, and `models`: the fields of Figures."""
+    return {"taken_at": books.taken_at, **books_json(books), "models": plain(figures)}
+
+
+def books_json(books: Books) -> dict[str, Any]:
+    """The fields of Books but for the time, so that what is the same compares as the same."""
     answer: dict[str, Any] = plain(books)
-    return answer | {"models": plain(figures)}
+    del answer["taken_at"]
+    return answer
 
 
 def rehearsal_json(rehearsal: Rehearsal) -> dict[str, Any]:

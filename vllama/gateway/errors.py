@@ -100,6 +100,11 @@ def too_many_connections() -> ErrorAnswer:
     return ErrorAnswer(status=503, code="too_many_connections", message=message, retry_after_s=1.0)
 
 
+def too_many_watchers(most: int) -> ErrorAnswer:
+    message = f"{most} others watch already, which is as many as vllama has room for. Close a dashboard, or ask again."
+    return ErrorAnswer(status=503, code="too_many_watchers", message=message, retry_after_s=5.0)
+
+
 def unknown_method() -> ErrorAnswer:
     message = "vllama knows the methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS."
     return ErrorAnswer(status=501, code="unknown_method", message=message)

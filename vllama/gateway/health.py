@@ -10,12 +10,13 @@ All are open to everybody. What exactly is wrong (with models.yaml, say) only th
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from vllama.controller.condition import Condition
 from vllama.controller.control import Control
 from vllama.domain.status import one_per_model
 from vllama.gateway.admin import condition_json
+from vllama.gateway.dashboard import to_dashboard, wants_page
 from vllama.gateway.guard import Guard
 from vllama.gateway.servers import health_json
 
@@ -31,8 +32,11 @@ def health_router(control: Control, *, version: str, guard: Guard) -> APIRouter:
     router = APIRouter()
 
     @router.api_route("/", methods=["GET", "HEAD"])
-    async def root() -> JSONResponse:
-        return JSONResponse({"name": "vllama", "version": version, "models": len(one_per_model(control.statuses()))})
+    async def root(request: Request) -> Response:
+        if wants_page(request):
+            return to_dashboard()
+        models = len(one_per_model(control.statuses()))
+        return JSONResponse({"name": "vllama", "version": version, "models": models}, headers={"vary": "accept"})
 
     @router.api_route("/livez", methods=["GET", "HEAD"])
     async def livez() -> JSONResponse:

@@ -67,8 +67,9 @@ _MANAGEMENT_PATHS = frozenset(
     ).split()
 )
 
-# Answered to everybody: is there a server, and is it well?
-_OPEN = frozenset((b"/", b"/livez", b"/readyz", b"/health"))
+# Answered to everybody: is there a server, is it well, and the page to look at it.
+_OPEN = frozenset((b"/", b"/livez", b"/readyz", b"/health", b"/ui"))
+_PAGE = b"/ui/"  # the dashboard's files, which know nothing; what it shows is the admin API's
 _ADMIN = ("/admin", "/api/pull", "/instances", "/reload")  # each with all below it
 
 
@@ -122,7 +123,7 @@ def response_id(raw_path: bytes) -> str:
 
 def need(raw_path: bytes) -> Need:
     """Of a path that is spelled in any other way than the few exceptions: any key."""
-    if raw_path in _OPEN:
+    if raw_path in _OPEN or raw_path.startswith(_PAGE):
         return Need.NOTHING
     return Need.ADMIN if is_admin(raw_path.decode("latin-1")) else Need.MODELS
 

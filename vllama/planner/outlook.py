@@ -50,6 +50,18 @@ def outlook(desired: DesiredState, snapshot: Snapshot, made: Plan, model: str, n
     return _Forecast(view, decisions).of(spoken_for(view, decisions, model))
 
 
+def outlooks(desired: DesiredState, snapshot: Snapshot, made: Plan, now: float) -> dict[str, Outlook]:
+    """Of every model that comes up or is waited for. `made` may be a little older than these two states."""
+    view = View(desired=desired, snapshot=snapshot, now=now)
+    decisions = {decision.model: decision for decision in made.decisions}
+    loads = {engine.model for engine in snapshot.engines if isinstance(engine.state, Loading)}
+    rising = {op.model for op in snapshot.operations if op.verb in {Verb.START, Verb.WAKE}}
+    waited = {model for model, demand in desired.demand.items() if demand.waiting}
+    models = (loads | rising | waited) & desired.models.keys() & decisions.keys()
+    whole = {model for model in models if all(name in decisions for name in view.siblings(model))}
+    return {model: _Forecast(view, decisions).of(spoken_for(view, decisions, model)) for model in sorted(whole)}
+
+
 def spoken_for(view: View, decisions: Mapping[str, Decision], model: str) -> str:
     """Of a model's replicas the one that is on its way for those who wait; else the lead."""
     rising = (name for name in view.siblings(model) if isinstance(decisions[name].action, Start | Wake))

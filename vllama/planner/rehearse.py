@@ -1,4 +1,4 @@
-"""What would happen if somebody called these models now: the loop's own plans, one after the other. Pure.
+"""What would happen if somebody called these models, or an operator asked for one, now: the loop's own plans. Pure.
 
 Between the plans of `project` lie things that only time can bring (a load ends, requests in flight end, a pause after
 a failure passes). They are supposed only when nothing else moves any more, and are steps of their own.
@@ -9,20 +9,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from vllama.domain.decision import Decision, Plan
+from vllama.domain.demand import Override, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Loading, Snapshot
+from vllama.domain.observed import Asleep, Loading, Snapshot
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
 from vllama.planner.backoff import retry_at
 from vllama.planner.books import Books, books_of
 from vllama.planner.plan import plan
 from vllama.planner.project import apply, settle
-from vllama.planner.steps import Step, StepKind, Story, tell_ends, tell_pause, tell_requests
-from vllama.planner.suppose import answered, ended, requested
-from vllama.planner.timing import AT_ONCE, UNKNOWN, Span
+from vllama.planner.steps import Step, StepKind, Story, tell_ends, tell_last_requests, tell_pause, tell_requests
+from vllama.planner.suppose import answered, ended, replicas_of, requested, wished
+from vllama.planner.timing import AT_ONCE, UNKNOWN, Span, latest
 from vllama.planner.view import View
 
-__all__ = ["Asked", "Outcome", "Rehearsal", "Step", "StepKind", "rehearse"]
+__all__ = ["Asked", "Outcome", "Rehearsal", "Step", "StepKind", "rehearse", "rehearse_wish"]
 
 LONGEST = 100  # passes
 
@@ -30,12 +31,16 @@ LONGEST = 100  # passes
 class Outcome(enum.StrEnum):
     READY = "ready"
     REFUSED = "refused"
-    WAITS = "waits"  # nothing that can be foreseen makes it ready
+    WAITS = "waits"  # nothing that can be foreseen makes it ready, or puts it down
+    PUT_DOWN = "put_down"  # asleep or stopped, as an operator wished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What becomes of one request: `waits` until it is let in, or is refused. `message` has the sum of a refusal."""
+    """What becomes of one request: `waits` until it is let in, or is refused. `message` has the sum of a refusal.
+
+    The same of an operator's wish, which is fulfilled after `waits`.
+    """
 
     model: str
     before: Phase
@@ -58,6 +63,64 @@ class Rehearsal:
 def rehearse(desired: DesiredState, snapshot: Snapshot, now: float, models: Sequence[str]) -> Rehearsal:
     """`models` are ids, in order of arrival; requests are taken as answered in no time once their model is ready."""
     story = Story(now=now, anyway=_acts(settle(desired, snapshot, now)))
+    return _rehearse(story, desired, snapshot, models)
+
+
+def rehearse_wish(desired: DesiredState, snapshot: Snapshot, now: float, model: str, wish: Override) -> Rehearsal:
+    """What an operator's `wish` for `model` (its id) leads to, with what comes up in the room that it leaves."""
+    story = Story(now=now, anyway=_acts(settle(desired, snapshot, now)))
+    then = wished(desired, snapshot, model, wish)
+    if isinstance(wish, WantReady):
+        return _rehearse(story, *then, [model])
+    phase, before = View(desired=desired, snapshot=snapshot, now=now).phase(model), books_of(desired, snapshot)
+    first = plan(*then, now)
+    desired, snapshot = _put_down(story, *then, model, wish)
+    names = replicas_of(desired, model)
+    down = names.isdisjoint(_up(snapshot, wish))
+    takes = latest(story.over[name] for name in names if name in story.over)
+    said = next(decision for decision in first.decisions if decision.model == model)
+    answer = Asked(
+        model=model, before=phase, outcome=Outcome.PUT_DOWN if down else Outcome.WAITS,
+        waits=takes if down else UNKNOWN, reason=said.reason, message=said.message,
+    )  # fmt: skip
+    steps = sorted(story.steps, key=lambda step: step.begins.seconds)
+    return Rehearsal(asked=(answer,), steps=tuple(steps), before=before, after=books_of(desired, snapshot))
+
+
+def _put_down(
+    story: Story, desired: DesiredState, snapshot: Snapshot, model: str, wish: Override
+) -> tuple[DesiredState, Snapshot]:
+    """The states when `model` is down and nothing moves, or when nothing that can be foreseen puts it down."""
+    may_cut = isinstance(wish, WantStopped)
+    for _ in range(LONGEST):
+        made = plan(desired, snapshot, story.now)
+        story.tell(made, snapshot)
+        then = apply(made, desired, snapshot, story.now)
+        if then == (desired, snapshot):
+            up = replicas_of(desired, model) & _up(snapshot, wish)
+            busy = {name for name in up if desired.demand_of(name).in_flight}
+            if not up:
+                break
+            if busy:
+                for name in sorted(busy):
+                    tell_last_requests(story, desired, snapshot, name, may_cut=may_cut)
+                then = answered(desired, busy, story.now), snapshot
+            elif (later := _later(story, desired, snapshot, {d.model: d for d in made.decisions}, up)) is not None:
+                then = later
+            else:
+                break
+        desired, snapshot = then
+    return desired, snapshot
+
+
+def _up(snapshot: Snapshot, wish: Override) -> set[str]:
+    """Names of the engines that are not as the wish would have them, or that something is under way on."""
+    under_way, stopped = {op.model for op in snapshot.operations}, isinstance(wish, WantStopped)
+    return under_way | {e.model for e in snapshot.engines if stopped or not isinstance(e.state, Asleep)}
+
+
+def _rehearse(story: Story, desired: DesiredState, snapshot: Snapshot, models: Sequence[str]) -> Rehearsal:
+    now = story.now
     before = books_of(desired, snapshot)
     pending = list(dict.fromkeys(models))
     phases = View(desired=desired, snapshot=snapshot, now=now)

@@ -117,15 +117,26 @@ def tell_pause(story: Story, decision: Decision, left_s: float) -> None:
 
 
 def tell_requests(story: Story, desired: DesiredState, snapshot: Snapshot, model: str) -> None:
+    bound = format_duration(desired.policy.fairness_bound_s)
+    _requests(story, desired, snapshot, model, f"New ones queue once somebody has waited {bound}.")
+
+
+def tell_last_requests(story: Story, desired: DesiredState, snapshot: Snapshot, model: str, *, may_cut: bool) -> None:
+    """Those that keep an engine from going down as an operator wished."""
+    bound = format_duration(desired.policy.drain_deadline_s)
+    then = "what is left is cut" if may_cut else "it takes requests again for a while if they have not"
+    _requests(story, desired, snapshot, model, f"New ones queue. After {bound} {then}.")
+
+
+def _requests(story: Story, desired: DesiredState, snapshot: Snapshot, model: str, meanwhile: str) -> None:
     view = View(desired=desired, snapshot=snapshot, now=story.now)
     engine, phase = view.engine(model), view.phase(model)
     count = desired.demand_of(model).in_flight
-    bound = format_duration(desired.policy.fairness_bound_s)
     some = "request in flight ends" if count == 1 else "requests in flight end"
     story.add(
         Step(
             kind=StepKind.REQUESTS, model=model, before=phase, after=phase, begins=AT_ONCE, takes=UNKNOWN,
-            message=f"Its {count} {some}; nobody knows when. New ones queue once somebody has waited {bound}.",
+            message=f"Its {count} {some}; nobody knows when. {meanwhile}",
             node=engine.node if engine else None, devices=engine.devices if engine else (),
         )
     )  # fmt: skip

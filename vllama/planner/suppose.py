@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from vllama.domain.decision import Decision
-from vllama.domain.demand import Demand, WantReady
+from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Node, Operation, Snapshot, Verb
 from vllama.domain.replicas import expanded
@@ -25,6 +25,25 @@ def requested(desired: DesiredState, models: Sequence[str], now: float) -> Desir
         oldest = arrived if before.oldest_waiting_at is None else min(arrived, before.oldest_waiting_at)
         demand[model] = replace(before, waiting=before.waiting + 1, oldest_waiting_at=oldest)
     return replace(desired, demand=demand)
+
+
+def wished(desired: DesiredState, snapshot: Snapshot, model: str, wish: Override) -> tuple[DesiredState, Snapshot]:
+    """As the controller takes a wish: the pause after a failure is over, and who waits is told that it goes down.
+
+    A start is one request, which is for `requested` to add.
+    """
+    names = replicas_of(desired, model)
+    crashes = {name: found for name, found in snapshot.crashes.items() if name not in names}
+    overrides = {name: other for name, other in desired.overrides.items() if name != model}
+    demand = dict(desired.demand)
+    if not isinstance(wish, WantReady):
+        overrides[model] = wish
+        demand[model] = replace(desired.demand_of(model), waiting=0, oldest_waiting_at=None)
+    return replace(desired, overrides=overrides, demand=demand), replace(snapshot, crashes=crashes)
+
+
+def replicas_of(desired: DesiredState, model: str) -> set[str]:
+    return {model, *(name for name, spec in desired.models.items() if spec.served_name == model)}
 
 
 def answered(desired: DesiredState, models: Collection[str], now: float) -> DesiredState:
