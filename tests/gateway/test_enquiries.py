@@ -73,6 +73,34 @@ def test_a_request_for_nothing_or_nobody_is_refused(query: str, status: int, cod
     live(test)
 
 
+@pytest.mark.parametrize(("verb", "kinds"), [("stop", ["stop"]), ("sleep", ["sleep"]), ("start", [])])
+def test_what_an_operators_wish_would_lead_to(verb: str, kinds: list[str]) -> None:
+    async def test(here: House) -> None:
+        here.control.cluster.engine(MODEL)
+        answer = await here.http.get("/admin/plan/wish", params={"model": "tiny", "verb": verb})
+        assert here.control.asked == [("rehearse", verb, MODEL, None)]
+        told = answer.json()
+        assert set(told) == set(Rehearsal.__dataclass_fields__)
+        assert [step["kind"] for step in told["steps"]] == kinds
+        assert told["asked"][0]["outcome"] == ("ready" if verb == "start" else "put_down")
+        await here.http.get("/admin/plan/wish", params={"model": "tiny", "verb": "sleep", "level": 2})
+        assert here.control.asked[-1] == ("rehearse", "sleep", MODEL, 2)
+
+    live(test)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("model=nope&verb=stop", 404), ("model=tiny", 400), ("model=tiny&verb=kill", 400),
+                          ("model=tiny&verb=sleep&level=4", 400)],
+)  # fmt: skip
+def test_a_wish_that_is_none_is_refused(query: str, status: int) -> None:
+    async def test(here: House) -> None:
+        assert (await here.http.get(f"/admin/plan/wish?{query}")).status_code == status
+        assert here.control.asked == []
+
+    live(test)
+
+
 def test_the_matrix() -> None:
     async def test(here: House) -> None:
         answer = (await here.http.get("/admin/plan/matrix")).json()
