@@ -47,8 +47,11 @@ function show() {
 
 async function fetchRest(mine, status) {
   let parts;
+  const path = modelPath(status.replica_of || status.model);
   try {
-    parts = details(await json(modelPath(status.replica_of || status.model)), status);
+    const [card, why] = await Promise.all([json(path), json(`${path}/why`)]);
+    const engine = why.engines.find(({ decision }) => decision.model === status.model) ?? why.engines[0];
+    parts = [...because(engine), ...details(card, status)];
   } catch (error) {
     parts = [h("p", { class: "bad" }, error.message)];
   }
@@ -86,6 +89,24 @@ function toLog(model) {
   showLog(model);
 }
 
+/** What would change it, and what was decided about it. */
+function because(engine) {
+  if (!engine) return [];
+  const then = ({ then: { before, after, reason, message } }) =>
+    h("span", {}, before === after ? "" : h("span", { class: `pill ${kindOf(after)}` }, h("i", {}), after), ` ${reason}: ${message}`);
+  return [
+    h("p", { class: "muted" }, engine.decision.sentence),
+    engine.otherwise.length > 0 &&
+      part("What would change it", h("ul", { class: "others" }, ...engine.otherwise.map((each) => h("li", {}, h("b", {}, `If ${each.if}`), then(each))))),
+    engine.decisions.length > 0 &&
+      part("Decided", happened([...engine.decisions].reverse())),
+  ];
+}
+
+const happened = (events) =>
+  h("ul", { class: "lately" }, ...events.map(({ at, reason, message }) =>
+    h("li", {}, h("time", { datetime: at, title: at }, clock(at)), h("b", {}, reason), h("span", {}, message))));
+
 function details(card, status) {
   const figures = FIGURES.filter(([name]) => card.figures[name] !== null).map(([name, label, say]) => [
     label, say(card.figures[name]), card.figures.sources[name] || "",
@@ -101,8 +122,7 @@ function details(card, status) {
         ["Settings", card.engine.current ? "as in models.yaml" : "older than models.yaml"]])),
     settings.length > 0 && part("Settings", list(settings.map(({ name, value }) => [name, said(name, value)]))),
     card.lately.length > 0 &&
-      part("Lately", h("ul", { class: "lately" }, ...[...card.lately].reverse().map((event) =>
-        h("li", {}, h("time", { datetime: event.at }, clock(event.at)), h("b", {}, event.reason), h("span", {}, event.message))))),
+      part("Happened lately", happened([...card.lately].reverse())),
   ];
 }
 
