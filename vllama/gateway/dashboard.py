@@ -48,11 +48,11 @@ def dashboard_router(directory: Path = FILES) -> APIRouter:
     async def ui() -> Response:
         return to_dashboard()
 
-    @router.api_route("/ui/", methods=["GET", "HEAD"])
+    @router.api_route("/ui/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(request: Request) -> Response:
         return _answer(files[PAGE], request)
 
-    @router.api_route("/ui/{name}", methods=["GET", "HEAD"])
+    @router.api_route("/ui/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     async def file(name: str, request: Request) -> Response:
         if name not in files:
             raise HTTPException(404)
