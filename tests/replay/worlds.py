@@ -4,7 +4,7 @@ import random
 
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Device, Footprint, Node
-from vllama.domain.spec import IdleSpec, ModelSpec, Policy, SleepLevel
+from vllama.domain.spec import IdleSpec, ModelSpec, Policy, SleepLevel, VictimPolicy
 from vllama.domain.units import GIB
 from vllama.replay import ModelCosts, Request, Trace
 from vllama.replay.costs import costs_of_weights
@@ -63,4 +63,5 @@ def at_random(seed: int):
             (round(at_s, dice.choice([0, 3])), dice.choice(specs).model, round(dice.lognormvariate(1.5, 1.2), 2))
         )
     nodes = machine(devices, dice.choice([24, 32, 48]), host_gib=dice.choice([16, 512]))
-    return requests(*asked), wish(*specs), nodes, costs
+    victims = dice.choice(list(VictimPolicy))
+    return requests(*asked), wish(*specs, victims=victims), nodes, costs

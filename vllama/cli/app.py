@@ -38,6 +38,7 @@ from vllama.cli.options import (
     seconds,
 )
 from vllama.cli.run import run as run_model
+from vllama.cli.simulate import simulate, trace
 from vllama.cli.taking import take_over
 
 app = typer.Typer(
@@ -342,6 +343,8 @@ def config(config_dir: ConfigDir = CONFIG_DIR, output: OutputFormat = Output.TEX
 
 
 app.add_typer(keys, name="keys")
+app.add_typer(trace, name="trace")
+app.command("simulate")(simulate)
 app.command("run")(run_model)
 app.command("batch")(batch)
 app.command("logs")(history.logs)

@@ -46,7 +46,7 @@ def wish_of(old: ModelSpec, new: ModelSpec) -> dict[str, Any]:
 def foresee_here(old: ModelSpec, new: ModelSpec, manifest: Manifest) -> Here:
     """Without a server. Blocks (NVML, disk)."""
     machine = look(os.environ, real_devices)
-    before, after = _footprint(old, machine.platform), _footprint(new, machine.platform)
+    before, after = footprint_on_disk(old, machine.platform), footprint_on_disk(new, machine.platform)
     start: Mapping[str, str] = {}
     if machine.reading is not None and (machine.vllm is not None or machine.platform is Platform.CUDA):
         footprints = {} if after is None else {new.model: after}
@@ -60,7 +60,8 @@ def foresee_here(old: ModelSpec, new: ModelSpec, manifest: Manifest) -> Here:
     )  # fmt: skip
 
 
-def _footprint(spec: ModelSpec, platform: Platform) -> Footprint | None:
+def footprint_on_disk(spec: ModelSpec, platform: Platform) -> Footprint | None:
+    """Estimated from its files, else by what is declared; None: there is neither. Blocks."""
     directory = None if spec.launch.path is None else Path(spec.launch.path)
     if directory is None:
         revision = spec.launch.setting("revision")

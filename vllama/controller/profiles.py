@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,25 @@ def known_tasks(path: Path) -> Mapping[str, tuple[str, ...]]:
         return {model: tuple(map(str, tasks)) for model, tasks in said if tasks}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def measured_of(path: Path, specs: Iterable[ModelSpec], estimates: Mapping[str, Footprint]) -> Mapping[str, Footprint]:
+    """`estimates`, with what a profiles.json tells of these models in their place; where it was measured in several
+    places, in one that is not simulated. Never raises.
+    """
+    try:
+        profiles = {
+            str(key): Profile.model_validate(each) for key, each in json.loads(path.read_text())["profiles"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        return estimates
+    found = dict(estimates)
+    for spec in specs:
+        start = str(Key(model=spec.served_name, spec_hash=spec.spec_hash, place=""))
+        known = sorted((key == f"{start}simulated", key) for key in profiles if key.startswith(start))
+        if known and spec.model in estimates:
+            found[spec.model] = profiles[known[0][1]].over(estimates[spec.model])
+    return found
 
 
 class Profiles:

@@ -8,7 +8,7 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from vllama.replay.trace import Request, Trace
@@ -30,13 +30,14 @@ class Habits:
     peak_spread_h: float = 4.0
     wander: float = 0.65  # of the logarithm of the rate, from one window to another
     wander_kept: float = 0.84  # of that, from one window to the next
-    occasional: float = 0.5  # the share of models that are not called for most of the time
+    occasional: float = 0.5  # the share of models, but the first, that are not called for most of the time
     spell_s: float = 5200.0  # for so long, on average, an occasional model is called then
     busy_s: float = 5.0  # median time that a request keeps its model busy
     busy_spread: float = 1.0  # of its logarithm
 
 
 HABITS = Habits()
+PLAIN = Habits(cv=1, cv_spread=0, daily=0, wander=0, occasional=0)  # each model at random times, at its rate
 
 
 def generate(
@@ -46,10 +47,11 @@ def generate(
     dice = random.Random(seed)  # noqa: S311  no secret
     shares = [1 / (rank + 1) ** habits.zipf for rank in range(len(models))]
     found: list[Request] = []
-    for model, share in zip(models, shares, strict=True):
+    for rank, (model, share) in enumerate(zip(models, shares, strict=True)):
         own = random.Random(dice.getrandbits(64))  # noqa: S311
+        manner = habits if rank else replace(habits, occasional=0.0)
         rate = rate_per_s * share / sum(shares)
-        found += _requests(model, _rates(rate, span_s, own, habits), span_s, own, habits)
+        found += _requests(model, _rates(rate, span_s, own, manner), span_s, own, manner)
     return Trace.of(found)
 
 
