@@ -52,19 +52,9 @@ def test_a_narrow_terminal_loses_columns(simulate, monkeypatch):
     result = simulate("-p", "lru", "-p", "cost")
     tables = result.stdout.split("Not measured")[0].splitlines()
     assert max(map(len, tables)) <= 60
-    assert tables[2].split() == ["POLICY", "WAITING", "THAN", "LRU", "MEAN", "P99", "LONGEST", "STARTS", "WAKES"]
-    assert tables[6].split() == [
-        "MODEL",
-        "REQUESTS",
-        "WAITING",
-        "LRU",
-        "SWAPS",
-        "LRU",
-        "WAITING",
-        "COST",
-        "SWAPS",
-        "COST",
-    ]
+    assert "P50" not in tables[2]
+    assert "LONGEST" in tables[2]
+    assert "P99 COST" not in "\n".join(tables)
 
 
 def test_what_programs_see(simulate):

@@ -81,6 +81,9 @@ def serve(
     access_log: Annotated[
         bool, typer.Option(envvar="VLLAMA_ACCESS_LOG", help="Log each request to stderr: what it waited for and took.")
     ] = False,
+    record_requests: Annotated[
+        bool, typer.Option(envvar="VLLAMA_RECORD_REQUESTS", help="Keep time, model and length of each in requests.csv.")
+    ] = True,
     file_log_level: Annotated[
         Level, typer.Option(envvar="VLLAMA_FILE_LOG_LEVEL", help="How much it logs to logs/vllama.log of --config-dir.")
     ] = Level.DEBUG,
@@ -126,15 +129,13 @@ def serve(
 
         logs = LogSettings(
             level=log_level.value, format=log_format.value, file_level=file_log_level.value, max_size_mb=log_max_size,
-            backup_count=log_backup_count, access=access_log,
+            backup_count=log_backup_count, access=access_log, recording=record_requests,
         )  # fmt: skip
         doors = DoorSettings(
             api_keys=_absolute(api_keys), admin_loopback=admin_loopback, forwarded_allow_ips=forwarded_allow_ips,
             cors_origins=cors_origins, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key),
         )  # fmt: skip
-        run(
-            host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, logs=logs, doors=doors
-        )  # fmt: skip
+        run(host=host, port=port, config_dir=config_dir.expanduser(), simulate=simulate, logs=logs, doors=doors)
 
 
 @app.command()

@@ -31,6 +31,7 @@ class LogSettings:
     format: str = "auto"  # console or json; auto: console on a terminal
     file_level: str = "debug"
     access: bool = False  # a line for each request, to standard error
+    recording: bool = False  # when which model was asked for, and for how long, to requests.csv
     max_size_mb: int = 10
     backup_count: int = 5
 

@@ -33,6 +33,7 @@ from vllama.gateway.access.outlet import Outlet
 from vllama.gateway.app import create_app
 from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
+from vllama.gateway.recording import RECORDING, Recording
 from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits, connections_within
 from vllama.gateway.wire.memory import settle
@@ -143,7 +144,8 @@ async def _serve(
     doors = house.doors
     hub, facts = hub_directory(settings.environ), _facts(listener, settings, house)
     access_log = _access_log(logs, doors.guard) if logs.access else None
-    telling = Telling(client=EngineClient(house.http), access_log=access_log)
+    recording = Recording(settings.config_dir / RECORDING) if logs.recording else None
+    telling = Telling(client=EngineClient(house.http), access_log=access_log, recording=recording)
     app = create_app(
         house.controller, version=version("vllama"), telling=telling, guard=doors.guard, hub=hub, facts=facts
     )  # fmt: skip
@@ -160,7 +162,7 @@ async def _serve(
     settle()
     stop, hurry = _watch_signals(lambda: _reload(house))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs, state), name="controller")
+    running = asyncio.create_task(_run(house, settings.config_dir / "logs", logs, state, recording), name="controller")
     watched = asyncio.create_task(_watch_over(house, notify, server, url=_url(listener, settings)), name="watched over")
     _greet(listener, settings, house, say, logs)
     stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -176,6 +178,8 @@ async def _serve(
     data_path.close()
     if access_log is not None:
         access_log.close()
+    if recording is not None:
+        recording.close()
     await house.http.aclose()
     watched.cancel()
     await asyncio.wait({watched})
@@ -186,7 +190,9 @@ def _access_log(logs: LogSettings, guard: Guard) -> AccessLog:
     return AccessLog(Outlet(sys.stderr.fileno()), ForEyes() if logs.for_eyes else Json(), lines)
 
 
-async def _run(house: House, directory: Path, logs: LogSettings, state: StateKept) -> None:
+async def _run(
+    house: House, directory: Path, logs: LogSettings, state: StateKept, recording: Recording | None
+) -> None:  # fmt: skip
     """Until cancelled."""
     bounded = partial(keep_bounded, directory, max_bytes=logs.max_bytes, backups=logs.backup_count)
     keep = house.controller.tending.keep
@@ -195,6 +201,8 @@ async def _run(house: House, directory: Path, logs: LogSettings, state: StateKep
         tasks.create_task(house.controller.run(), name="controller")
         tasks.create_task(keep("doors", house.doors.follow), name="doors")
         tasks.create_task(keep("state", state.run), name="state")
+        if recording is not None:
+            tasks.create_task(keep("recording", recording.run), name="recording")
 
 
 async def _watch_over(house: House, notify: Notify, server: uvicorn.Server, *, url: str) -> None:

@@ -124,6 +124,27 @@ def generate(
     _write(found, to)
 
 
+@trace.command()
+def export(
+    *,
+    config_dir: ConfigDir = CONFIG_DIR,
+    since: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Only the latest, e.g. 24h. Default: all there is.")
+    ] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Models as model-1, model-2, ...")] = False,
+    to: Out = None,
+) -> None:
+    """Write the trace of what a server was asked, counted from its first request. Needs no server that runs.
+
+    A server keeps the time, model and length of the latest 200,000 requests or more in requests.csv of --config-dir,
+    nothing else of them; a request of the last seconds may be missing. Exit codes: 0 done; 1 nothing was recorded.
+    """
+    from vllama.cli.options import seconds
+    from vllama.cli.recorded import exported
+
+    _write(exported(config_dir.expanduser(), since_s=seconds(since), anonymous=anonymous), to)
+
+
 def _write(found: "Trace", to: Path | None) -> None:
     from vllama.replay.trace import trace_text, write_trace
 

@@ -54,12 +54,15 @@ class Trace:
         return self.requests[-1].at_s - self.requests[0].at_s if self.requests else 0.0
 
 
-def read_trace(path: Path) -> Trace:
-    """`path` may end in .gz. Lines may be in any order, and have further columns. Raises TraceError."""
+def read_trace(path: Path, *, sound_only: bool = False) -> Trace:
+    """`path` may end in .gz. Lines may be in any order, and have further columns. Raises TraceError.
+
+    `sound_only`: lines with mistakes are left out: where they were written when a machine failed.
+    """
     try:
         opens = gzip.open if path.suffix == ".gz" else open
         with opens(path, "rt", encoding="utf-8-sig", newline="") as file:
-            return Trace.of(_requests(csv.reader(file), str(path)))
+            return Trace.of(_requests(csv.reader(file), str(path), sound_only=sound_only))
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
     except (EOFError, UnicodeDecodeError, csv.Error) as error:
@@ -68,7 +71,7 @@ def read_trace(path: Path) -> Trace:
 
 def parse_trace(text: str, name: str = "trace") -> Trace:
     """Raises TraceError."""
-    return Trace.of(_requests(csv.reader(io.StringIO(text, newline="")), name))
+    return Trace.of(_requests(csv.reader(io.StringIO(text, newline="")), name, sound_only=False))
 
 
 def write_trace(trace: Iterable[Request], path: Path) -> None:
@@ -93,27 +96,33 @@ def _number(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
-def _requests(rows: Iterable[list[str]], name: str) -> Iterator[Request]:
+def _requests(rows: Iterable[list[str]], name: str, *, sound_only: bool) -> Iterator[Request]:
     lines = iter(enumerate(rows, start=1))
     number, header = next(lines, (1, list[str]()))
     header = [cell.strip() for cell in header]
     if missing := [column for column in COLUMNS if column not in header]:
         raise TraceError(f"{name}:{number}: no column {missing[0]}; the first line must be `{','.join(COLUMNS)}`.")
-    at, model, busy = (header.index(column) for column in COLUMNS)
+    places = [header.index(column) for column in COLUMNS]
     models: dict[str, str] = {}  # one string per model, however long the trace
     for number, row in lines:
         if not row or row == [""]:
             continue
-        if len(row) <= max(at, model, busy):
-            raise TraceError(f"{name}:{number}: {len(row)} columns, where the header has {len(header)}.")
-        asked = row[model].strip()
-        if not asked:
-            raise TraceError(f"{name}:{number}: no model.")
-        yield Request(
-            at_s=_seconds(row[at], "at_s", f"{name}:{number}"),
-            model=models.setdefault(asked, asked),
-            busy_s=_seconds(row[busy], "busy_s", f"{name}:{number}"),
-        )
+        where = f"{name}:{number}"
+        try:
+            if len(row) <= max(places):
+                raise TraceError(f"{where}: {len(row)} columns, where the header has {len(header)}.")  # noqa: TRY301  # the same for all mistakes
+            at_s, model, busy_s = _request(*(row[place] for place in places), where=where)
+        except TraceError:
+            if not sound_only:
+                raise
+        else:
+            yield Request(at_s, models.setdefault(model, model), busy_s)
+
+
+def _request(at: str, model: str, busy: str, *, where: str) -> tuple[float, str, float]:
+    if not model.strip():
+        raise TraceError(f"{where}: no model.")
+    return _seconds(at, "at_s", where), model.strip(), _seconds(busy, "busy_s", where)
 
 
 def _seconds(text: str, column: str, where: str) -> float:

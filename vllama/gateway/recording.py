@@ -1,0 +1,80 @@
+"""Which model was asked for when, and for how long it was busy with it: for `vllama simulate`.
+
+Three fields per request and nothing else: no content, no client, no key. One append on the data path; written every few
+seconds from a thread, to a file that only its owner can read, and that is kept within bounds.
+"""
+
+import asyncio
+import contextlib
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vllama.domain.units import MIB
+from vllama.gateway.metrics.finished import Finished
+
+RECORDING = "requests.csv"  # of the configuration directory
+EVERY_S = 5.0
+MOST_BYTES = 8 * MIB  # about 200,000 requests; the file before it is kept, too
+MOST_WAITING = 100_000  # requests, to be written
+HEADER = "at_s,model,busy_s\n"
+
+
+class Recording:
+    """`path` is a trace: `at_s` counts from 1970. What it was before it became too long is beside it, with `.1`."""
+
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, every_s: float = EVERY_S,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:  # fmt: skip
+        self._path, self._clock, self._every_s, self._most_bytes = path, clock, every_s, most_bytes
+        self._kept: list[tuple[float, str, float, float]] = []  # ended, model, took, waited
+
+    def add(self, one: Finished) -> None:
+        """Who never came to an engine is left out."""
+        if one.model and one.wait_s < one.duration_s and len(self._kept) < MOST_WAITING:
+            self._kept.append((self._clock(), one.model, one.duration_s, one.wait_s))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            if self._kept:
+                kept, self._kept = self._kept, []
+                await asyncio.to_thread(self._write, kept)
+
+    def close(self) -> None:
+        """Blocks."""
+        kept, self._kept = self._kept, []
+        if kept:
+            self._write(kept)
+
+    def _write(self, kept: Sequence[tuple[float, str, float, float]]) -> None:
+        """In one piece. A disk that refuses costs only the record."""
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(
+            (f"{ended - took:.3f}", model, f"{took - waited:.3f}") for ended, model, took, waited in kept
+        )
+        with contextlib.suppress(OSError), os.fdopen(self._opened(), "rb+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            # a piece that was cut off must not make one line with the next
+            first = "" if size and os.pread(file.fileno(), 1, size - 1) == b"\n" else "\n" if size else HEADER
+            file.write((first + text.getvalue()).encode())
+
+    def _opened(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_size >= self._most_bytes:
+                self._path.replace(before(self._path))
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")
+
+
+def recorded(path: Path) -> Iterator[Path]:
+    """The files of a recording that are there, the older one first."""
+    return (each for each in (before(path), path) if each.exists())
