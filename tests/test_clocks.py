@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "vllama"
 FOR_PEOPLE = {
     "cli/card.py", "cli/happenings.py", "cli/keys.py", "cli/lease.py", "cli/machine.py", "cli/ps.py", "cli/serve.py",
     "cli/top.py", "controller/controller.py", "controller/enquiries.py", "controller/events.py",
-    "controller/servers/servers.py", "gateway/access/line.py", "gateway/app.py", "gateway/info.py",
+    "controller/servers/servers.py", "gateway/access/line.py", "gateway/app.py",
     "gateway/ollama/exchange.py", "gateway/ollama/routes.py", "gateway/wire/realtime.py", "gateway/wire/stamp.py",
     "controller/history/history.py", "controller/transitions.py", "gateway/history.py", "cli/explain.py",
     "simulator/server_state.py",

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.faults import wall_clock
 from tests.whole.server import Server, environment, serve
 
 VICTIM, RIVAL = "org/victim", "org/rival"  # one device, where only one of them fits awake
@@ -36,13 +37,15 @@ class House:
 
     def __init__(
         self, root: Path, *args: str, simulate: str | None = DEVICES, program: tuple[str, ...] = ("-m", "vllama"),
-        **env: str,
+        clocked: bool = False, **env: str,
     ) -> None:  # fmt: skip
         self.root, self.args, self.env, self.program = root, args, env, program
         self.simulate = () if simulate is None else ("--simulate", simulate)
         self.config_dir, self.served = root / "config", root / "served"
         for name in ("home", "cwd"):
             (root / name).mkdir(parents=True)
+        if clocked:
+            self.env |= wall_clock.environment(root / "clock")
         self._numbers = itertools.count(1)
         self.server: Server | None = None
         self.starts = 0
@@ -100,6 +103,10 @@ class House:
         fresh = self.root / "elsewhere.fresh"
         fresh.write_text(json.dumps(how))
         fresh.replace(self.root / "elsewhere")
+
+    def set_clock(self, hours: int) -> None:
+        """How far its wall clock, and that of all that it starts, is off."""
+        wall_clock.set_by(self.root / "clock", 3600 * hours)
 
     def next_id(self) -> str:
         return f"{os.getpid()}-{next(self._numbers)}"

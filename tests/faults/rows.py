@@ -75,6 +75,7 @@ class Situation:
     play: "Callable[[Scene], Awaitable[None]]"
     own_server: bool = False
     bent: bool = False  # its server runs `elsewhere`
+    clocked: bool = False  # its server has a wall clock of its own, where there can be one
     simulate: str | None = DEVICES
     env: dict[str, str] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ class Situation:
     def house(self, root: Path) -> House:
         """One of its own."""
         program = ("-m", "tests.faults.elsewhere") if self.bent else ("-m", "vllama")
-        return House(root, simulate=self.simulate, program=program, **self.env)
+        return House(root, simulate=self.simulate, program=program, clocked=self.clocked, **self.env)
 
     @property
     def usual_seed(self) -> int:
@@ -96,14 +97,15 @@ SITUATIONS: list[Situation] = []
 
 
 def row(
-    number: int, *, own_server: bool = False, bent: bool = False, simulate: str | None = DEVICES, **env: str
-) -> "Callable[[Callable[[Scene], Awaitable[None]]], Callable[..., None]]":
+    number: int, *, own_server: bool = False, bent: bool = False, clocked: bool = False,
+    simulate: str | None = DEVICES, **env: str,
+) -> "Callable[[Callable[[Scene], Awaitable[None]]], Callable[..., None]]":  # fmt: skip
     """A coroutine function of a scene, as a test and as something that `soak` can play."""
 
     def register(play: "Callable[[Scene], Awaitable[None]]") -> Callable[..., None]:
         situation = Situation(
-            row=number, name=play.__name__, play=play, own_server=own_server or bent, bent=bent, simulate=simulate,
-            env=env,
+            row=number, name=play.__name__, play=play, own_server=own_server or bent or clocked, bent=bent,
+            clocked=clocked, simulate=simulate, env=env,
         )  # fmt: skip
         SITUATIONS.append(situation)
 

@@ -8,12 +8,15 @@ import resource
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pynvml
 import pytest
 
+from tests.faults import wall_clock
 from tests.faults.house import BASE, RIVAL, STEADY, VICTIM, House, kill, stand_in
 from tests.faults.rows import row
 from tests.faults.scene import CUT_OFF, ENDED, Scene
@@ -250,3 +253,38 @@ async def test_a_wall_clock_that_jumps_moves_nobody(scene: Scene):
             for model, status in before.items():
                 now = await scene.status(model)
                 assert (now["pid"], now["phase"]) == (status["pid"], status["phase"])
+
+
+@row(34, clocked=True)
+async def test_a_wall_clock_that_jumps_by_hours_changes_no_load_no_wait_and_no_countdown(scene: Scene):
+    """The clock of the whole process and of its engines, not only what Python is told."""
+    if wall_clock.library() is None:
+        pytest.skip("!!! NO REAL JUMP OF A WALL CLOCK WAS PLAYED: that takes a C compiler, and there is none here !!!")
+    rests_after_s = 3.0
+    load = {"VLLAMA_SIM_LOAD_S": "1.5", "VLLAMA_SIM_TOKEN_S": "0.02"}
+    await scene.configure(VICTIM, idle={"sleep_after": f"{rests_after_s}s"}, env=load)
+    async with scene.trouble(lambda: scene.house.set_clock(0)):
+        for way in scene.dice.sample((-1, 1), 2):
+            hours = way * scene.dice.randint(1, 48)
+            await scene.stop()
+            waiting = scene.ask_many(4, tokens=30)
+            await scene.until_it_is("Starting")
+            await scene.moment(1.5)
+            await _jump(scene, hours)  # within the load
+            await scene.moment()
+            await _jump(scene, -hours)  # within it, or within the answers
+            await asyncio.gather(*waiting)
+            asked_at = time.monotonic()
+            await scene.answer()
+            await scene.moment(rests_after_s)
+            await _jump(scene, hours)  # within the countdown
+            await scene.until_it_is("Asleep")
+            assert time.monotonic() >= asked_at + rests_after_s, "it fell asleep before its time"
+
+
+async def _jump(scene: Scene, hours: int) -> None:
+    """And vllama itself knows no other time, and looks at everything."""
+    scene.house.set_clock(hours)
+    await scene.post("/admin/reload")
+    told = parsedate_to_datetime((await scene.get("/livez")).headers["date"]).timestamp()
+    assert abs(told - time.time() - 3600 * hours) < 600

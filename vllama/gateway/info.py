@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from vllama.controller.control import Control
 from vllama.domain.status import one_per_model
+from vllama.runtime import clock
 
 ENDPOINTS: Mapping[str, str] = {
     "openai": "/v1", "anthropic": "/v1/messages", "health": "/health", "admin": "/admin/status",
@@ -39,6 +39,7 @@ class ServerFacts:
 
 def info_router(control: Control, facts: ServerFacts, *, version: str) -> APIRouter:
     router = APIRouter(prefix="/admin")
+    began = clock.now()
 
     @router.get("/info")
     async def info() -> JSONResponse:
@@ -50,7 +51,7 @@ def info_router(control: Control, facts: ServerFacts, *, version: str) -> APIRou
             "host": facts.host,
             "port": facts.port,
             "started_at": started,
-            "uptime_s": round(time.time() - facts.started_at, 1),
+            "uptime_s": round(clock.now() - began, 1),
             "rss_bytes": await asyncio.to_thread(_rss_bytes),
             "config_dir": facts.config_dir,
             "models_yaml": facts.models_yaml,
