@@ -44,10 +44,6 @@ class Line:
         self.last_used_at = now
         self.in_flight += 1
 
-    def ask(self, now: float) -> None:
-        """One more request of its model."""
-        self.asked, self.asked_at = 1.0 + asked_by(self.asked, self.asked_at, now), now
-
     def give_back(self, now: float) -> None:
         self.last_used_at = now
         self.in_flight -= 1

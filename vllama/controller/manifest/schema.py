@@ -139,7 +139,7 @@ class PolicyKeys(Keys):
     stalled_client: SomeTime = None
     """A client that reads nothing of its answer for so long is given up, e.g. 5m."""
     victims: Victims = None
-    """Which of the idle makes room. lru: the least recently used; cost: who is missed least, by use, time and memory."""
+    """Which of the idle makes room. lru: the least recently used; cost: who is missed least by use, time and memory."""
 
 
 class ServerKeys(Keys):
