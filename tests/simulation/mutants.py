@@ -122,7 +122,7 @@ PLANTED = (
             old="key=lambda engine: copy_rank(view, ledger, engine))",
             new="key=lambda engine: copy_rank(view, ledger, engine), reverse=True)"),
     Planted(name="a leaking sleeper is kept", file="ladder.py",
-            old="if (grown := _grown(engine)) is not None:", new="if False:"),
+            old="if not in_flight and (grown := _grown(engine)) is not None:", new="if False:"),
     Planted(name="linked devices count for nothing", file="placement.py",
             old="loading, not linked, self.missed", new="loading, False, self.missed"),
     Planted(name="weights that cannot fit get less memory", file="ledger.py",
