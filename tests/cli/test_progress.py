@@ -1,14 +1,16 @@
 """A real HTTP server plays what a model goes through; the clock that judges staleness is the test's."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
 from tests.cli.answers import a_running, a_status
 from tests.cli.scripted import ScriptedServer
 from vllama.cli.client import AdminClient
-from vllama.cli.progress import Wish, follow
+from vllama.cli.progress import Wish, doing, follow
 
 ROOM = a_status(reason="MakingRoom", message="org/b make room; then it starts on gpu0.")
 STARTS = a_running("org/a", "Starting", reason="Starting", message="Its engine is being started.")
@@ -129,3 +131,30 @@ def test_the_timeout_says_how_far_it_came(server: ScriptedServer) -> None:
     assert phase == "Starting"
     assert problem is not None
     assert problem.startswith("org/a is Starting after 5.2s: Starting: Its engine is being started.\n")
+
+
+def test_a_new_stage_is_a_change_and_every_look_is_seen(server: ScriptedServer) -> None:
+    weights, graphs = ({**STARTS, "stage": stage, "ready_in_s": 12.0} for stage in ("loading weights", "compiling"))
+    server.statuses = [[weights], [weights], [graphs], [READY]]
+    told: list[str] = []
+    seen: list[str] = []
+    with AdminClient(server.url) as client:
+        follow(
+            client, Wish(verb="start", model="a"), STARTS, tell=lambda _, now: told.append(str(now.get("stage"))),
+            glance=lambda elapsed, now: seen.append(doing(now, elapsed_s=elapsed)), poll_s=0.0,
+        )  # fmt: skip
+    assert told == ["None", "loading weights", "compiling", "None"]
+    assert len(seen) == 5
+    assert seen[0].startswith("org/a: Starting, 0s")
+    assert seen[3].startswith("org/a: Starting, compiling, ")
+    assert seen[3].endswith(", about 12s left")
+
+
+def test_a_line_says_the_stage_and_how_long_it_takes_still(
+    vllama: Callable[..., Result], server: ScriptedServer
+) -> None:
+    weights = {**STARTS, "stage": "loading weights", "ready_in_s": 12.0}
+    server.asked = 202, STARTS
+    server.statuses = [[weights], [READY]]
+    lines = vllama("start", "a", "--server", server.url).stdout.splitlines()
+    assert lines[1].endswith("Starting: Its engine is being started. [loading weights, about 12s left]")

@@ -8,6 +8,7 @@ from typing import Any
 
 from vllama.cli.client import AdminClient
 from vllama.cli.failure import CommandFailed, complain
+from vllama.cli.meanwhile import told_meanwhile
 from vllama.cli.terminal import is_coloured, show_json
 
 LEAVE = {"/exit", "/quit", "/bye", "exit", "quit"}
@@ -43,7 +44,7 @@ class Talk:
         self.said.append({"role": "user", "content": question})
         answer, self.end = "", {}
         try:
-            for chunk in self.client.chat(self.model, [*system, *self.said]):
+            for chunk in told_meanwhile(self.client, self.model, self.client.chat(self.model, [*system, *self.said])):
                 for piece in self._pieces(chunk):
                     answer += "" if piece.thought else piece.text
                     yield piece

@@ -89,9 +89,11 @@ def _follow_on_terminal(
 
         def tell(elapsed: float, now: Status) -> None:
             console.print(_line(elapsed, now, columns=width(stream)), soft_wrap=True)
-            spinner.update(Text(f"{now['model']}: {now['phase']}", style=phase_style(now["phase"])))
 
-        return follow(client, wish, first, tell=tell, timeout_s=timeout_s)
+        def glance(elapsed: float, now: Status) -> None:
+            spinner.update(Text(doing(now, elapsed_s=elapsed), style=phase_style(now["phase"])))
+
+        return follow(client, wish, first, tell=tell, glance=glance, timeout_s=timeout_s)
 
 
 def follow(
@@ -100,11 +102,13 @@ def follow(
     first: Status,
     *,
     tell: Callable[[float, Status], None],
+    glance: Callable[[float, Status], None] = lambda *_: None,
     timeout_s: float | None = None,
     poll_s: float = POLL_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Status, str | None]:
-    """Polls until the model is what was asked (None), or cannot be (why not). `tell` hears every change and its time.
+    """Polls until the model is what was asked (None), or cannot be (why not). `tell` hears every change and its time,
+    `glance` sees every look.
 
     `first` is what the server answered to the request. It may still speak of the time before: a verdict in it
     counts once it has stood for STALE_S.
@@ -115,6 +119,7 @@ def follow(
         if _said(status) != told:
             tell(elapsed, status)
             told = _said(status)
+        glance(elapsed, status)
         fresh = elapsed >= STALE_S or _said(status) != _said(first)
         if status["phase"] in wish.goals:
             return status, None
@@ -146,8 +151,25 @@ def _problem(wish: Wish, status: Status, before: Status, *, fresh: bool) -> str 
     return None
 
 
-def _said(status: Status) -> tuple[str, str, str]:
-    return status["phase"], status["reason"], status["message"]
+def _said(status: Status) -> tuple[str | None, ...]:
+    return status["phase"], status["reason"], status["message"], status.get("stage")
+
+
+def doing(status: Status, *, elapsed_s: float) -> str:
+    """For one line that is renewed: `org/a: Starting, loading weights, 12s, about 30s left`."""
+    parts = [f"{status['model']}: {shown_phase(status)}", status.get("stage"), f"{elapsed_s:.0f}s", left(status)]
+    return ", ".join(part for part in parts if part)
+
+
+def left(status: Status) -> str | None:
+    """As long as it took last time; None: nobody knows."""
+    left_s = status.get("ready_in_s")
+    return None if left_s is None else f"about {format_duration(left_s)} left"
+
+
+def _stage(status: Status) -> str:
+    said = ", ".join(part for part in (status.get("stage"), left(status)) if part)
+    return f" [{said}]" if said and status["phase"] in _COMING_UP else ""
 
 
 def _why(status: Status) -> str:
@@ -157,7 +179,7 @@ def _why(status: Status) -> str:
 def _line(elapsed: float, status: Status, *, columns: int | None) -> Text:
     when, phase = f"{elapsed:7.1f}s  ", shown_phase(status)
     first = f"{when}{phase:<11}  "
-    line = Text("\n".join(wrapped(_why(status), columns, indent=" " * len(first), first=first)))
+    line = Text("\n".join(wrapped(_why(status) + _stage(status), columns, indent=" " * len(first), first=first)))
     line.stylize("dim", 0, len(when))
     line.stylize(phase_style(status["phase"]), len(when), len(when) + len(phase))
     return line

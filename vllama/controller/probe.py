@@ -125,7 +125,7 @@ class Probe:
         self.learned, self._stage = learn(lines, self.learned), stage_of(lines, self._stage)
         moved = self._log.seen_bytes > seen and not only_wait(lines)
         if (moved or await self._reads_or_writes()) and isinstance(self.state, Loading):
-            self.state = Loading(progress_at=self.clock(), part=part_of(self._stage))
+            self.state = Loading(progress_at=self.clock(), part=part_of(self._stage), stage=self._stage or "")
 
     async def _reads_or_writes(self) -> bool:
         """A log may be silent for as long as it takes to fetch or to read a large model."""

@@ -1,12 +1,14 @@
 """The state of every model, for people: one ModelStatus each. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vllama.domain.decision import Plan
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, EngineObservation, Operation, Snapshot
+from vllama.domain.observed import Asleep, EngineObservation, Loading, Operation, Snapshot, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.status import ModelStatus, phase_of
+from vllama.planner.timing import left_of, left_of_load
 from vllama.planner.view import best_engines
 
 
@@ -19,9 +21,24 @@ def statuses(
     said = {decision.model: (decision.reason, decision.message) for decision in plan.decisions} if plan else {}
     models = sorted({*desired.models, *engines, *operations})
     return tuple(
-        _status(desired, model, engines.get(model), operations.get(model), said.get(model), wall_minus_clock)
+        replace(
+            _status(desired, model, engines.get(model), operations.get(model), said.get(model), wall_minus_clock),
+            ready_in_s=_ready_in_s(snapshot, engines.get(model), operations.get(model), model),
+        )
         for model in models
     )
+
+
+def _ready_in_s(
+    snapshot: Snapshot, engine: EngineObservation | None, operation: Operation | None, model: str
+) -> float | None:
+    """Of who comes up; only where it was measured before, and that time is not over."""
+    footprint, left = snapshot.footprints.get(model), None
+    if operation is not None and operation.verb in {Verb.START, Verb.WAKE}:
+        left = left_of(operation, footprint, snapshot.taken_at)
+    elif operation is None and engine is not None and isinstance(engine.state, Loading):
+        left = left_of_load(engine.started_at, footprint, snapshot.taken_at)
+    return None if left is None or left.unknown or left.assumed else left.seconds
 
 
 def _status(  # noqa: PLR0917  # one call, just above
@@ -56,6 +73,7 @@ def _status(  # noqa: PLR0917  # one call, just above
         pinned=spec.pin if spec else False,
         replica=spec.replica if spec else 1,
         replica_of=spec.replica_of if spec else None,
+        stage=(engine.state.stage or None) if engine and isinstance(engine.state, Loading) else None,
     )
 
 

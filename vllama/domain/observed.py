@@ -58,11 +58,13 @@ class Node:
 class Loading:
     """The process lives and has never answered for its model. `progress_at`: its log's last sign of life.
 
-    `part`: how much of a usual load is behind it, from 0 to 1, by what its log spoke of last.
+    `part`: how much of a usual load is behind it, from 0 to 1, by what its log spoke of last, and `stage` what that is,
+    in words for people.
     """
 
     progress_at: float
     part: float = 0.0
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

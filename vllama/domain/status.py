@@ -54,7 +54,9 @@ def phase_of(engine: EngineObservation | None, operation: Operation | None, *, d
 class ModelStatus:
     """One line of `vllama ps`. Times are seconds of the wall clock (they are for people); None: never, or none.
 
-    Each replica has its own; `model` is its name, and that of a further one's model is `replica_of`.
+    Each replica has its own; `model` is its name, and that of a further one's model is `replica_of`. On its way up
+    `stage` is what its engine's log spoke of last, in words, and `ready_in_s` how long it takes still, as it did last
+    time (None: it never was measured, or takes longer than then).
     """
 
     model: str
@@ -78,6 +80,8 @@ class ModelStatus:
     servers: tuple[str, ...] = ()  # URLs of those that have it, too or only
     replica: int = 1
     replica_of: str | None = None
+    stage: str | None = None
+    ready_in_s: float | None = None
 
 
 BEST_FIRST = (
