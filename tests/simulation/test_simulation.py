@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:R
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_world_lives_without_a_violation_and_comes_to_rest(profile: str, seed: int) -> None:
-    report = simulate(seed, events=EVENTS, profile=profile, explain_every=10)
+    report = simulate(seed, events=EVENTS, profile=profile, explain_every=20)
     assert report.violation is None, str(report)
     assert report.events >= EVENTS
 
@@ -42,9 +42,9 @@ def test_what_once_went_wrong_goes_right(kept: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_wait_and_every_eviction_is_explained_by_numbers_that_lead_to_it_again(profile: str) -> None:
-    report = simulate(5, events=1200, profile=profile)
+    report = simulate(5, events=200 if profile == "many" else 500, profile=profile)
     assert report.violation is None, str(report)
-    assert sum(report.explained.values()) > 100, report.explained
+    assert sum(report.explained.values()) > 30, report.explained
     waits = {"MakingRoom", "NoIdleVictim", "RoomReserved", "DeviceBusy", "DrainingOthers", "BackingOff"}
     assert report.explained.keys() & waits, report.explained
     assert report.explained.keys() & {"Evicted", "DrainedForWaiter"}, report.explained

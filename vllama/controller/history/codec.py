@@ -11,6 +11,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from vllama.domain.observed import Footprint
+from vllama.domain.spec import ModelSpec, Policy
 from vllama.planner.evidence import Evidence
 
 _UNIONS = (types.UnionType, typing.Union)
@@ -37,6 +39,8 @@ def _plain(kind: Any, value: Any) -> Any:
             return value.value
         case None | bool() | int() | float() | str():
             return value
+        case ModelSpec() | Footprint() | Policy():
+            return _lasting(value)
         case Mapping():
             of = typing.get_args(kind)[1]
             return {str(key): _plain(of, each) for key, each in value.items()}
@@ -44,8 +48,18 @@ def _plain(kind: Any, value: Any) -> Any:
             return sorted(_plain(None, each) for each in value)
         case tuple() | list():
             return [_plain(of, each) for of, each in zip(_items(kind, len(value)), value, strict=True)]
+    return _of_fields(value, named=len(_classes(kind)) > 1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _lasting(value: Any) -> dict[str, Any]:
+    """What is the same in one evidence after the other. Nobody may change it."""
+    return _of_fields(value, named=False)
+
+
+def _of_fields(value: Any, *, named: bool) -> dict[str, Any]:
     its_own: Any = type(value)
-    said: dict[str, Any] = {"kind": its_own.__name__} if len(_classes(kind)) > 1 else {}
+    said: dict[str, Any] = {"kind": its_own.__name__} if named else {}
     for name, (of, default) in _fields(its_own).items():
         if (each := getattr(value, name)) != default:
             said[name] = _plain(of, each)
