@@ -12,6 +12,7 @@ import pytest
 from tests.gateway.house import FACTS, MODEL, SPEC, House, ListedControl, live
 from tests.waiting import async_wait_until
 from vllama.controller.condition import Condition
+from vllama.domain.spec import Policy
 from vllama.domain.status import Phase
 from vllama.gateway import watch
 from vllama.gateway.watch import EVENTS, Feed
@@ -195,3 +196,23 @@ def test_what_happened_before_is_bounded() -> None:
         assert (len(events), events[-1]["message"]) == (EVENTS, str(EVENTS + 4))
 
     live(test)
+
+
+def test_who_reads_nothing_is_cut_off_and_the_others_are_told_on() -> None:
+    async def test(here: House) -> None:
+        here.control.events.record("Idle", "x" * 4000)
+        _, writer = await here.raw(b"GET /admin/watch HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        async with watching(here) as told:
+            await told.next()
+            there = len(here.server.server_state.connections)
+
+            async def cut_off() -> bool:
+                for _ in range(200):
+                    here.control.events.record("Idle", "x" * 4000)
+                assert (await told.next())[1]["events"]
+                return len(here.server.server_state.connections) < there
+
+            await async_wait_until(cut_off, what="the one that reads nothing to be cut off")
+        writer.close()
+
+    live(test, policy=Policy(stalled_client_s=0.1))

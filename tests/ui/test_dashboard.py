@@ -269,6 +269,15 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(start, look, tmp_path):
         expect(page.locator("#key")).to_be_visible()
 
 
+def test_who_may_not_look_is_told_why(many, look):
+    here = look(many, live=False, extra_http_headers={"x-forwarded-for": "203.0.113.9"})
+    with expected(here, "403"):
+        expect(here.page.locator("#notice")).to_contain_text("takes nothing through a proxy")
+        expect(here.page.locator("#link")).to_contain_text("Not allowed")
+        here.page.get_by_role("button", name="Use a key").click()
+        expect(here.page.locator("#key-input")).to_be_focused()
+
+
 def test_it_survives_another_server_in_its_place(start, look, tmp_path):
     config_dir = tmp_path / "config"
     first = start("models: {org/A: {memory: 1GiB}}", "--simulate", "8GiB", directory=config_dir)

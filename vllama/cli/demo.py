@@ -28,6 +28,7 @@ Engines, devices and answers are made up; everything else is real. Try, in anoth
   3. See what runs, and ask why.
      {vllama} ps --server {url}
      {vllama} plan --server {url}
+     In a browser: {url}/ui
 
 Ctrl-C stops the demo and everything that it started.
 """

@@ -270,7 +270,7 @@ def _greet(
     lines = (
         f"vllama serves {url} on {house.describe}.",
         f"{models}, logs in {settings.config_dir / 'logs'}.",
-        f"Metrics are at {url}/metrics; {logged}.",
+        f"In a browser: {url}/ui. Metrics are at {url}/metrics; {logged}.",
         say(url),
     )
     print("\n".join(lines), file=sys.stderr, flush=True)  # for the person at the terminal

@@ -17,7 +17,8 @@ from vllama.domain.status import one_per_model
 from vllama.runtime import clock
 
 ENDPOINTS: Mapping[str, str] = {
-    "openai": "/v1", "anthropic": "/v1/messages", "health": "/health", "admin": "/admin/status",
+    "openai": "/v1", "anthropic": "/v1/messages", "health": "/health", "dashboard": "/ui/",
+    "admin": "/admin/status",
 }  # fmt: skip
 
 
