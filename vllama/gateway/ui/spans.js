@@ -17,6 +17,8 @@ export function lanes(spans, now) {
   return { lanes: Math.max(1, ends.length), spans: placed };
 }
 
+const UP = new Set(["Ready", "Starting", "Waking"]);
+
 let known = null;
 let next = new Map(); // span -> the one of its model after it
 
@@ -32,5 +34,5 @@ export function gone(span, spans) {
     }
   }
   const after = span.phase === "Ready" && span.to_s !== null ? next.get(span) : null;
-  return after && after.phase !== "Ready" ? after : null;
+  return after && !UP.has(after.phase) ? after : null; // one that comes up anew: another server, which saw it not go
 }
