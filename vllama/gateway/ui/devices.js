@@ -9,7 +9,7 @@ const LEGEND = [
   ["awake", "Awake"], ["changing", "Starting, waking or going down"], ["asleep", "Asleep, what stays"],
   ["foreign", "Other programs"], ["reserve", "Reserve"], ["free", "Free"],
 ];
-const ORDER = ["awake", "changing", "failed", "asleep", "stopped", "foreign", "unknown", "reserve", "free"];
+const ORDER = ["awake", "changing", "failed", "asleep", "stopped", "foreign", "unknown", "free", "reserve"];
 const WORDS = { foreign: "Other programs", reserve: "Reserve", free: "Free", unknown: "Not told by the driver" };
 
 export function install() {
