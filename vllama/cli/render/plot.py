@@ -17,6 +17,8 @@ MOST_POINTS = 600
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by the colour-blind, too
 TITLE, ACROSS, UP = "Waiting of all requests, added up", "time since the first request", "waiting"
 
+_ANCHORS = ("start", "middle", "middle", "middle", "end")  # of the times below
+
 Points = Sequence[tuple[float, float]]  # seconds since the first arrival, seconds waited in sum
 
 
@@ -61,7 +63,8 @@ def _svg(lines: Sequence[tuple[str, Points]]) -> Iterator[str]:
         at, up = longest * part / 4, most * part / 4
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(up):.1f}" y2="{y(up):.1f}" stroke="#ddd"/>'
         yield f'<text x="{LEFT - 6}" y="{y(up) + 4:.1f}" text-anchor="end">{format_duration(up)}</text>'
-        yield f'<text x="{x(at):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{format_duration(at)}</text>'
+        where = f'x="{x(at):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{_ANCHORS[part]}"'
+        yield f"<text {where}>{format_duration(at)}</text>"
     yield f'<text x="{LEFT + inner_width / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{ACROSS}</text>'
     for number, (name, each) in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
