@@ -1,5 +1,7 @@
 """Pages of other sites, in a browser."""
 
+import socket
+
 import pytest
 
 from tests.gateway.house import CHAT, House, live
@@ -125,3 +127,50 @@ def test_origins_are_written_with_commas_or_spaces() -> None:
     for origin in (b"https://a.example", b"http://localhost:3000", b"app://obsidian.md"):
         assert b"allow-origin: " + origin in found.lines(origin)
     assert found.lines(b"https://a.example:444") == b""
+
+
+LED_HERE = {"host": "evil.example:8080", "origin": "http://evil.example:8080"}
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/metrics", "/api/chat"])
+def test_a_page_whose_name_was_made_to_lead_here_is_refused(path: str) -> None:
+    """To its browser it is of the same site, so that it could read everything."""
+
+    async def test(here: House) -> None:
+        here.open()
+        answer = await here.http.post(path, json={"model": "tiny"}, headers=LED_HERE)
+        assert (answer.status_code, "--cors-origins" in answer.text) == (403, True)
+        assert here.upstream.connections == 0
+
+    live(test)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example:8080"},  # a program
+        {"host": "vllama:8080", "origin": "http://vllama:8080"},  # nobody far away has such a name
+        {"host": "gpu.local", "origin": "http://gpu.local"},
+        {"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080"},
+        {"host": "[::1]:8080", "origin": "http://[::1]:8080"},
+        {"host": socket.gethostname(), "origin": f"http://{socket.gethostname()}"},
+        LED_HERE | {"x-forwarded-for": "203.0.113.9"},
+        {"host": "chat.example", "origin": SITE},  # which may
+        {"host": "localhost", "origin": "http://evil.example"},  # it is executed, but cannot be read
+    ],
+)
+def test_who_calls_this_machine_by_a_name_of_its_own_is_served(headers: dict[str, str]) -> None:
+    async def test(here: House) -> None:
+        here.open()
+        assert (await here.chat(headers=headers)).status_code == 200
+
+    live(test, origins=Origins([SITE]))
+
+
+def test_where_keys_are_wanted_a_name_opens_nothing_and_shuts_nobody_out() -> None:
+    async def test(here: House) -> None:
+        here.open()
+        assert (await here.chat(headers=LED_HERE)).status_code == 401
+        assert (await here.chat(headers=LED_HERE | {"authorization": "Bearer k1"})).status_code == 200
+
+    live(test, guard=KEYS)

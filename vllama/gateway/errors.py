@@ -154,6 +154,14 @@ def forbidden(message: str) -> ErrorAnswer:
     return ErrorAnswer(status=403, code="forbidden", message=message)
 
 
+def rebound(host: str) -> ErrorAnswer:
+    return forbidden(
+        f"A web page calls this server by the name {host[:_LONGEST_ECHO]}, over loopback: any site can have such a "
+        "name lead here. If it is yours, start vllama with --cors-origins and the page's origin, or have the proxy "
+        "before it send X-Forwarded-For."
+    )
+
+
 def engine_gone(model: str, why: str) -> ErrorAnswer:
     """Before its first byte, so that nothing was answered yet."""
     message = f"The engine of {model!r} went away before it answered ({why}). Ask again: vllama brings it back."

@@ -58,6 +58,10 @@ def is_loopback(address: str | None) -> bool:
     return ip is not None and ip.is_loopback
 
 
+def is_address(text: str) -> bool:
+    return _ip(text) is not None
+
+
 def _told(headers: Iterable[Header]) -> Sequence[str | None]:
     """What the headers say, leftmost first; [None] where a proxy did not say it, or two headers disagree."""
     values = [(name, value.decode("latin-1")) for name, value in headers if name in PROXY_HEADERS]

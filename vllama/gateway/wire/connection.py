@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
                 self._alike = Alike(data[:end], request)
             self._read, start = request, end + 4
         self._request = request
-        let_in(request, self._shared.keyring, self._shared.origins)
+        let_in(request, self._shared.keyring, self._shared.origins, peer=self.address)
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
         if request.chunked or start + length > len(data):

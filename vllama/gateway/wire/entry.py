@@ -4,6 +4,7 @@ from collections.abc import Sized
 
 from vllama.gateway import errors
 from vllama.gateway.cors import Origins
+from vllama.gateway.forwarded import is_loopback
 from vllama.gateway.guard import from_another_site
 from vllama.gateway.inference import Refused
 from vllama.gateway.keys.ring import Keyring
@@ -14,11 +15,16 @@ from vllama.gateway.wire.request import Request
 _REALTIME = Way.REALTIME  # in Python 3.11 a member of an enum costs more than a call
 
 
-def let_in(request: Request, keyring: Keyring, origins: Origins | None) -> None:
-    """Raises Refused. /admin is let in here: `guard` decides on it, by the path as the routes read it."""
+def let_in(request: Request, keyring: Keyring, origins: Origins | None, *, peer: str) -> None:
+    """Raises Refused. `peer` is an address.
+
+    /admin is let in here: `guard` decides on it, by the path as the routes read it.
+    """
     to, ring = request.to, keyring.ring
     if ring is not None and request.key not in ring and to.need is Need.MODELS and not _is_preflight(request, origins):
         raise Refused(errors.unauthorized(to.path))
+    if request.rebound and ring is None and is_loopback(peer) and not cors_lines(request, origins):
+        raise Refused(errors.rebound((request.host or b"").decode("latin-1")))
     if to.way is _REALTIME and request.origin is not None and not cors_lines(request, origins):
         _refuse_other_sites(request, request.origin)
 

@@ -24,6 +24,7 @@ from vllama.gateway.headers import (
 from vllama.gateway.inference import Refused
 from vllama.gateway.keys.key import shown
 from vllama.gateway.paths import Need, Way, need, way
+from vllama.gateway.rebinding import may_be_rebound
 from vllama.gateway.wire.websocket import is_key
 
 _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!-\"$->@-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\.([01])")  # no #: none is ever sent
@@ -63,6 +64,7 @@ class Request(msgspec.Struct, frozen=True):
     preflight: bytes | None  # a browser asks whether that page may send these headers
     max_wait_s: float | None  # who would wait longer for its model wants to be told so
     comments_s: float | None  # so often a sign of life is wanted while a stream's model comes up
+    rebound: bool = False  # a page may have been led here by its own name
     websocket_key: bytes | None = None  # of a whole offer to change to a websocket
 
 
@@ -121,6 +123,7 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         _preflight(to, told) if origins else None,
         _max_wait_s(told),
         _seconds(told, b"x-keep-alive"),
+        bool(origins and hosts) and may_be_rebound(hosts[0], origins[0], (*kept, *(name for name, _ in told))),
         _websocket_key(to, kept, told) if to.way is Way.REALTIME and not (chunked or length) else None,
     )
     return request, length
