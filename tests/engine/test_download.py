@@ -1,5 +1,6 @@
 """Against a hub that is real HTTP: whole, cut in the middle, stopped and gone on with."""
 
+import contextlib
 import os
 import random
 import threading
@@ -54,6 +55,19 @@ def test_a_model_lies_in_the_cache_as_huggingface_hub_lays_it_out(hub: Hub, tmp_
     assert (one.repository / "refs" / "main").read_text() == COMMIT
     assert one.progress().done_bytes == one.progress().total_bytes == one.listing.size_bytes
     assert hub.contents("model.safetensors") == [None]
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+@pytest.mark.parametrize("name", ["../../escaped.safetensors", "sub/../../../../escaped.safetensors", "/escaped.json"])
+def test_a_hub_that_names_files_elsewhere_writes_none_there(tmp_path: Path, name: str, size: int) -> None:
+    files = FILES | {name: WEIGHTS[:size]}
+    with running({"a/b": Model(commits={COMMIT: files})}) as hub:
+        one = download(hub, tmp_path / "hub")
+        with contextlib.suppress(PullFailed):
+            one.run()
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith("escaped") and "blobs" not in path.parts]
+    assert {path.name for path in tmp_path.iterdir()} == {"hub"}
+    assert not Path("/escaped.json").exists()
 
 
 def test_what_is_there_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
