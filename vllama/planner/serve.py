@@ -5,7 +5,7 @@ from dataclasses import replace
 from vllama.domain.action import Start, Wake
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
 from vllama.domain.reason import Reason
-from vllama.domain.spec import ModelSpec
+from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.arithmetic import cannot_fit, decide_no_room, name_devices
 from vllama.planner.backoff import pause_of, retry_at
@@ -14,6 +14,8 @@ from vllama.planner.ledger import cache_bytes, leaked_bytes
 from vllama.planner.placement import Offer, best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuse, refuses, use
 from vllama.planner.stopping import stop
+from vllama.planner.victims import back_s
+from vllama.planner.view import DeviceKey
 from vllama.planner.wanted import Wanted
 
 
@@ -123,7 +125,9 @@ def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
     if not in_flight and _start_anew(draft, want, engine):
         return
     elsewhere = best_offer(spec, ledger, draft.candidates) if known and not in_flight else None
-    if elsewhere is not None and is_at_hand(ledger, elsewhere) and not refuses(draft, want, elsewhere):
+    if elsewhere is not None and _rather_waits(draft, want, engine):
+        decide_no_room(draft, spec)
+    elif elsewhere is not None and is_at_hand(ledger, elsewhere) and not refuses(draft, want, elsewhere):
         stop(draft, engine, Reason.RELOCATED, f"Cannot wake where it is; {name_devices(elsewhere)} has room.")
         promise(draft, want, elsewhere)
     elif known and (never := cannot_fit(ledger, spec)) is not None:
@@ -132,6 +136,28 @@ def _move(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
         refuse(draft, want, elsewhere)
     else:
         decide_no_room(draft, spec)
+
+
+def _rather_waits(draft: Draft, want: Wanted, engine: EngineObservation) -> bool:
+    """Others are only before it where it sleeps. A start elsewhere takes longer than a wake: it waits for as long as
+    that before it moves.
+    """
+    view, ledger = draft.view, draft.ledger
+    keys = [(engine.node, device) for device in engine.devices]
+    moves_at = want.since + back_s(ledger, engine, SleepLevel.STOP)
+    if view.now >= moves_at or not any(_is_before(draft, want, key) for key in keys):
+        return False
+    draft.look_again_at(moves_at)
+    needs = engine.memory_bytes + leaked_bytes(engine)
+    return all(ledger.capacity[key] - sum(ledger.pinned.get(key, {}).values()) >= needs for key in keys)
+
+
+def _is_before(draft: Draft, want: Wanted, key: DeviceKey) -> bool:
+    """Somebody else was promised room there, goes through a change, or is up and about to serve who waits for it."""
+    view = draft.view
+    here = (each for each in view.snapshot.engines if each.node == key[0] and key[1] in each.devices)
+    serves = any(isinstance(each.state, Awake) and view.demand(each.model).waiting for each in here)
+    return serves or bool(draft.claims.get(key)) or bool(view.holders(key[0], (key[1],), besides=want.model))
 
 
 def _start_anew(draft: Draft, want: Wanted, engine: EngineObservation) -> bool:
