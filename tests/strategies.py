@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from vllama.domain.demand import Demand, KeepAlive, WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import LATEST, Demand, KeepAlive, WantAsleep, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
@@ -108,12 +108,12 @@ def specs(draw: st.DrawFn, model: str) -> ModelSpec:
 def demands(draw: st.DrawFn, *, busy: bool = True) -> Demand:
     waiting = draw(st.sampled_from([0, 0, 1, 3]))
     in_flight = draw(st.sampled_from([0, 0, 0, 1, 4])) if busy else 0
-    asked = draw(st.sampled_from([0.0, 1.0, 30.0]))
+    asked = tuple(sorted(draw(st.lists(TIMES, max_size=LATEST))))
     return Demand(
         waiting=waiting, oldest_waiting_at=draw(TIMES) if waiting else None, in_flight=in_flight,
         last_used_at=draw(st.one_of(st.none(), TIMES)), admission_closed_at=draw(rarely(TIMES, None)),
         drain_ended_at=draw(rarely(TIMES, None)), left_at=draw(rarely(TIMES, None)),
-        keep_alive=draw(rarely(KEPT, None)), asked=asked, asked_at=draw(TIMES) if asked else None,
+        keep_alive=draw(rarely(KEPT, None)), asked=asked,
     )  # fmt: skip
 
 

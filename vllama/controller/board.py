@@ -276,7 +276,7 @@ class Board:
             raise AssertionError("granted by a line without an endpoint")
         line.last_used_at = now = self._clock()
         line.in_flight += 1
-        first.ask(now)
+        first.asked.append(now)
         if keep_alive is not None:
             first.keep_alive = keep_alive
         waited_s, found = (0.0, _HIT) if waiter is None else (now - waiter.since, waiter.found)

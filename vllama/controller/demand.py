@@ -2,7 +2,6 @@
 
 import asyncio
 import enum
-import math
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from vllama.domain.demand import RATE_TAU_S, Demand, KeepAlive
+from vllama.domain.demand import LATEST, Demand, KeepAlive
 from vllama.planner.balance import replica_rank
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
@@ -132,14 +131,7 @@ class Line:
     service_s: float | None = None  # mean of the latest requests
     further: "tuple[Line, ...]" = ()
     doubted_until: float = 0.0
-    asked: float = 0.0  # see Demand
-    asked_at: float | None = None
-
-    def ask(self, now: float) -> None:
-        """One more request."""
-        at = self.asked_at
-        self.asked = 1.0 if at is None else 1.0 + self.asked * math.exp((at - now) / RATE_TAU_S)
-        self.asked_at = now
+    asked: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # when, the latest
 
     @property
     def can_grant(self) -> bool:
@@ -183,6 +175,5 @@ class Line:
             drain_ended_at=self.drain_ended_at,
             left_at=self.left_at,
             keep_alive=self.keep_alive,
-            asked=self.asked,
-            asked_at=self.asked_at,
+            asked=tuple(self.asked),
         )

@@ -1,12 +1,12 @@
 """Why a model is wanted now, and what an operator asked for."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vllama.domain.spec import SleepLevel
 
-RATE_TAU_S = 1800.0  # a request of so long ago counts a third (1/e) of one now
+LATEST = 4  # requests by which it is told how often a model is asked for: fewer forget too soon, more too late
+_AT_ONCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Demand:
     `drain_ended_at`: when a drain was last given up; it earns the model a rest from the next one.
     `left_at`: when the last of those who waited went away unserved.
     `keep_alive`: what a request said, in place of the model's `sleep_after` until it rests; None: none said anything.
-    `asked`: the requests until `asked_at`, the older the less each counts (`RATE_TAU_S`); None: none is known of.
+    `asked`: when the `LATEST` requests came to be served, the oldest first; (): none is known of.
     """
 
     waiting: int = 0
@@ -37,25 +37,18 @@ class Demand:
     drain_ended_at: float | None = None
     left_at: float | None = None
     keep_alive: KeepAlive | None = None
-    asked: float = 0.0
-    asked_at: float | None = None
+    asked: tuple[float, ...] = ()
 
 
 NO_DEMAND = Demand()
 
 
-def asked_by(asked: float, asked_at: float | None, at: float) -> float:
-    """What of a count of requests is left at `at`. Divided by RATE_TAU_S it is their rate, in 1/s.
+def rate_of(asked: Sequence[float], at: float) -> float:
+    """How often it is asked for, in 1/s, by the latest requests: so many in the time since the oldest of them.
 
-    All counts shrink by the same factor with time, so that time alone never changes which of them is the larger.
+    While nothing comes this falls as 1/t: whoever was not asked for so long will not be, for about as long.
     """
-    return 0.0 if asked_at is None else asked * math.exp((asked_at - at) / RATE_TAU_S)
-
-
-def most_asked(each: Sequence[Demand]) -> Demand:
-    """Whose count is the largest."""
-    at = max((one.asked_at for one in each if one.asked_at is not None), default=0.0)
-    return max(each, key=lambda one: (asked_by(one.asked, one.asked_at, at), one.asked_at or 0.0))
+    return len(asked) / (max(0.0, at - asked[0]) + _AT_ONCE_S) if asked else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ that would serve soonest. The others are spare while it serves, and welcome whil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vllama.domain.demand import Demand, Override, WantReady, most_asked
+from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading, Operation, Verb
 from vllama.domain.spec import ModelSpec
@@ -71,14 +71,14 @@ def gathered(desired: DesiredState, leads: Mapping[str, str], found: Sequence[Na
         each = [desired.demand_of(name) for name in names]
         since = min((one.oldest_waiting_at for one in each if one.oldest_waiting_at is not None), default=None)
         said = next((one.keep_alive for one in each if one.keep_alive is not None), None)
-        count = most_asked(each)  # only one of its lines counts
+        asked = max((one.asked for one in each), key=lambda times: times[-1:])  # only one of its lines counts
         for name, one in zip(names, each, strict=True):
             demand[name] = replace(
                 one, waiting=sum(other.waiting for other in each) if name == lead else 0,
                 oldest_waiting_at=since if name == lead else None, keep_alive=said,
                 last_used_at=max((o.last_used_at for o in each if o.last_used_at is not None), default=None),
                 left_at=max((o.left_at for o in each if o.left_at is not None), default=None),
-                asked=count.asked, asked_at=count.asked_at,
+                asked=asked,
             )  # fmt: skip
         wishes = [overrides.pop(name) for name in names if name in overrides]
         if wishes:

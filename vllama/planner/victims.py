@@ -1,13 +1,13 @@
 """Who is missed least: what each engine's going costs, by the policy that models.yaml names. Pure.
 
 `lru`: when the engine was used last. `cost`: the waiting that is to be expected of its going, in seconds per second:
-how often its model is asked for, times how long it takes to bring it back. Rates are those of one moment (`as_of`),
-the last one at which anything was asked for: time alone changes nothing about who goes.
+how often its model is asked for, times how long it takes to bring it back. How often, that is as of the last moment at
+which anything was asked for (`as_of`): time alone changes nothing about who goes.
 """
 
 from collections.abc import Iterable
 
-from vllama.domain.demand import RATE_TAU_S, asked_by
+from vllama.domain.demand import rate_of
 from vllama.domain.observed import Asleep, EngineObservation
 from vllama.domain.spec import SleepLevel, VictimPolicy
 from vllama.domain.units import format_bytes, format_duration
@@ -23,7 +23,7 @@ def missed(view: View, ledger: Ledger, engine: EngineObservation, levels: Iterab
     every = (*levels, SleepLevel.STOP)
     if view.policy.victims is VictimPolicy.LRU:
         return dict.fromkeys(every, view.last_used(engine))
-    often = _asked(view, engine, view.as_of) / RATE_TAU_S
+    often = _asked_per_s(view, engine, view.as_of)
     return {level: often * back_s(ledger, engine, level) for level in every}
 
 
@@ -55,17 +55,14 @@ def why_missed_least(view: View, ledger: Ledger, engine: EngineObservation, leve
     """The numbers of the choice, in words; "": it was its turn by when it was used last."""
     if view.policy.victims is VictimPolicy.LRU:
         return ""
-    per_minute = 60.0 * _asked(view, engine, view.now) / RATE_TAU_S
+    per_minute = 60.0 * _asked_per_s(view, engine, view.now)
     back = format_duration(back_s(ledger, engine, level))
     return f", asked for {per_minute:.2g} times a minute, back in {back} for {format_bytes(frees)}"
 
 
-def _asked(view: View, engine: EngineObservation, at: float) -> float:
+def _asked_per_s(view: View, engine: EngineObservation, at: float) -> float:
     """Of who was not asked for since anybody counts, its last use, or its start, counts as one request."""
-    demand = view.demand(engine.model)
-    if demand.asked_at is None:
-        return asked_by(1.0, view.last_used(engine), at)
-    return asked_by(demand.asked, demand.asked_at, at)
+    return rate_of(view.demand(engine.model).asked or (view.last_used(engine),), at)
 
 
 def _known(span: Span, otherwise_s: float) -> float:

@@ -35,7 +35,7 @@ class View:
     held: dict[DeviceKey, dict[str, bool]] = field(init=False)  # device -> model whose change holds it -> see `hold`
     groups: list[Names] = field(init=False)  # of models with several replicas
     leads: dict[str, str] = field(init=False)  # of those, by replica
-    as_of: float = field(init=False)  # when anybody was asked for last
+    as_of: float = field(init=False)  # when anything was last asked for
 
     def __post_init__(self) -> None:
         self.nodes = {node.name: node for node in sorted(self.snapshot.nodes, key=lambda node: node.name)}
@@ -49,8 +49,9 @@ class View:
         found = {names: lead_of(names, self.desired, self.engines, self.operations) for names in self.groups}
         self.leads = {name: lead for names, lead in found.items() for name in names}
         self.desired = gathered(self.desired, self.leads, self.groups)
-        asked = (demand.asked_at for demand in self.desired.demand.values() if demand.asked_at is not None)
-        self.as_of = max([*asked, *(self.last_used(engine) for engine in self.snapshot.engines)], default=0.0)
+        each = self.desired.demand.values()
+        news = (at for one in each for at in (*one.asked[-1:], one.oldest_waiting_at) if at is not None)
+        self.as_of = max([*news, *(self.last_used(engine) for engine in self.snapshot.engines)], default=0.0)
         self.held = {}
         for engine in self.snapshot.engines:
             if isinstance(engine.state, Loading):

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from vllama.domain.demand import Demand, asked_by
+from vllama.domain.demand import LATEST, Demand
 
 
 @dataclass(slots=True)
@@ -22,8 +22,7 @@ class Line:
     last_used_at: float | None = None
     closed_at: float | None = None
     drain_ended_at: float | None = None
-    asked: float = 0.0  # see Demand
-    asked_at: float | None = None
+    asked: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # when, the latest
 
     @property
     def can_grant(self) -> bool:
@@ -76,6 +75,5 @@ class Line:
             last_used_at=self.last_used_at,
             admission_closed_at=self.closed_at,
             drain_ended_at=self.drain_ended_at,
-            asked=self.asked,
-            asked_at=self.asked_at,
+            asked=tuple(self.asked),
         )

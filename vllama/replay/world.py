@@ -146,7 +146,7 @@ class _World:
 
     def _grant(self, line: Line, first: Line, index: int, since_s: float) -> None:
         line.take(self._now_s)
-        first.ask(self._now_s)
+        first.asked.append(self._now_s)
         wait_s = self._now_s - since_s
         self._waits[index] = wait_s
         self._tallies[first.model].waits_s.append(wait_s)
