@@ -35,10 +35,6 @@ class Line:
         free = [line for line in (self, *self.further) if line.can_grant]
         return min(free, key=lambda line: line.in_flight) if free else None
 
-    def ask(self, now: float) -> None:
-        """One more request."""
-        self.asked, self.asked_at = 1.0 + asked_by(self.asked, self.asked_at, now), now
-
     def take(self, now: float) -> None:
         self.last_used_at = now
         self.in_flight += 1
