@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test faults planted coverage check test-real test-gpu package images lock bench mutants simulate-long soak clean
+.PHONY: demo test faults planted coverage check test-real test-gpu package images lock bench bench-policy mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -19,7 +19,7 @@ test: $(STAMP)
 faults: $(STAMP)
 	$(PYTEST) tests/faults
 
-# Fifty-four bugs planted in the planner, one at a time: its tests must catch each.
+# Bugs planted in the planner, one at a time: its tests must catch each.
 planted: $(STAMP)
 	$(PY) -m pytest -q tests/simulation/test_mutants.py
 
@@ -101,3 +101,8 @@ bench: $(STAMP)
 	$(PY) -m tests.bench.manager
 	$(PY) -m tests.bench.told
 	$(PY) -m tests.bench.gateway
+
+# Who makes room: lru, cost and one who knows the future, over the same requests (docs/policy.md). Results stay in KEEP.
+# make bench-policy QUICK=1; make bench-policy ARRIVALS=file.csv.gz
+bench-policy: $(STAMP)
+	$(PY) -m tests.bench.policy $(if $(QUICK),--quick) $(if $(ARRIVALS),--arrivals $(ARRIVALS)) $(if $(KEEP),--keep $(KEEP))

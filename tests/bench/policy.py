@@ -12,11 +12,12 @@ import argparse
 import concurrent.futures
 import csv
 import gzip
+import json
 import math
 import os
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,14 +75,15 @@ SCENARIOS = (
 def world(scenario: Scenario, seed: int, arrivals: Path | None = None) -> tuple[Trace, DesiredState, Node, Costs]:
     dice = random.Random(f"{scenario.name} {seed}")
     names = [f"org/m{i:02}" for i in range(scenario.models)]
-    sizes = {name: int(dice.uniform(*scenario.gib) * GIB) for name in names}
+    low, high = map(math.log, scenario.gib)
+    sizes = {name: int(math.exp(dice.uniform(low, high)) * GIB) for name in names}
     costs = {
         name: costs_of_weights(weights, awake_bytes=scenario.awake_bytes or min(6 * weights // 5 + 4 * GIB, 76 * GIB))
         for name, weights in sizes.items()
     }
     dice.shuffle(names)
     never = IdleSpec(sleep_after_s=None)  # memory decides, not time
-    specs = {name: ModelSpec(model=name, eviction_level=scenario.level, idle=never, auto_start=True) for name in names}
+    specs = {name: ModelSpec(model=name, eviction_level=scenario.level, idle=never) for name in names}
     devices = tuple(Device(index=i, name="gpu", total_bytes=80 * GIB) for i in range(scenario.devices))
     node = Node(name="here", devices=devices, host_budget_bytes=scenario.host_gib * GIB, sleep_frees_memory=True)
     return _trace(scenario, names, seed, dice, arrivals), DesiredState(generation=1, models=specs), node, costs
@@ -157,7 +159,8 @@ Runs = Mapping[str, Sequence[Mapping[str, float]]]  # by policy, in the order of
 
 
 def ratio(runs: Runs, one: str, other: str, seeds: Sequence[int]) -> float:
-    return sum(runs[one][i]["waiting_s"] for i in seeds) / sum(runs[other][i]["waiting_s"] for i in seeds)
+    a, b = (sum(runs[policy][i]["waiting_s"] for i in seeds) for policy in (one, other))
+    return a / b if b else math.inf if a else 1.0
 
 
 def interval(runs: Runs, one: str, other: str) -> tuple[float, float]:
@@ -176,7 +179,7 @@ def line(name: str, runs: Runs) -> str:
     low, high = interval(runs, "cost", "lru")
     longest = {policy: max(run["longest_s"] for run in runs[policy]) for policy in POLICIES}
     return (
-        f"| {name} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
+        f"| {name} | {len(every)} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
         f"| {ratio(runs, 'cost', 'lru', every):.2f} ({low:.2f} to {high:.2f}) "
         f"| {ratio(runs, 'future', 'lru', every):.2f} | {ratio(runs, 'cost', 'future', every):.2f} "
         f"| {mean('lru', 'p99_s'):.0f} / {mean('cost', 'p99_s'):.0f} | {longest['lru']:.0f} / {longest['cost']:.0f} "
@@ -184,36 +187,62 @@ def line(name: str, runs: Runs) -> str:
     )
 
 
+def table(chosen: Sequence[Scenario], done: Mapping[str, Mapping[str, float]], seeds: Sequence[int]) -> Iterator[str]:
+    """Of the scenarios that have results, for the seeds that all policies have been run with."""
+    yield (
+        "| scenario | seeds | LRU, s per request | cost / LRU | knows the future / LRU | cost / knows the future "
+        "| p99, s | longest, s | swaps |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    logs: dict[str, list[float]] = {"cost": [], "future": []}
+    for scenario in chosen:
+        keys = {policy: [key_of(scenario, seed, policy) for seed in seeds] for policy in POLICIES}
+        there = [i for i in range(len(seeds)) if all(keys[policy][i] in done for policy in POLICIES)]
+        if there:
+            runs = {policy: [done[keys[policy][i]] for i in there] for policy in POLICIES}
+            yield line(scenario.name, runs)
+            for policy, found in logs.items():
+                found.append(math.log(ratio(runs, policy, "lru", range(len(there)))))
+    if logs["cost"]:
+        cost, future = (math.exp(sum(found) / len(found)) for found in logs.values())
+        yield f"| geometric mean | | | {cost:.2f} | {future:.2f} | {cost / future:.2f} | | | |"
+    lost = sum(run["lost"] for run in done.values())
+    yield f"\nOf two numbers the first is of LRU. Longest: of all seeds. Requests that nobody served: {lost:.0f}."
+
+
+def key_of(scenario: Scenario, seed: int, policy: str) -> str:
+    return f"{scenario} {seed} {policy}"
+
+
+def kept(path: Path | None) -> dict[str, dict[str, float]]:
+    """Results of earlier runs, one JSON array of key and result per line."""
+    return {} if path is None or not path.exists() else dict(map(json.loads, path.read_text().splitlines()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="three seeds")
     parser.add_argument("--arrivals", type=Path, help="CSV: client,window,requests_per_s,interarrival_cv")
-    parser.add_argument("--scenarios", type=int, nargs="*", help="by number, from 1")
+    parser.add_argument("--keep", type=Path, help="results are kept in this file; what it has is not run again")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     seeds = range(1, 1 + (3 if options.quick else options.seeds))
-    wished = options.scenarios or range(1, 1 + len(SCENARIOS))
-    chosen = [scenario for number, scenario in enumerate(SCENARIOS, 1) if number in wished]
+    chosen = [each for each in SCENARIOS if not (options.arrivals and each.cycle)]
+    done = kept(options.keep)
     os.nice(10)
-    print("| scenario | LRU, s per request | cost / LRU | knows the future / LRU | cost / knows the future "
-          "| p99, s | longest, s | swaps |\n|---|---|---|---|---|---|---|---|", flush=True)  # fmt: skip
-    logs: dict[str, list[float]] = {"cost": [], "future": []}
-    lost = 0.0
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
         asked = {
-            (scenario.name, policy, seed): pool.submit(measured, scenario, seed, policy, options.arrivals)
-            for scenario in chosen for seed in seeds for policy in POLICIES
+            pool.submit(measured, scenario, seed, policy, options.arrivals): key
+            for seed in seeds for scenario in chosen for policy in POLICIES
+            if (key := key_of(scenario, seed, policy)) not in done
         }  # fmt: skip
-        for scenario in chosen:
-            runs = {policy: [asked[scenario.name, policy, seed].result() for seed in seeds] for policy in POLICIES}
-            print(line(scenario.name, runs), flush=True)
-            lost += sum(run["lost"] for each in runs.values() for run in each)
-            for policy, found in logs.items():
-                found.append(math.log(ratio(runs, policy, "lru", range(len(seeds)))))
-    cost, future = (math.exp(sum(found) / len(found)) for found in logs.values())
-    print(f"| geometric mean | | {cost:.3f} | {future:.3f} | {cost / future:.3f} | | | |")
-    print(f"\n{len(seeds)} seeds; longest: of all seeds; requests that nobody served: {lost:.0f}")
+        for ended in concurrent.futures.as_completed(asked):
+            done[asked[ended]] = ended.result()
+            if options.keep is not None:
+                with options.keep.open("a") as file:
+                    file.write(json.dumps([asked[ended], ended.result()]) + "\n")
+    print("\n".join(table(chosen, done, seeds)))
 
 
 if __name__ == "__main__":

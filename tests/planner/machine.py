@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Plan
-from vllama.domain.demand import Demand
+from vllama.domain.demand import LATEST, Demand
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Node, Operation, Snapshot, Verb
-from vllama.domain.spec import ModelSpec, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.planner import plan
 from vllama.planner.check import check
 
@@ -30,6 +30,7 @@ class Line:
     open: bool = False
     closed_at: float | None = None
     drain_ended_at: float | None = None
+    asked: tuple[float, ...] = ()
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Machine:
     node: Node
     models: dict[str, ModelSpec]
     footprints: dict[str, Footprint]
+    policy: Policy = field(default_factory=Policy)
     now: float = 0.0
     lines: dict[str, Line] = field(default_factory=dict)
     engines: dict[str, EngineObservation] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Machine:
             name: Demand(
                 waiting=len(line.waiting), oldest_waiting_at=line.waiting[0][0] if line.waiting else None,
                 in_flight=line.in_flight, last_used_at=line.last_used_at, admission_closed_at=line.closed_at,
-                drain_ended_at=line.drain_ended_at,
+                drain_ended_at=line.drain_ended_at, asked=line.asked,
             )
             for name, line in self.lines.items()
         }  # fmt: skip
@@ -107,7 +109,7 @@ class Machine:
                 used[device] += self._holds(engine)
         devices = tuple(replace(device, used_bytes=used[device.index]) for device in self.node.devices)
         return (
-            DesiredState(generation=1, models=self.models, demand=demand),
+            DesiredState(generation=1, models=self.models, demand=demand, policy=self.policy),
             Snapshot(
                 taken_at=self.now, nodes=(replace(self.node, devices=devices),), engines=tuple(self.engines.values()),
                 operations=tuple(self.operations.values()), footprints=self.footprints,
@@ -160,6 +162,7 @@ class Machine:
             while line.open and line.waiting:
                 since, takes = line.waiting.pop(0)
                 line.in_flight, line.last_used_at = line.in_flight + 1, self.now
+                line.asked = (*line.asked, self.now)[-LATEST:]
                 self.waits.append((model, self.now - since))
                 self.at(self.now + takes, lambda line=line: self._last_byte(line))
 

@@ -7,7 +7,7 @@ from tests.planner.machine import LOAD_S, SECONDS, Machine
 from tests.strategies import halves
 from vllama.domain.action import Sleep, Start, Stop, Wake
 from vllama.domain.observed import Device, Footprint, Node
-from vllama.domain.spec import ModelSpec, Policy, SleepLevel
+from vllama.domain.spec import ModelSpec, Policy, SleepLevel, VictimPolicy
 from vllama.domain.units import GIB
 
 LONGEST_S = 60.0  # of a request, in these tests
@@ -42,6 +42,7 @@ def machines(draw: st.DrawFn) -> Machine:
     gpus = draw(st.lists(halves(8, 16), min_size=1, max_size=3))
     sizes = draw(st.lists(st.tuples(halves(2, 8), st.integers(1, len(gpus))), min_size=2, max_size=5))
     made = machine(gpus, sizes, host=draw(halves(0, 30)))
+    made.policy = Policy(victims=draw(st.sampled_from(VictimPolicy)))
     for name in made.models:
         at = draw(st.floats(0, 300))
         for _ in range(draw(st.integers(0, 6))):

@@ -190,6 +190,22 @@ def test_a_sleeper_that_can_wake_nowhere_is_refused():
     assert answer["a"].refused
 
 
+def before_it_where_it_sleeps() -> Cluster:
+    """On gpu0 `first` has just become ready, and is about to serve who waits for it; gpu1 is free."""
+    cluster = Cluster((8.0, 8.0)).model("a", 6.0, load_s=60.0).model("first", 6.0).asleep("a")
+    return cluster.engine("first", unused=0).waits("first", since=9).waits("a", since=3)
+
+
+def test_a_sleeper_waits_for_who_is_before_it_as_long_as_a_start_elsewhere_takes():
+    cluster = before_it_where_it_sleeps()
+    answer = cluster.plan()
+    assert answer.does == {}
+    assert answer["a"].reason is Reason.NO_IDLE_VICTIM
+    assert answer.plan.requeue_after_s == pytest.approx(60.0 - 1.1 - 3)
+    later = cluster.plan(after=60.0)
+    assert (later.does, later["a"].reason) == ({"a": "Stop"}, Reason.RELOCATED)
+
+
 def test_a_sleeper_that_could_only_move_where_others_would_have_to_go_is_refused_if_it_may_displace_nobody():
     cluster = Cluster((8.0, 8.0)).model("a", 6.0, on_conflict=OnConflict.REFUSE).model("fix", 6.0, pin=True)
     cluster.model("b", 6.0).asleep("a").engine("fix").engine("b", 1).waits("a")

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.simulation.profiles import Profile
 from vllama.domain.observed import Footprint
+from vllama.domain.spec import VictimPolicy
 from vllama.domain.units import GIB, MIB, parse_bytes
 
 BROKEN = ("models: {a: {memory: lots}}\n", "models: [\n", "", "models: {a: {memroy: 1GiB}}\n")
@@ -29,6 +30,7 @@ class Catalogue:
             self._invent(number, too_large=number >= profile.models - profile.too_large)
         for name in list(self.entries)[: profile.pinned]:
             self.entries[name] |= {"pin": True, "memory": _gib(profile.smallest_bytes)}
+        self._victims = str(rng.choice(list(VictimPolicy)))
 
     def _invent(self, number: int, *, too_large: bool) -> None:
         profile, rng = self._profile, self._rng
@@ -75,7 +77,10 @@ class Catalogue:
         return int(self.entries[name].get("tensor_parallel_size", 1))
 
     def write(self) -> None:
-        policy = {"reserve": f"{self._profile.reserve_bytes // MIB}MiB", "host_memory": _gib(self.host_budget_bytes)}
+        policy = {
+            "reserve": f"{self._profile.reserve_bytes // MIB}MiB", "host_memory": _gib(self.host_budget_bytes),
+            "victims": self._victims,
+        }  # fmt: skip
         self.wrong = False
         self._path.write_text(json.dumps({"policy": policy, "models": self.entries}, indent=1))
 

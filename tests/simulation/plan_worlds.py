@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from tests.simulation.plan_machine import Engine, Gpu, PlanMachine, Stage, share_of, taken
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision
-from vllama.domain.demand import Demand, Override, WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import LATEST, Demand, Override, WantAsleep, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import (
     Asleep,
@@ -34,6 +34,7 @@ from vllama.domain.spec import (
     OnConflict,
     Policy,
     SleepLevel,
+    VictimPolicy,
 )
 from vllama.domain.units import GIB, MIB
 
@@ -65,6 +66,7 @@ class PlanWorld:
     _tells: float = field(init=False)
     _leaks: bool = field(init=False)
     _tells_host: bool = field(init=False)
+    _victims: VictimPolicy = field(init=False)
     _number: int = field(init=False, default=0)
     _dark: set[int] = field(init=False, default_factory=set)
 
@@ -82,6 +84,7 @@ class PlanWorld:
         )  # fmt: skip
         for number in range(dice.randint(2, 8)):
             self._invent(f"m{number}", min(totals))
+        self._victims = dice.choice(list(VictimPolicy))
 
     # the file
 
@@ -166,7 +169,7 @@ class PlanWorld:
     def desired(self) -> DesiredState:
         return DesiredState(
             generation=1, models=dict(self.models), demand=dict(self.demand), overrides=dict(self.overrides),
-            policy=Policy(drain_deadline_s=60.0), since=0.0,
+            policy=Policy(drain_deadline_s=60.0, victims=self._victims), since=0.0,
         )  # fmt: skip
 
     def snapshot(self) -> Snapshot:
@@ -262,7 +265,8 @@ class PlanWorld:
         if not old.waiting:
             return old
         return replace(
-            old, waiting=0, oldest_waiting_at=None, in_flight=old.in_flight + old.waiting, last_used_at=self.now
+            old, waiting=0, oldest_waiting_at=None, in_flight=old.in_flight + old.waiting, last_used_at=self.now,
+            asked=(*old.asked, *[self.now] * old.waiting)[-LATEST:]
         )  # fmt: skip
 
     def _begin(self, action: Action, snapshot: Snapshot, foreign: dict[int, int]) -> None:

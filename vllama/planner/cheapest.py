@@ -23,7 +23,9 @@ class _Step:
 
     @property
     def per_byte(self) -> float:
-        return self.costs / self.frees if self.frees > 0 else float("inf")
+        """No less than that of the step before it."""
+        own = self.costs / self.frees if self.frees > 0 else float("inf")
+        return own if self.after is None else max(own, self.after.per_byte)
 
 
 def choose_cheapest(
@@ -65,10 +67,7 @@ def _steps(candidates: Candidates, deficits: Mapping[DeviceKey, int], host_room:
             candidate=candidate, level=SleepLevel.STOP, after=sleep,
             frees=candidate.stop_frees - (sleep.frees if sleep else 0), costs=stop - (sleep.costs if sleep else 0.0),
         )  # fmt: skip
-        if sleep is not None and then.per_byte < sleep.per_byte:  # all of its memory is cheaper than the first part
-            found.append(_Step(candidate=candidate, level=SleepLevel.STOP, frees=candidate.stop_frees, costs=stop))
-        else:
-            found += [then] if sleep is None else [sleep, then]
+        found += [then] if sleep is None else [sleep, then]
     return sorted(found, key=lambda step: (step.candidate.kind, step.per_byte, step.candidate.rank, step.level))
 
 

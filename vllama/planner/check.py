@@ -36,6 +36,7 @@ from vllama.planner.check_case import (
     spare,
     stopped,
 )
+from vllama.planner.check_victims import cheaper_stays
 
 __all__ = ["Finding", "FindingKind", "check"]
 
@@ -296,5 +297,5 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
 _RULES: tuple[Rule, ...] = (
     _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
     _right_state, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it, _host_holds_it,
-    _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody,
+    _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody, cheaper_stays,
 )  # fmt: skip

@@ -47,6 +47,7 @@ class FindingKind(enum.StrEnum):
     EVICTED_IN_VAIN = "EvictedInVain"
     ABANDONED_WRONGLY = "AbandonedWrongly"
     REPLICA_DISPLACES = "ReplicaDisplaces"
+    DEARER_GOES = "DearerGoes"
     NO_NUMBERS = "NoNumbers"
     BAD_REQUEUE = "BadRequeue"
 

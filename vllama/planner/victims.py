@@ -57,7 +57,7 @@ def why_missed_least(view: View, ledger: Ledger, engine: EngineObservation, leve
         return ""
     per_minute = 60.0 * _asked_per_s(view, engine, view.now)
     back = format_duration(back_s(ledger, engine, level))
-    return f", asked for {per_minute:.2g} times a minute, back in {back} for {format_bytes(frees)}"
+    return f", asked for {per_minute:.2g} times a minute, back in {back} for {format_bytes(frees)}: missed least"
 
 
 def _asked_per_s(view: View, engine: EngineObservation, at: float) -> float:

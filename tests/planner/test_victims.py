@@ -1,0 +1,151 @@
+"""Who makes room by `policy.victims: cost`: whoever is missed least for the memory that goes with it."""
+
+from dataclasses import replace
+
+from tests.planner.cluster import NOW, Answer, Cluster, does
+from vllama.domain.observed import Footprint
+from vllama.domain.reason import Reason
+from vllama.domain.spec import Policy, VictimPolicy
+from vllama.domain.units import GIB
+from vllama.planner import plan
+from vllama.planner.check import FindingKind, check
+
+COST = Policy(victims=VictimPolicy.COST)
+
+
+def often(cluster: Cluster, name: str, every_s: float, since: float = 0.0) -> Cluster:
+    """Its latest four requests came at this pace, the last one `since` seconds ago."""
+    return cluster.wants(name, asked=tuple(NOW - since - i * every_s for i in (3, 2, 1, 0)), last_used_at=NOW - since)
+
+
+def two_and_a_waiter(**cluster) -> Cluster:
+    made = Cluster(policy=COST, **cluster).model("a", 3.5).model("b", 3.5).model("c", 3.5)
+    return made.engine("a").engine("b").waits("c")
+
+
+def test_who_is_asked_for_rarely_goes_although_it_was_used_last():
+    cluster = often(often(two_and_a_waiter(), "a", every_s=10, since=60), "b", every_s=900, since=30)
+    answers = cluster.settle()
+    assert does(answers) == [{"b": "Sleep 1"}, {"c": "Start"}, {}]
+    cluster.policy = Policy()
+    assert cluster.plan().does == {"a": "Sleep 1"}
+
+
+def test_the_reason_has_the_numbers_of_the_choice():
+    cluster = often(often(two_and_a_waiter(), "a", every_s=10, since=60), "b", every_s=900, since=30)
+    answer = cluster.plan()
+    assert answer["b"].reason is Reason.EVICTED
+    assert "asked for 0.088 times a minute, back in 1.1s for 3.1 GiB: missed least" in answer["b"].message
+    cluster.policy = Policy()
+    assert "asked for" not in cluster.plan()["a"].message
+
+
+def test_who_is_back_sooner_goes():
+    cluster = Cluster(policy=COST, sleep_frees_memory=False).model("a", load_s=40.0).model("b", load_s=90.0).model("c")
+    cluster.engine("a", unused=20).engine("b", unused=30).waits("c")
+    assert cluster.plan().does == {"a": "Stop"}
+
+
+def test_who_gives_more_memory_for_the_same_goes():
+    cluster = Cluster((16.0,), policy=COST).model("small", 5.0).model("large", 9.0).model("c", 4.5)
+    cluster.engine("small", unused=100).engine("large", unused=100).waits("c")
+    assert cluster.plan().does == {"large": "Sleep 1"}
+
+
+def test_of_those_that_nobody_counted_the_least_recently_used_goes():
+    cluster = two_and_a_waiter().wants("a", last_used_at=NOW - 50).wants("b", last_used_at=NOW - 900)
+    assert cluster.plan().does == {"b": "Sleep 1"}
+
+
+def test_two_that_are_back_soon_go_to_sleep_rather_than_one_is_stopped():
+    """Asleep alone, neither frees enough; stopped alone, either would."""
+    cluster = Cluster((9.0,), policy=COST).model("a", 4.5).model("b", 4.5).model("c", 4.5)
+    cluster.engine("a", unused=20).engine("b", unused=30).waits("c")
+    assert does(cluster.settle()) == [{"b": "Sleep 1"}, {"a": "Sleep 1"}, {"c": "Start"}, {}]
+    cluster.policy = Policy()
+    assert cluster.plan().does == {"b": "Stop"}
+
+
+def test_one_is_stopped_where_two_asleep_would_be_missed_more():
+    cluster = Cluster((9.0,), policy=COST).model("a", 4.5).model("b", 4.5).model("c", 4.5)
+    often(often(cluster.engine("a").engine("b"), "a", every_s=1), "b", every_s=9_000, since=900).waits("c")
+    assert does(cluster.settle()) == [{"b": "Stop"}, {"c": "Start"}, {}]
+
+
+def test_one_that_is_enough_goes_rather_than_several_that_are_missed_more_together():
+    cluster = Cluster((16.0,), policy=COST).model("c", 7.0).model("large", 8.0, weights=7.0)
+    for i in range(4):
+        often(cluster.model(f"small{i}", 2.0, weights=0.1).engine(f"small{i}"), f"small{i}", every_s=300)
+    often(cluster.engine("large"), "large", every_s=350).waits("c")
+    assert cluster.plan().does == {"large": "Sleep 1"}
+
+
+def test_a_busy_engine_goes_after_all_that_are_idle_however_little_it_is_missed():
+    cluster = Cluster(policy=COST).model("a", 3.5).model("b", 3.5).model("c", 3.5)
+    often(often(cluster.busy("a").engine("b"), "a", every_s=9_000), "b", every_s=1).waits("c")
+    assert cluster.plan().does == {"b": "Sleep 1"}
+
+
+def test_of_the_sleepers_the_one_that_is_missed_least_gives_up_its_rest():
+    cluster = Cluster(policy=COST, residue=1.0).model("a", 4.0).model("b", 4.0).model("c", 6.5)
+    often(often(cluster.asleep("a").asleep("b"), "a", every_s=10, since=600), "b", every_s=9_000, since=60).waits("c")
+    assert does(cluster.settle()) == [{"b": "Stop"}, {"c": "Start"}, {}]
+
+
+def test_where_host_memory_is_short_the_copy_of_who_is_missed_least_goes():
+    cluster = Cluster((24.0,), policy=COST, host=4.0).model("a", weights=2.0).model("b", weights=2.0)
+    often(often(cluster.asleep("a").asleep("b"), "a", every_s=10, since=600), "b", every_s=9_000, since=60)
+    answer = cluster.plan()
+    assert answer.does == {"b": "Stop"}
+    assert answer["b"].reason is Reason.HOST_MEMORY_SHORT
+
+
+def test_where_the_host_has_room_for_one_copy_only_one_sleeps():
+    cluster = Cluster(policy=COST, host=3.5).model("a", 3.5).model("b", 3.5).model("c", 7.0)
+    answers = cluster.engine("a", unused=99).engine("b").waits("c").settle()
+    assert sorted(verb for answer in answers for verb in answer.does.values()) == ["Sleep 1", "Start", "Stop"]
+
+
+def test_room_is_made_on_the_device_where_least_is_missed():
+    cluster = Cluster((8.0, 8.0), policy=COST).model("a", 6.0).model("b", 6.0).model("c", 6.0)
+    often(often(cluster.engine("a", 0).engine("b", 1), "a", every_s=10, since=60), "b", every_s=900).waits("c")
+    assert cluster.plan().does == {"b": "Sleep 1"}
+
+
+def test_an_idle_spare_replica_costs_nothing():
+    cluster = Cluster((8.0, 8.0), policy=COST).model("a", 6.0, replicas=2).model("b", 6.0).model("c", 6.0)
+    often(cluster.engine("a", 0).engine("a#2", 1), "a", every_s=1).waits("c")
+    assert len(cluster.plan().does) == 1
+
+
+def test_time_alone_does_not_change_who_goes():
+    """Who takes long to be back is missed more the longer nothing is asked for; it counts when something is."""
+    cluster = Cluster(policy=COST, sleep_frees_memory=False).model("a", load_s=90.0).model("b", load_s=40.0).model("c")
+    cluster.engine("a", unused=2000).engine("b", unused=600).waits("c")
+    assert [cluster.plan(after=s).does for s in (0.0, 1e3, 1e5)] == [{"a": "Stop"}] * 3
+    cluster.wants("c", oldest_waiting_at=NOW + 1e5)
+    assert cluster.plan(after=1e5).does == {"b": "Stop"}
+
+
+def test_a_model_that_was_called_in_one_burst_is_forgotten_as_fast_as_the_burst_was_long_ago():
+    cluster = often(often(two_and_a_waiter(), "a", every_s=1, since=3000), "b", every_s=400, since=100)
+    assert cluster.plan().does == {"a": "Sleep 1"}
+
+
+def test_the_second_opinion_notices_who_should_have_gone():
+    cluster = often(often(two_and_a_waiter(), "a", every_s=10, since=60), "b", every_s=900, since=30)
+    cluster.engines = [replace(engine, host_copy_bytes=3 * GIB) for engine in cluster.engines]
+    desired, snapshot = cluster.states()
+    wrong = plan(replace(desired, policy=Policy()), snapshot, NOW)
+    [finding] = check(desired, snapshot, NOW, wrong)
+    assert (finding.kind, finding.message) == (
+        FindingKind.DEARER_GOES, "a goes where b would have cost less"
+    )  # fmt: skip
+
+
+def test_where_nothing_is_known_of_what_it_takes_something_usual_is_assumed():
+    cluster = two_and_a_waiter().wants("a", last_used_at=NOW - 50).wants("b", last_used_at=NOW - 900)
+    desired, snapshot = cluster.states()
+    only_c = {"c": Footprint(awake_bytes=int(3.5 * GIB), asleep_bytes=GIB, weights_bytes=GIB)}
+    answer = Answer.of(desired, replace(snapshot, footprints=only_c), NOW)
+    assert list(answer.does) == ["b"]
