@@ -250,3 +250,32 @@ def test_at_its_end_no_engine_is_left_and_it_takes_nobody_in(live) -> None:
         assert failed.value.failure.code == "shutting_down"
 
     live(story)
+
+
+def test_why_a_model_is_where_it_is_and_what_a_bug_of_the_history_costs(live, monkeypatch) -> None:
+    async def story(house: House) -> None:
+        spec = house.controller.resolve("first")
+        assert not isinstance(spec, Unresolved)
+        house.controller.start("org/a")
+        await house.until("org/a", Phase.READY)
+        [told] = await house.controller.why(spec)
+        assert [past.decided.reason for past in told.decisions][:2] == ["MakingRoom", "DeviceBusy"]
+        assert all(past.whole for past in told.decisions)
+        assert told.decisions[0].numbers is not None
+        assert [each.model for each in told.decisions[0].numbers.candidates] == ["org/b"]
+        other = house.controller.resolve("org/b")
+        assert not isinstance(other, Unresolved)
+        page = await house.controller.describe(other)
+        [engine] = page.engines
+        assert engine.status.phase is Phase.ASLEEP
+        assert {each.type: each.status.value for each in engine.conditions} == {
+            "Ready": "False", "Resident": "True", "Sound": "True",
+        }  # fmt: skip
+        assert [event.reason for event in page.events][-1] == "Sleeping"
+        house.world.loop.on_quiet = None  # who looks at the world then would object to this
+        monkeypatch.setattr("vllama.controller.loop.evidence_of", lambda *_: {}["no such key"])
+        house.controller.stop("org/a")
+        await house.until("org/a", Phase.STOPPED)
+        assert {each.type for each in house.controller.conditions() if not each.ok} == {"HistoryKept"}
+
+    live(story)

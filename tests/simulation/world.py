@@ -158,6 +158,8 @@ class World:
             return
         if deaths := self.controller.tending.deaths:
             self.story.wrong("a task died", self.controller.tending.condition().message or str(dict(deaths)))
+        if failed := self.controller.history.failed:
+            self.story.wrong("history failed", failed)
         for finding in self.controller._loop.findings:
             self.story.wrong("plan rejected", f"{finding.kind}: {finding.message}")
         if not self.crowd.changed:

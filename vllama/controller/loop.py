@@ -139,8 +139,17 @@ class Loop:
         self._turn_away_strangers(desired)
         self._doubt(findings)
         self.tally.see(self.plan, self.actuator.operations.values() if self.actuator else (), now)
-        self._note(self.plan, desired, snapshot)
         self._board.ring_when_idle = any(d.waits_for or d.drain for d in self.plan.decisions)
+        self._remember(self.plan, desired, snapshot)
+
+    def _remember(self, made: Plan, desired: DesiredState, snapshot: Snapshot) -> None:
+        """A history that cannot be kept is a bug of ours, and no reason to serve nobody."""
+        try:
+            self._note(made, desired, snapshot)
+        except Exception as error:  # noqa: BLE001
+            if not self._history.failed:
+                log.exception("HistoryFailed")
+            self._history.failed = f"{type(error).__name__}: {error}"
 
     def _note(self, made: Plan, desired: DesiredState, snapshot: Snapshot) -> None:
         """What is new, with what it rests on."""

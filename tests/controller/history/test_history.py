@@ -175,6 +175,12 @@ def test_a_disk_that_takes_nothing_shows_and_costs_nothing_else(tmp_path: Path) 
     asyncio.run(story())
 
 
+def test_a_pass_that_could_not_be_remembered_shows() -> None:
+    history = History()
+    history.failed = "KeyError: 'a'"
+    assert (history.condition().ok, history.condition().reason) == (False, "Failed")
+
+
 def test_a_file_with_garbage_is_one_warning(tmp_path: Path) -> None:
     async def story() -> None:
         (tmp_path / "h").write_text("a\nb\nc\n")

@@ -53,6 +53,7 @@ class History:
         self._seen: dict[str, tuple[Phase, Place]] = {}
         self._causes: dict[str, tuple[Phase, Decision]] = {}  # where an action leads, and the decision for it
         self._is_kept = True
+        self.failed = ""  # why a pass could not be remembered, if ever
 
     # what is asked of it
 
@@ -204,6 +205,9 @@ class History:
     def condition(self) -> Condition:
         if self._journal is not None and not self._is_kept:
             return Condition(type="HistoryKept", ok=False, reason="Unwritable", message=_not_kept(self._journal))
+        if self.failed:
+            text = f"Some of what happened is missing: {self.failed}. The log has the details."
+            return Condition(type="HistoryKept", ok=False, reason="Failed", message=text)
         return Condition(type="HistoryKept", ok=True, reason="Written", message="What happens to models is kept.")
 
     def _mark(self, *, begun: bool) -> None:
