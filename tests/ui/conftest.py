@@ -43,7 +43,7 @@ def browser() -> Iterator["playwright.Browser"]:
     if CHROMIUM is None:
         pytest.skip("the dashboard is NOT TESTED: no Chromium here (apt-get install chromium)")
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage"])
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage", "--disable-gpu"])
         yield launched
         launched.close()
 
@@ -68,7 +68,7 @@ def look(browser: "playwright.Browser") -> Iterator[Callable[..., Seen]]:
     seen: list[Seen] = []
 
     def looked(server: Server, *, width: int = 1280, height: int = 900, live: bool = True, **context: object) -> Seen:
-        window = browser.new_context(viewport={"width": width, "height": height}, **context)
+        window = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **context)
         window.set_default_timeout(15_000)
         here = Seen(window.new_page())
         here.page.on(
