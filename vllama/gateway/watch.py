@@ -91,9 +91,9 @@ class Feed:
         for status in control.statuses():
             outlook = ready_in.get(status.model)
             at = None if outlook is None else iso(self._wall() + outlook.ready_in_s)
-            models[status.model] = status_json(status) | {
-                "ready_at": at, "doing": None if outlook is None else outlook.doing.value,
-            }  # fmt: skip
+            told = status_json(status) | {"ready_at": at, "doing": None if outlook is None else outlook.doing.value}
+            del told["ready_in_s"]  # a time that comes nearer would be news every second
+            models[status.model] = told
         parts = {
             "about": self._about,
             "conditions": [condition_json(condition) for condition in control.conditions()],

@@ -136,7 +136,7 @@ function make() {
   const stop = h("button", { type: "button", class: "act", on: { click: () => openPlan(row.model, "stop") } }, "Stop");
   cell.acts.append(first, stop);
   Object.assign(row, { cell, name, first, stop });
-  tip(cell.why, () => [row.model.reason || "Nothing to say", row.model.message]);
+  tip(cell.why, () => [row.model.reason || "Nothing to say", saying(row.model)]);
   return row;
 }
 
@@ -154,7 +154,7 @@ function update(row, model) {
   set(cell.phase.firstElementChild, "class", `pill ${kindOf(model.phase)}`);
   text(cell.phase.firstElementChild.lastElementChild, model.sleep_level ? `${model.phase} L${model.sleep_level}` : model.phase);
   text(cell.why.children[0], model.reason === "NotWanted" ? "" : model.reason);
-  text(cell.why.children[1], model.message);
+  text(cell.why.children[1], saying(model));
   number(cell.in_flight, model.in_flight);
   number(cell.waiting, model.waiting);
   set(cell.waiting, "data-high", model.waiting > 0);
@@ -167,6 +167,11 @@ function update(row, model) {
   text(cell.used, model.in_flight ? "now" : ago(model.last_used, now));
   set(cell.used, "data-none", !model.last_used && !model.in_flight);
   buttons(row, model);
+}
+
+/** On its way up also what its engine is at. */
+function saying(model) {
+  return model.stage ? `${model.stage[0].toUpperCase()}${model.stage.slice(1)}. ${model.message}` : model.message;
 }
 
 function number(cell, value) {
