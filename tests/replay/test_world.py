@@ -103,6 +103,14 @@ def test_what_can_never_fit_is_refused_and_the_others_go_on():
     assert done.waits_s[1] == 10
 
 
+def test_who_would_wait_for_ever_ends_the_replay():
+    """Nobody tells what is used of the only device, so that nothing is started there."""
+    [node] = machine()
+    blind = replace(node, devices=(replace(node.devices[0], used_bytes=None),))
+    done = simulate(requests((0, "a", 1), (5, "a", 1)), wish("a"), (blind,), {"a": cost()})
+    assert (done.served, done.refused, done.unserved) == (0, 0, 2)
+
+
 def test_aliases_and_adapters_are_their_models():
     model = ModelSpec(model="a", aliases=("x",), lora=(("tuned", "/t"),))
     done = simulate(requests((0, "x", 1), (20, "tuned", 1)), wish(model), machine(), {"a": cost()})

@@ -29,6 +29,7 @@ Foresight = Callable[[Mapping[str, Demand], Snapshot], Mapping[str, Demand]]
 
 _US = 1_000_000
 _NEVER = 1 << 62
+_MOST_IN_VAIN = 1000  # looks again, by time, with nothing that happened between: whoever waits then waits for ever
 _MOST_PASSES = 50  # at one moment; a plan that opened a door is followed by another
 _COMES = frozenset({Reason.STARTING, Reason.WAKING, Reason.SERVING, Reason.PINNED})
 _END, _CHANGED = 0, 1
@@ -91,9 +92,10 @@ class _World:
         self._unsettled, self._refused, self._plans = False, 0, 0
 
     def run(self) -> Result:
-        while self._left and (at := self._next_event()) < _NEVER:
+        in_vain = 0
+        while self._left and in_vain < _MOST_IN_VAIN and (at := self._next_event()) < _NEVER:
             self._now = at
-            ring = self._every_event or at >= self._due
+            ring, before = self._every_event or at >= self._due, (len(self._events), self._next)
             while self._events and self._events[0][0] == at:
                 _, kind, change, name = heapq.heappop(self._events)
                 ring |= self._request_ends(name) if kind == _END else self._change_ends(name, change)
@@ -102,6 +104,7 @@ class _World:
                 self._next += 1
             if ring:
                 self._reconcile()
+            in_vain = in_vain + 1 if not self._events and before == (0, self._next) else 0
         return Result(
             models=self._tallies, waits_s=self._waits, refused=self._refused, unserved=self._left, plans=self._plans,
             ended_s=self._now / _US,

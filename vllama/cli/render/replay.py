@@ -67,6 +67,9 @@ def render_replay(
         never = [model for model, tally in first.models.items() if tally.refused]
         text = f"{counted(first.refused, 'request')} refused, as these can never fit: {', '.join(sorted(never))}."
         lines += [Text(""), *(Text(line, style="yellow") for line in wrapped(text, width, indent=""))]
+    if first.unserved:
+        text = f"{counted(first.unserved, 'request')} would wait for ever."
+        lines += [Text(""), *(Text(line, style="red") for line in wrapped(text, width, indent=""))]
     if assumed:
         who = "of all models" if len(assumed) == models else f"of {', '.join(assumed)}"
         text = f"Not measured here, so assumed from their weights: how long changes take {who}."
