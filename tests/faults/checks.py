@@ -21,8 +21,8 @@ from vllama.runtime.local.identity import owner_of
 from vllama.simulator.changes import Changes
 
 _OURS = re.compile(
-    r"models\.yaml(\.[a-z]+)?|server\.pid|serve\.lock|serve\.out|profiles\.json|history\.jsonl(\.1)?|\.\.data.*|simulated/.*"
-    r"|logs(/[A-Za-z0-9._-]+\.log(\.\d+)?)?|simulated"
+    r"models\.yaml(\.[a-z]+)?|server\.pid|serve\.lock|serve\.out|profiles\.json|\.\.data.*|simulated/.*"
+    r"|(history\.jsonl|requests\.csv)(\.\d+)?|logs(/[A-Za-z0-9._-]+\.log(\.\d+)?)?|simulated"
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.faults.clients import Kind
-from tests.faults.house import DEVICES, RIVAL, VICTIM, House, kill, stranger
+from tests.faults.house import BASE, DEVICES, RIVAL, VICTIM, House, kill, stranger
 from tests.faults.limits import no_more_processes
 from tests.faults.rows import row
 from tests.faults.scene import CUT_OFF, NO_SERVER, Scene
@@ -113,6 +114,28 @@ async def test_fifty_streams_end_whole_when_vllama_is_told_to_stop(scene: Scene)
     scene.troubles += 1  # nobody is served any more after this one
     scene.house.up.process.send_signal(signal.SIGTERM)
     assert {(await each).kind for each in streams} == {Kind.WHOLE}
+    assert await asyncio.to_thread(scene.house.up_or_ended.process.wait, 30) == 0
+
+
+@row(23, own_server=True, VLLAMA_SIM_TOKEN_S="0.05")
+async def test_streams_that_outlast_the_grace_end_with_an_error_event(scene: Scene):
+    config = copy.deepcopy(BASE)
+    config["policy"]["drain_deadline"] = "1s"
+    await scene.apply(config)
+    await scene.answer()
+    scene.bystanders_may = NO_SERVER
+    short = [scene.ask(stream=True, tokens=5) for _ in range(5)]
+    endless = [scene.ask(stream=True, tokens=2000, may={Kind.BROKE_OFF}) for _ in range(45)]
+
+    async def all_begun() -> bool:
+        return (await scene.status())["in_flight"] >= len(endless)
+
+    await async_wait_until(all_begun, deadline_s=60, what="all streams to be open")
+    await scene.moment()
+    scene.troubles += 1
+    scene.house.up.process.send_signal(signal.SIGTERM)
+    assert {(await each).kind for each in short} == {Kind.WHOLE}
+    assert {(await each).kind for each in endless} == {Kind.BROKE_OFF}
     assert await asyncio.to_thread(scene.house.up_or_ended.process.wait, 30) == 0
 
 
