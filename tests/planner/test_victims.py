@@ -72,12 +72,20 @@ def test_one_is_stopped_where_two_asleep_would_be_missed_more():
     assert does(cluster.settle()) == [{"b": "Stop"}, {"c": "Start"}, {}]
 
 
-def test_one_that_is_enough_goes_rather_than_several_that_are_missed_more_together():
-    cluster = Cluster((16.0,), policy=COST).model("c", 7.0).model("large", 8.0, weights=7.0)
-    for i in range(4):
-        often(cluster.model(f"small{i}", 2.0, weights=0.1).engine(f"small{i}"), f"small{i}", every_s=300)
-    often(cluster.engine("large"), "large", every_s=350).waits("c")
-    assert cluster.plan().does == {"large": "Sleep 1"}
+def test_one_that_is_enough_goes_rather_than_two_that_are_missed_more_together():
+    """For its memory each of the two is missed less; but they free more than is needed."""
+    cluster = Cluster((14.0,), policy=COST).model("c", 6.6)
+    for name, gib, every_s in (("one", 3.4, 600), ("two", 3.4, 600), ("large", 5.6, 314)):
+        often(cluster.model(name, gib).engine(name), name, every_s=every_s)
+    assert does(cluster.waits("c").settle()) == [{"large": "Sleep 1"}, {"c": "Start"}, {}]
+
+
+def test_who_is_not_needed_after_all_is_let_off():
+    """The cheapest is taken first; with the two dearer ones, of which both are needed, it is too much."""
+    cluster = Cluster((12.0,), policy=COST).model("c", 8.8)
+    for name, gib, every_s in (("small", 1.4, 9_000), ("middle", 3.4, 900), ("large", 5.4, 60)):
+        often(cluster.model(name, gib).engine(name), name, every_s=every_s)
+    assert does(cluster.waits("c").settle()) == [{"middle": "Sleep 1"}, {"large": "Sleep 1"}, {"c": "Start"}, {}]
 
 
 def test_a_busy_engine_goes_after_all_that_are_idle_however_little_it_is_missed():
