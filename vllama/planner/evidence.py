@@ -20,6 +20,7 @@ from vllama.planner.view import DeviceKey
 
 MOST_MODELS = 48
 MOST_DEVICES = 32
+MOST_REPLAYED = 16  # in one pass: nobody should wait for what people may read later
 LONGEST_CAUSE = 200
 OLDER = "older"  # in place of the hash of settings that are no longer in force
 _SHARE = "gpu_memory_utilization"
@@ -31,7 +32,7 @@ _SPEAKS_FOR_ITSELF = frozenset({
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """`now` is of the monotonic clock, as all times in it. `complete` False: the case is too large to be kept whole,
-    and what was kept of it does not lead to the same decision.
+    and what was kept of it does not lead to the same decision, or nobody has tried.
     """
 
     now: float
@@ -56,7 +57,11 @@ def evidence_of(
     devices = {(node.name, device.index) for node in snapshot.nodes for device in node.devices}
     if len(names) <= MOST_MODELS and len(devices) <= MOST_DEVICES:
         return [(tuple(decisions), _slice(desired, snapshot, now, names, devices))]
-    return [((decision,), _narrowed(desired, snapshot, now, decision)) for decision in decisions]
+    narrowed = [((decision,), _narrowed(desired, snapshot, now, decision)) for decision in decisions]
+    return [
+        (some, _judged(evidence, some[0]) if place < MOST_REPLAYED else replace(evidence, complete=False))
+        for place, (some, evidence) in enumerate(narrowed)
+    ]
 
 
 def replayed(evidence: Evidence, model: str) -> Decision | None:
@@ -106,9 +111,12 @@ def _narrowed(desired: DesiredState, snapshot: Snapshot, now: float, decision: D
     devices = set(sorted({(node, device) for node, indices in places for device in indices})[:MOST_DEVICES])
     there = [model for model, node, at in _places(snapshot) if any((node, device) in devices for device in at)]
     names = set([*dict.fromkeys([decision.model, *decision.waits_for, *there])][:MOST_MODELS])
-    found = _slice(desired, snapshot, now, names | _siblings(desired, names), devices)
-    again = replayed(found, decision.model)
-    return replace(found, complete=again is not None and agree(decision, again))
+    return _slice(desired, snapshot, now, names | _siblings(desired, names), devices)
+
+
+def _judged(evidence: Evidence, decision: Decision) -> Evidence:
+    again = replayed(evidence, decision.model)
+    return replace(evidence, complete=again is not None and agree(decision, again))
 
 
 def _places(snapshot: Snapshot) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -81,3 +81,10 @@ def test_nothing_is_cut_where_there_is_no_terminal() -> None:
     text = render_why(waiting(), zone=UTC, width=None).plain
     assert "mistralai/Mistral-7B-Instruct-v0.3" in text
     assert "…" not in text
+
+
+def test_what_was_kept_of_a_large_case_is_called_a_part() -> None:
+    said = waiting()
+    assert "in part: " not in render_why(said, zone=UTC, width=None).plain
+    said["engines"][0]["decisions"][0]["whole"] = False
+    assert "in part: gpu0: 16.0 GiB needed" in render_why(said, zone=UTC, width=None).plain

@@ -157,7 +157,8 @@ def _decisions(each: Sequence[Answer], zone: tzinfo | None, width: int | None) -
         lines += [Text(line) for line in wrapped(one["message"], width, indent=" " * 18, first=first)]
         speaks = one["action"] is not None or one["waits_for"] or one["refused"]
         if one["numbers"] and speaks and (said := _in_short(one["numbers"])):
-            lines += [Text(line, style="dim") for line in wrapped(said, width, indent=" " * 18)]
+            part = "" if one["whole"] else "in part: "
+            lines += [Text(line, style="dim") for line in wrapped(part + said, width, indent=" " * 18)]
     return lines
 
 
