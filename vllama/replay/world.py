@@ -132,7 +132,7 @@ class _World:
             self._grant(free, line, index, self._now_s)
             return self._unsettled
         line.waiters.append((index, self._now_s))
-        return self._unsettled or len(line.waiters) == 1
+        return len(line.waiters) == 1  # how many wait behind the oldest decides nothing
 
     def _request_ends(self, name: str) -> bool:
         line, first = self._lines[name], self._lines[self._specs[name].served_name]
