@@ -1,5 +1,6 @@
 """A wall clock that can be set for one process and all that it starts, to everything in it that asks the C library."""
 
+import atexit
 import functools
 import shutil
 import struct
@@ -17,6 +18,7 @@ def library() -> Path | None:
     if compiler is None:
         return None
     made = Path(tempfile.mkdtemp(prefix="vllama-wall-clock-")) / "wall_clock.so"
+    atexit.register(shutil.rmtree, made.parent, ignore_errors=True)
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(_SOURCE)]
     return made if subprocess.run(command, check=False, capture_output=True).returncode == 0 else None
 
