@@ -149,7 +149,8 @@ def _rather_waits(draft: Draft, want: Wanted, engine: EngineObservation) -> bool
         return False
     draft.look_again_at(moves_at)
     needs = engine.memory_bytes + leaked_bytes(engine)
-    return all(ledger.capacity[key] - sum(ledger.pinned.get(key, {}).values()) >= needs for key in keys)
+    pins = (sum(held for name, held in ledger.pinned.get(key, {}).items() if name != want.model) for key in keys)
+    return all(ledger.capacity[key] - held >= needs for key, held in zip(keys, pins, strict=True))
 
 
 def _is_before(draft: Draft, want: Wanted, key: DeviceKey) -> bool:
