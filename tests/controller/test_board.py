@@ -199,3 +199,32 @@ def test_the_last_byte_rings_only_where_somebody_waits_for_it():
         assert bell.times == 1
 
     asyncio.run(run())
+
+
+def test_the_times_of_the_latest_requests_are_told_of_those_at_once_and_of_those_that_waited():
+    async def run():
+        board, clock, _ = build()
+        [waiting] = await queue(board, 1)
+        assert board.demand_of("m").asked == ()
+        clock.now = 110.0
+        board.open("m", HERE)
+        (await waiting).release()
+        assert board.demand_of("m").asked == (110.0,)
+        for at in (120.0, 130.0, 140.0, 150.0):
+            clock.now = at
+            board.admit("m").release()
+        assert board.demand_of("m").asked == (120.0, 130.0, 140.0, 150.0)
+
+    asyncio.run(run())
+
+
+def test_a_request_of_a_further_replica_is_one_of_its_model():
+    async def run():
+        board, clock, _ = build()
+        board.open("m", HERE)
+        board.open("m#2", Endpoint(engine_id="e2", host="127.0.0.1", port=2, served_name="m"), replica_of="m")
+        clock.now = 110.0
+        assert {board.admit("m").endpoint.engine_id for _ in range(2)} == {"e1", "e2"}
+        assert (board.demand_of("m").asked, board.demand_of("m#2").asked) == ((110.0, 110.0), ())
+
+    asyncio.run(run())
