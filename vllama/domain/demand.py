@@ -1,11 +1,12 @@
 """Why a model is wanted now, and what an operator asked for."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vllama.domain.spec import SleepLevel
 
-LATEST = 4  # requests by which it is told how often a model is asked for: fewer forget too soon, more too late
+LATEST = 4  # requests by which it is told how often a model is asked for
 _AT_ONCE_S = 1.0
 
 
@@ -44,11 +45,15 @@ NO_DEMAND = Demand()
 
 
 def rate_of(asked: Sequence[float], at: float) -> float:
-    """How often it is asked for, in 1/s, by the latest requests: so many in the time since the oldest of them.
+    """How often it is asked for, in 1/s: between what the latest request says, and what the latest few say.
 
-    While nothing comes this falls as 1/t: whoever was not asked for so long will not be, for about as long.
+    The geometric mean of n / (time since the n-th last), for one and for all of them. The one knows that somebody has
+    just begun to use it, the others that it is used every day. While nothing comes it falls as 1/t.
     """
-    return len(asked) / (max(0.0, at - asked[0]) + _AT_ONCE_S) if asked else 0.0
+    if not asked:
+        return 0.0
+    latest_s, all_s = (max(0.0, at - since) + _AT_ONCE_S for since in (asked[-1], asked[0]))
+    return math.sqrt(len(asked) / (latest_s * all_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

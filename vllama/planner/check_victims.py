@@ -77,7 +77,8 @@ def _cost(case: Case, engine: EngineObservation, action: Action) -> float:
     times += [one.oldest_waiting_at for one in each if one.oldest_waiting_at is not None]
     times += [_used(case, other) for other in case.snapshot.engines]
     asked = demand.asked or (_used(case, engine),)
-    often = len(asked) / (1.0 + max(0.0, max(times) - asked[0]))
+    first_s, last_s = (1.0 + max(0.0, max(times) - at) for at in (asked[0], asked[-1]))
+    often = float((len(asked) / first_s / last_s) ** 0.5)
     if footprint is None:
         return often * (1.0 if isinstance(action, Sleep) else 35.0)
     weights_gib = footprint.weights_bytes / GIB
