@@ -7,13 +7,17 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test faults planted coverage check test-real test-gpu package images lock bench bench-policy mutants simulate-long soak clean
+.PHONY: demo test pages faults planted coverage check test-real test-gpu package images lock bench bench-policy mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
 
 test: $(STAMP)
-	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py
+	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py --ignore=tests/ui --ignore=tests/docs/test_commands.py
+
+# What people see: the dashboard in a browser, and the commands of the guides, which do what is written there.
+pages: $(STAMP)
+	$(PYTEST) tests/ui tests/docs/test_commands.py
 
 # Every fault of docs/faults.md once, at a random moment.
 faults: $(STAMP)

@@ -26,7 +26,7 @@ from vllama.runtime.base import EngineProcess, Runtime, RuntimeFailed
 
 LOADING_EVERY_S = 0.05
 TROUBLED_EVERY_S = 0.5
-RESTING_EVERY_S = 15.0  # the end of a process is seen at once, whatever this is
+RESTING_EVERY_S = 30.0  # the end of a process is seen at once, whatever this is
 LOG_EVERY_S = 1.0
 MOVED_EVERY_S = 5.0
 MOVED_BYTES = MIB  # between two looks: less is what processes say to each other while they wait
