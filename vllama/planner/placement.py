@@ -129,8 +129,11 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
     known: dict[tuple[DeviceKey, int], Effort] = {}
     least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], tuple[int, ...]]]()
     for node in ledger.view.nodes.values():
+        alike = len({device.total_bytes for device in node.devices}) == 1  # then every set needs the same
+        needs: tuple[int, ...] = ()
         for devices in sets(spec, node, ledger):
-            needs = needs_on(spec, ledger, node.name, devices)
+            if not needs or not alike:
+                needs = needs_on(spec, ledger, node.name, devices)
             effort = Effort.NOBODY
             for device, need in zip(devices, needs, strict=True):
                 key = node.name, device
