@@ -7,21 +7,25 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
+# It takes a minute and a half, by itself.
+KILLS   := tests/whole/test_restarts.py::test_a_manager_killed_at_any_moment_leaves_nothing_that_the_next_does_not_adopt_or_reap
+
 .PHONY: demo test pages faults planted coverage check test-real test-gpu package images lock bench bench-policy mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
 
 test: $(STAMP)
-	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py --ignore=tests/ui --ignore=tests/docs/test_commands.py
+	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py --ignore=tests/ui \
+	  --ignore=tests/docs/test_commands.py --deselect $(KILLS)
 
 # What people see: the dashboard in a browser, and the commands of the guides, which do what is written there.
 pages: $(STAMP)
 	$(PYTEST) tests/ui tests/docs/test_commands.py
 
-# Every fault of docs/faults.md once, at a random moment.
+# Every fault of docs/faults.md once, at a random moment, and the manager killed twenty times.
 faults: $(STAMP)
-	$(PYTEST) tests/faults
+	$(PYTEST) tests/faults $(KILLS)
 
 # Bugs planted in the planner, one at a time: its tests must catch each.
 planted: $(STAMP)
