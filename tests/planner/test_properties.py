@@ -129,12 +129,22 @@ def test_nobody_is_raised_twice_or_brought_back_without_newer_demand(situation):
         for decision in made.decisions:
             if decision.reason is not Reason.EVICTED or decision.action is None:
                 continue
-            later = [a.model for _, after in walked[i + 1 :] for a in after.actions if isinstance(a, Start | Wake)]
             override = state.desired.overrides.get(decision.model)
             wanted = state.desired.demand_of(decision.model).waiting or isinstance(override, WantReady)
-            spec = state.desired.models.get(decision.model)
-            spare = spec is not None and spec.replicas > 1  # one more beside another comes back where memory is free
-            assert wanted or spare or decision.model not in later
+            assert wanted or all(
+                spare(again, decision.model) for again in raised_again(walked[i + 1 :], decision.model)
+            )
+
+
+def raised_again(walked: list[tuple[Situation, Plan]], model: str) -> list[Situation]:
+    return [
+        state for state, made in walked for a in made.actions if isinstance(a, Start | Wake) and a.model == model
+    ]  # fmt: skip
+
+
+def spare(state: Situation, model: str) -> bool:
+    """Another engine of its model serves: one more beside that may come back where memory is free."""
+    return View(desired=state.desired, snapshot=state.snapshot, now=state.now).spare(model)
 
 
 @MANY
