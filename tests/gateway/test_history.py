@@ -2,6 +2,7 @@ import json
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.gateway.house import MODEL, House, live, until
@@ -38,8 +39,10 @@ def test_phases_are_told_as_stretches_of_time() -> None:
         )  # fmt: skip
         replica = replace(awake, model=f"{MODEL}#2")
         stays = Decision(model=MODEL, reason=Reason.IDLE, message="m", before=Phase.READY, after=Phase.READY)
-        other = replace(stays, model="org/b", before=Phase.STOPPED, after=Phase.STOPPED)
-        plan = Plan(generation=1, snapshot_at=0.0, decisions=(stays, replace(stays, model=replica.model), other))
+        other = msgspec.structs.replace(stays, model="org/b", before=Phase.STOPPED, after=Phase.STOPPED)
+        plan = Plan(
+            generation=1, snapshot_at=0.0, decisions=(stays, msgspec.structs.replace(stays, model=replica.model), other)
+        )
         began = time.time()
         await here.control.history.load()
         here.control.history.note(plan, {MODEL: awake, replica.model: replica}, ())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.planner.cluster import NOW, Cluster
@@ -46,7 +47,7 @@ def findings(cluster: Cluster, *actions: Action, reason: Reason | None = None, *
     made = plan(desired, snapshot, NOW)
     acts = {action.model: action for action in actions}
     decisions = tuple(
-        replace(d, action=acts.get(d.model), **(fields if d.model in acts else {}),
+        msgspec.structs.replace(d, action=acts.get(d.model), **(fields if d.model in acts else {}),
                 reason=reason if reason and d.model in acts else d.reason)
         for d in made.decisions
     )  # fmt: skip
@@ -156,8 +157,8 @@ def test_whether_an_eviction_helps_depends_on_what_others_hold(others_gib, helps
     desired, snapshot = cluster.states()
     made = plan(desired, snapshot, NOW)
     evicted, waits = (next(decision for decision in made.decisions if decision.model == name) for name in "ac")
-    evicted = replace(evicted, action=stop("a-0"), reason=Reason.EVICTED, after=Phase.STOPPED)
-    waits = replace(waits, action=None, reason=Reason.MAKING_ROOM, waits_for=("a",))
+    evicted = msgspec.structs.replace(evicted, action=stop("a-0"), reason=Reason.EVICTED, after=Phase.STOPPED)
+    waits = msgspec.structs.replace(waits, action=None, reason=Reason.MAKING_ROOM, waits_for=("a",))
     found = check(desired, snapshot, NOW, replace(made, decisions=(evicted, waits)))
     assert {finding.kind for finding in found} == (set() if helps else {FindingKind.EVICTED_IN_VAIN})
 
@@ -166,7 +167,7 @@ def test_it_finds_a_drain_past_its_deadline():
     cluster = Cluster().model("a").busy("a").wants("a", admission_closed_at=NOW - 120)
     desired, snapshot = cluster.states()
     made = plan(desired, snapshot, NOW)
-    closed = replace(made, decisions=(replace(made.decisions[0], drain=True, after=Phase.DRAINING),))
+    closed = replace(made, decisions=(msgspec.structs.replace(made.decisions[0], drain=True, after=Phase.DRAINING),))
     assert {finding.kind for finding in check(desired, snapshot, NOW, closed)} == {FindingKind.DRAINS_TOO_LONG}
 
 
@@ -180,5 +181,5 @@ def test_it_finds_a_model_without_a_decision_and_a_look_again_in_the_past():
 def test_it_finds_a_refusal_without_numbers():
     desired, snapshot = Cluster().model("a", 99.0).waits("a").states()
     made = plan(desired, snapshot, NOW)
-    mute = replace(made, decisions=(replace(made.decisions[0], message="It does not fit."),))
+    mute = replace(made, decisions=(msgspec.structs.replace(made.decisions[0], message="It does not fit."),))
     assert {finding.kind for finding in check(desired, snapshot, NOW, mute)} == {FindingKind.NO_NUMBERS}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,7 +176,7 @@ def _doors_as_planned(situation: Situation) -> Situation:
     """Admissions opened and closed as the plan says, and nothing else done."""
     for _ in range(3):
         made = plan_of(situation)
-        idle = replace(made, decisions=tuple(replace(d, action=None) for d in made.decisions))
+        idle = replace(made, decisions=tuple(msgspec.structs.replace(d, action=None) for d in made.decisions))
         desired, snapshot = apply(idle, situation.desired, situation.snapshot, situation.now)
         situation = replace(situation, desired=desired, snapshot=snapshot)
     return situation

@@ -7,7 +7,7 @@ from vllama.domain.units import format_bytes, format_duration
 from vllama.planner.draft import Draft
 from vllama.planner.eviction import Victim
 from vllama.planner.ledger import Ledger, need_bytes
-from vllama.planner.placement import Offer, allowed, needs_on
+from vllama.planner.placement import Offer, allowed, need_beside
 from vllama.planner.victims import why_missed_least
 from vllama.planner.view import DeviceKey, View
 from vllama.planner.wanted import Wanted
@@ -32,11 +32,15 @@ def cannot_fit(ledger: Ledger, spec: ModelSpec) -> tuple[Reason, str] | None:
 
 def _can_fit(ledger: Ledger, spec: ModelSpec, node: str, indices: tuple[int, ...]) -> bool:
     """Some set of the size has room on each for what the smallest of them makes the need."""
-    for smallest in indices:
-        least = ledger.devices[node, smallest].total_bytes
-        as_large = [index for index in indices if ledger.devices[node, index].total_bytes >= least]
-        pairs = [(index, needs_on(spec, ledger, node, (smallest, index))[1]) for index in as_large]
-        if sum(_most(ledger, spec, (node, index)) >= need for index, need in pairs) >= spec.device_count:
+    totals = {index: ledger.devices[node, index].total_bytes for index in indices}
+    for least in sorted(set(totals.values())):
+        need = need_bytes(spec, ledger.footprint(spec.model), least)
+        room = [
+            _most(ledger, spec, (node, index)) >= need_beside(need, total, least)
+            for index, total in totals.items()
+            if total >= least
+        ]
+        if sum(room) >= spec.device_count:
             return True
     return False
 
@@ -47,8 +51,9 @@ def _need(ledger: Ledger, spec: ModelSpec, key: DeviceKey) -> int:
 
 def _most(ledger: Ledger, spec: ModelSpec, key: DeviceKey) -> int:
     """Bytes of the device with only this model and the pinned ones on it."""
-    device = ledger.devices[key]
-    pins = sum(held for model, held in ledger.pinned.get(key, {}).items() if model != spec.model)
+    device, pins = ledger.devices[key], 0
+    if key in ledger.pinned:
+        pins = sum(held for model, held in ledger.pinned[key].items() if model != spec.model)
     return device.total_bytes - device.reserve_bytes - pins
 
 

@@ -63,12 +63,16 @@ class Draft:
     def protect(self, model: str) -> None:
         """From here on the model makes room for nobody in this plan."""
         engine = self.view.engine(model)
-        if engine is None:
+        if engine is None or not self.candidates:
             return
         for device in engine.devices:
             queue = self.candidates.get((engine.node, device))
             if queue is not None:
                 self.candidates[engine.node, device] = [c for c in queue if c.engine.model != model]
+
+    def nobody_else_makes_room(self) -> None:
+        """Everybody who is waited for was served. To protect those who are left would cost a tenth of the plan."""
+        self.candidates = {}
 
     def look_again_at(self, when: float) -> None:
         """Time alone changes the answer at `when` (seconds, monotonic)."""

@@ -78,10 +78,12 @@ class Ledger:
     host_room: dict[str, int] = field(init=False)
     devices: dict[DeviceKey, Device] = field(init=False)
     pinned: dict[DeviceKey, dict[str, int]] = field(init=False, default_factory=dict)
+    unified: frozenset[DeviceKey] = field(init=False)  # devices whose memory is the host's own
 
     def __post_init__(self) -> None:
         nodes = self.view.nodes.values()
         self.devices = {(node.name, device.index): device for node in nodes for device in node.devices}
+        self.unified = frozenset(key for key, device in self.devices.items() if device.unified)
         self.host_room = {node.name: node.host_budget_bytes for node in nodes}
         self._weigh()
         for node in nodes:
@@ -231,8 +233,7 @@ class Ledger:
         return may and level not in footprint.refused_levels
 
     def _on_host_memory(self, engine: EngineObservation) -> bool:
-        devices = (self.devices.get((engine.node, index)) for index in engine.devices)
-        return any(device is not None and device.unified for device in devices)
+        return bool(self.unified) and any((engine.node, index) in self.unified for index in engine.devices)
 
     def copy_bytes(self, engine: EngineObservation, level: SleepLevel) -> int:
         """Host memory that sleeping at this level takes on top of what the engine pins already."""

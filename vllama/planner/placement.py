@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from vllama.domain.observed import Node
 from vllama.domain.spec import ModelSpec, VictimPolicy
@@ -14,11 +15,11 @@ from vllama.planner.victims import together
 from vllama.planner.view import DeviceKey, View
 
 Price = tuple[bool, bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
+NOBODY_IS_MISSED = float("-inf")
 MOST_SETS = 128  # of devices on one node that are priced one by one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
     """A set of devices and what it takes to use it. `needs` is what the newcomer must find on each, in bytes.
 
     `missed`: how much its victims are, of whom spare replicas are not at all (`victims.py`).
@@ -53,10 +54,15 @@ class Offer:
         Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
         that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
         """
+        if not self.victims:
+            return (
+                False, False, False, beside, loading, not linked, self.missed, 0, -self.least_room, self.node,
+                self.devices,
+            )  # fmt: skip
         busy = self.busy
         undrained = any(not victim.candidate.draining for victim in busy)
         return (
-            bool(self.victims), bool(busy), undrained, beside, loading, not linked, self.missed, len(self.victims),
+            True, bool(busy), undrained, beside, loading, not linked, self.missed, len(self.victims),
             -self.least_room, self.node, self.devices,
         )  # fmt: skip
 
@@ -97,7 +103,12 @@ def needs_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int])
     totals = [ledger.devices[node, device].total_bytes for device in devices]
     smallest = min(totals)
     need = need_bytes(spec, ledger.footprint(spec.model), smallest)
-    return tuple(need if total == smallest else math.ceil(need * total / smallest) for total in totals)
+    return tuple(need_beside(need, total, smallest) for total in totals)
+
+
+def need_beside(need_bytes: int, total_bytes: int, smallest_bytes: int) -> int:
+    """What must be free on a device of `total_bytes` where the smallest of its set has to give `need_bytes`."""
+    return need_bytes if total_bytes == smallest_bytes else math.ceil(need_bytes * total_bytes / smallest_bytes)
 
 
 def make_offer(
@@ -113,9 +124,13 @@ def make_offer(
         rooms.append(room)
         if room < need:
             deficits[node, device] = need - room
+    if not deficits:
+        return Offer(
+            node=node, devices=devices, needs=needs, victims=(), missed=NOBODY_IS_MISSED, least_room=min(rooms)
+        )  # fmt: skip
     policy = ledger.view.policy.victims
     by_policy = choose if policy is VictimPolicy.LRU else choose_cheapest
-    victims = by_policy(candidates, deficits, ledger.host_room) if deficits else ()
+    victims = by_policy(candidates, deficits, ledger.host_room)
     if victims is None:
         return None
     all_missed = together(policy, (victim.missed for victim in victims if not victim.candidate.spare))

@@ -29,6 +29,7 @@ def plan(desired: DesiredState, snapshot: Snapshot, now: float) -> Plan:
         if not draft.decided(want.model):
             serve(draft, want)
     serve_further(draft, wants)
+    draft.nobody_else_makes_room()
     relieve_hosts(draft)
     for model in models:
         if not draft.decided(model):

@@ -1,6 +1,6 @@
 """Making room: whether a waiter may act on an offer now, and what becomes of those who are in its way."""
 
-from dataclasses import replace
+import msgspec
 
 from vllama.domain.action import Action
 from vllama.domain.observed import Awake, Loading
@@ -53,7 +53,7 @@ def _over_those_who_load(draft: Draft, offer: Offer) -> Offer:
         if isinstance(candidate.engine.state, Loading) and candidate.engine.engine_id not in chosen
     }
     more = (Victim(candidate=candidate, level=SleepLevel.STOP) for _, candidate in sorted(loading.items()))
-    return replace(offer, victims=(*offer.victims, *more)) if loading else offer
+    return msgspec.structs.replace(offer, victims=(*offer.victims, *more)) if loading else offer
 
 
 def _holders(draft: Draft, offer: Offer) -> tuple[str, ...]:

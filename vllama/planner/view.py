@@ -35,6 +35,7 @@ class View:
     held: dict[DeviceKey, dict[str, bool]] = field(init=False)  # device -> model whose change holds it -> see `hold`
     groups: list[Names] = field(init=False)  # of models with several replicas
     leads: dict[str, str] = field(init=False)  # of those, by replica
+    used: dict[str, float] = field(init=False)  # when each engine was used last, by its id
     as_of: float = field(init=False)  # when anything was last asked for
 
     def __post_init__(self) -> None:
@@ -51,7 +52,8 @@ class View:
         self.desired = gathered(self.desired, self.leads, self.groups)
         each = self.desired.demand.values()
         news = (at for one in each for at in (*one.asked[-1:], one.oldest_waiting_at) if at is not None)
-        self.as_of = max([*news, *(self.last_used(engine) for engine in self.snapshot.engines)], default=0.0)
+        self.used = {engine.engine_id: self._last_used(engine) for engine in self.snapshot.engines}
+        self.as_of = max([*news, *self.used.values()], default=0.0)
         self.held = {}
         for engine in self.snapshot.engines:
             if isinstance(engine.state, Loading):
@@ -106,8 +108,10 @@ class View:
 
     def spare(self, model: str) -> bool:
         """Another engine of its model takes requests."""
-        lead = self.lead(model)
-        engine = self.engine(lead) if lead != model else None
+        lead = self.leads.get(model, model)
+        if lead == model:
+            return False
+        engine = self.engine(lead)
         if engine is None or not isinstance(engine.state, Awake):
             return False
         open_ = self.demand(lead).admission_closed_at is None
@@ -125,6 +129,9 @@ class View:
 
     def last_used(self, engine: EngineObservation) -> float:
         """When the engine was used last; one that never was counts from when it became ready, or started."""
+        return self.used[engine.engine_id]
+
+    def _last_used(self, engine: EngineObservation) -> float:
         used = self.demand(engine.model).last_used_at
         since = engine.state.ready_at if isinstance(engine.state, Awake) else engine.started_at
         return since if used is None else max(used, since)

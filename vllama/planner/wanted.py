@@ -27,6 +27,8 @@ def wanted_models(view: View) -> list[Wanted]:
 
 def _want(view: View, model: str) -> Wanted | None:
     demand, override = view.demand(model), view.override(model)
+    if override is None and not demand.waiting and not view.pinned(model):
+        return None
     if isinstance(override, WantAsleep | WantStopped):
         return None
     reasons: list[tuple[float, str]] = []
