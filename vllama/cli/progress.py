@@ -27,7 +27,7 @@ Status = Mapping[str, Any]
 POLL_S = 0.2
 STALE_S = 2.0  # what was said before the request is believed again after so long
 
-_NEVER = {Reason.CANNOT_FIT, Reason.NO_SUCH_DEVICE, Reason.WOULD_EVICT, Reason.BACKING_OFF}
+_NEVER = {Reason.CANNOT_FIT, Reason.NO_SUCH_DEVICE, Reason.NO_SUCH_NODE, Reason.WOULD_EVICT, Reason.BACKING_OFF}
 _NOT_ASKED = {Reason.NOT_WANTED, Reason.SLEEPING, Reason.HELD_BY_OPERATOR, Reason.OPERATOR_ASKED}
 _COMING_UP = {Phase.STARTING, Phase.WAKING}
 

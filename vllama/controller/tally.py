@@ -22,7 +22,7 @@ LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 FOR_OTHERS = frozenset({Reason.EVICTED, Reason.HOST_MEMORY_SHORT})  # whose memory was needed
 _GIVEN_UP = frozenset({
     Reason.NOT_WANTED, Reason.SLEEPING, Reason.HELD_BY_OPERATOR, Reason.REMOVED, Reason.CANNOT_FIT,
-    Reason.NO_SUCH_DEVICE, Reason.WOULD_EVICT, Reason.ABANDONED,
+    Reason.NO_SUCH_DEVICE, Reason.NO_SUCH_NODE, Reason.WOULD_EVICT, Reason.ABANDONED, Reason.NODE_LOST,
 })  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from vllama.domain.observed import Awake, EngineObservation, Operation, Verb
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec
 
-_WILL_NOT_BE = frozenset({Reason.CANNOT_FIT, Reason.NO_SUCH_DEVICE, Reason.WOULD_EVICT})
+_WILL_NOT_BE = frozenset({Reason.CANNOT_FIT, Reason.NO_SUCH_DEVICE, Reason.NO_SUCH_NODE, Reason.WOULD_EVICT})
 
 
 class Wishes:

@@ -6,6 +6,44 @@ from dataclasses import dataclass, field
 
 from vllama.domain.spec import SleepLevel
 
+DeviceKey = tuple[str, int]  # the node's name, and the device's index there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Some devices of one node."""
+
+    node: str
+    devices: tuple[int, ...]
+
+
+class Placed:
+    """What is on devices: those of `node`, and where one node is too small those of others (`further`).
+
+    Rank 0, which owns the endpoint, is at `node`; the other ranks are in `further`, in their order.
+    """
+
+    __slots__ = ()
+    node: str
+    devices: tuple[int, ...]
+    further: tuple[Place, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (Place(node=self.node, devices=self.devices), *self.further)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node, *(place.node for place in self.further)) if self.further else (self.node,)
+
+    @property
+    def keys(self) -> tuple[DeviceKey, ...]:
+        """All of its devices, those of rank 0 first."""
+        first = tuple((self.node, device) for device in self.devices)
+        if not self.further:
+            return first
+        return first + tuple((place.node, device) for place in self.further for device in place.devices)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignProcess:
@@ -26,6 +64,7 @@ class Device:
     `used_bytes` is what everybody holds, ours included, as the driver tells it; None: not known, and then
     nothing may be started there. `reserve_bytes` stays free. `foreign` is for people: it names who holds what of
     it where that can be seen, and need not add up. `unified`: the GPU's memory is the host's own.
+    `foreign_bytes` is what others than our engines held when `used_bytes` was read; None: nobody told them apart then.
     """
 
     index: int
@@ -35,6 +74,20 @@ class Device:
     reserve_bytes: int = 0
     foreign: tuple[ForeignProcess, ...] = ()
     unified: bool = False
+    foreign_bytes: int | None = None
+
+
+class NodeState(enum.StrEnum):
+    """What of a node is believed.
+
+    LOST: it is silent, or was declared dead. What is there may go on, so its devices are nobody's to take, its memory
+    counts as held, and nothing there serves; nothing is asked of it, and its models may be started elsewhere.
+    FENCED: it is back, but has not said yet that nothing of ours is left there: the same, until it has.
+    """
+
+    READY = "ready"
+    LOST = "lost"
+    FENCED = "fenced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +97,7 @@ class Node:
     `host_available_bytes`: what of the host's memory is free now, or would be if it were asked for; None: not known.
     `linked`: the largest groups of devices of which every two talk to each other directly (NVLink), ascending; a set
     is linked where one group holds all of it. (): not known, or none.
+    `said`: why it is not ready, for people. `seen_at`: when its memory was read (None: with the snapshot).
     """
 
     name: str
@@ -52,6 +106,10 @@ class Node:
     sleep_frees_memory: bool  # False for vLLM on CPU: /sleep answers 200 and frees nothing
     host_available_bytes: int | None = None
     linked: tuple[tuple[int, ...], ...] = ()
+    state: NodeState = NodeState.READY
+    said: str = ""
+    seen_at: float | None = None
+    address: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +164,11 @@ EngineState = Loading | Awake | Asleep | Exited | Broken | Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineObservation:
-    """One engine. Bytes are per device: planned when awake, and what was measured last (None: not visible)."""
+class EngineObservation(Placed):
+    """One engine. Bytes are per device: planned when awake, and what was measured last (None: not visible).
+
+    Of one that spans nodes a part that is known to have ended is in none of its places any more.
+    """
 
     engine_id: str
     model: str
@@ -123,6 +184,7 @@ class EngineObservation:
     host_measured_bytes: int | None = None  # host memory of all its processes, for people; None: not told
     pid: int | None = None
     port: int | None = None
+    further: tuple[Place, ...] = ()
 
 
 class Verb(enum.StrEnum):
@@ -133,7 +195,7 @@ class Verb(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Placed):
     """An action that the actuator is carrying out. It holds its devices. `level`: of a sleep."""
 
     verb: Verb
@@ -144,6 +206,7 @@ class Operation:
     started_at: float
     memory_bytes: int  # of a start: what the engine will hold
     level: SleepLevel | None = None
+    further: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

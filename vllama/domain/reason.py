@@ -11,6 +11,7 @@ class Reason(enum.StrEnum):
     PINNED = "Pinned"
     SLEEPING = "Sleeping"
     HELD_BY_OPERATOR = "HeldByOperator"
+    NODE_LOST = "NodeLost"
     # towards ready
     DEMANDED = "Demanded"
     STARTING = "Starting"
@@ -26,9 +27,11 @@ class Reason(enum.StrEnum):
     STATE_UNKNOWN = "StateUnknown"
     GOING_DOWN = "GoingDown"
     NO_FREE_ROOM = "NoFreeRoom"
+    NODE_AWAITED = "NodeAwaited"
     # never
     CANNOT_FIT = "CannotFit"
     NO_SUCH_DEVICE = "NoSuchDevice"
+    NO_SUCH_NODE = "NoSuchNode"
     WOULD_EVICT = "WouldEvict"
     # making room
     EVICTED = "Evicted"
@@ -64,6 +67,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.PINNED: "It is pinned: always ready, never evicted.",
     Reason.SLEEPING: "It sleeps; a request wakes it.",
     Reason.HELD_BY_OPERATOR: "An operator put it where it is; a request or `vllama start` brings it back.",
+    Reason.NODE_LOST: "Its engine, or a part of it, is on a machine that does not answer.",
     Reason.DEMANDED: "It is wanted and its memory is free.",
     Reason.STARTING: "It is wanted and its engine is loading.",
     Reason.WAKING: "It is wanted and its engine is waking up.",
@@ -77,8 +81,10 @@ _SENTENCES: dict[Reason, str] = {
     Reason.STATE_UNKNOWN: "Its engine does not answer probes; it counts as holding its memory until that is settled.",
     Reason.GOING_DOWN: "It is wanted again while its engine goes down; it comes back when that is done.",
     Reason.NO_FREE_ROOM: "Another engine of its model serves; one more displaces nobody, and waits for free memory.",
+    Reason.NODE_AWAITED: "It is wanted; the machine that could take it does not answer, and is waited for.",
     Reason.CANNOT_FIT: "It needs more memory than its devices can ever give it.",
     Reason.NO_SUCH_DEVICE: "It names devices, or a number of devices, that this machine does not have.",
+    Reason.NO_SUCH_NODE: "It names a machine that is not there.",
     Reason.WOULD_EVICT: "It is set to be refused rather than to displace others.",
     Reason.EVICTED: "Its memory is needed, and of the idle it is missed least (policy.victims).",
     Reason.DRAINED_FOR_WAITER: "Somebody waits past the fairness bound: new requests queue until those in flight end.",

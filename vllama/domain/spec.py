@@ -79,6 +79,7 @@ class ModelSpec:
     lora: tuple[tuple[str, str], ...] = ()  # adapters: (name, path); their flags are among the settings
     device_count: int = 1  # tensor_parallel_size x pipeline_parallel_size
     devices: tuple[int, ...] | None = None  # None: auto
+    node: str | None = None  # the only one that it may be on; None: any
     memory_bytes: int | None = None  # per device when awake; None: auto
     idle: IdleSpec = field(default_factory=IdleSpec)
     eviction_level: SleepLevel | None = None  # None: auto
@@ -118,6 +119,8 @@ class ModelSpec:
         )  # fmt: skip
         if launch.config_file is not None:  # by what it says, wherever it lies
             parts = (*parts, launch.config)
+        if self.node is not None:
+            parts = (*parts, {"node": self.node})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

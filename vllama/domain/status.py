@@ -29,8 +29,15 @@ _UNDER_WAY = {
 }
 
 
-def phase_of(engine: EngineObservation | None, operation: Operation | None, *, draining: bool = False) -> Phase:
-    """The phase of a model from its engine and the operation under way on it, either of which may be absent."""
+def phase_of(
+    engine: EngineObservation | None, operation: Operation | None, *, draining: bool = False, lost: bool = False
+) -> Phase:
+    """The phase of a model from its engine and the operation under way on it, either of which may be absent.
+
+    `lost`: all that there is of it is on nodes that do not answer.
+    """
+    if lost:
+        return Phase.LOST
     if operation is not None:
         return _UNDER_WAY[operation.verb]
     if engine is None:

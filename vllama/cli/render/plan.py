@@ -18,7 +18,7 @@ _STYLES = {"start": "green", "wake": "green", "sleep": "yellow", "stop": "red", 
 _WAITING = {
     Reason.STARTING, Reason.WAKING, Reason.DEVICE_BUSY, Reason.MAKING_ROOM, Reason.NO_IDLE_VICTIM,
     Reason.ROOM_RESERVED, Reason.DRAINING_OTHERS, Reason.BACKING_OFF, Reason.DEVICE_UNKNOWN, Reason.STATE_UNKNOWN,
-    Reason.GOING_DOWN, Reason.DRAINING, Reason.DRAINED_FOR_WAITER,
+    Reason.GOING_DOWN, Reason.DRAINING, Reason.DRAINED_FOR_WAITER, Reason.NODE_AWAITED,
 }  # fmt: skip
 
 

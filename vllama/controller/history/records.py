@@ -84,8 +84,14 @@ def decided(decision: Decision) -> Decided:
 
 
 def action_record(action: Action) -> dict[str, Any]:
-    """Its fields and `verb`; lists for tuples, so that a comparison with what was read back holds."""
+    """Its fields and `verb`; lists for tuples, so that a comparison with what was read back holds.
+
+    `further` only of an engine that spans nodes.
+    """
     fields: dict[str, Any] = msgspec.to_builtins(action)
+    del fields["further"]
+    if action.further:
+        fields["further"] = [{"node": place.node, "devices": list(place.devices)} for place in action.further]
     return {"verb": type(action).__name__.lower()} | {name: _listed(value) for name, value in fields.items()}
 
 
