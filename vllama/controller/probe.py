@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vllama.controller.stall import LOOKS, Stall, Work
-from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Unknown
+from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Lost, Unknown
 from vllama.domain.units import MIB
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
@@ -86,7 +86,7 @@ class Probe:
         match self.state:
             case Loading():
                 return LOADING_EVERY_S
-            case Unknown() | Broken() | Exited():
+            case Unknown() | Broken() | Exited() | Lost():
                 return TROUBLED_EVERY_S
             case Awake() | Asleep():
                 if self._unhealthy:

@@ -160,7 +160,14 @@ class Unknown:
     error: str
 
 
-EngineState = Loading | Awake | Asleep | Exited | Broken | Unknown
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """All of it is on nodes that are not ready: nobody knows how it is, and nothing is asked of it."""
+
+    cause: str
+
+
+EngineState = Loading | Awake | Asleep | Exited | Broken | Unknown | Lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from vllama.domain.observed import Asleep, Awake, Broken, EngineObservation, Exited, Loading, Operation, Unknown, Verb
+from vllama.domain.observed import (
+    Asleep,
+    Awake,
+    Broken,
+    EngineObservation,
+    Exited,
+    Loading,
+    Lost,
+    Operation,
+    Unknown,
+    Verb,
+)
 
 
 class Phase(enum.StrEnum):
@@ -29,15 +40,8 @@ _UNDER_WAY = {
 }
 
 
-def phase_of(
-    engine: EngineObservation | None, operation: Operation | None, *, draining: bool = False, lost: bool = False
-) -> Phase:
-    """The phase of a model from its engine and the operation under way on it, either of which may be absent.
-
-    `lost`: all that there is of it is on nodes that do not answer.
-    """
-    if lost:
-        return Phase.LOST
+def phase_of(engine: EngineObservation | None, operation: Operation | None, *, draining: bool = False) -> Phase:
+    """The phase of a model from its engine and the operation under way on it, either of which may be absent."""
     if operation is not None:
         return _UNDER_WAY[operation.verb]
     if engine is None:
@@ -53,6 +57,8 @@ def phase_of(
             return Phase.FAILED
         case Unknown():
             return Phase.UNKNOWN
+        case Lost():
+            return Phase.LOST
         case _:
             assert_never(engine.state)
 

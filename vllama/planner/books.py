@@ -8,10 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Device, EngineObservation, ForeignProcess, Node, Operation, Snapshot, Verb
+from vllama.domain.observed import (
+    Asleep,
+    Device,
+    DeviceKey,
+    EngineObservation,
+    ForeignProcess,
+    Node,
+    NodeState,
+    Operation,
+    Snapshot,
+    Verb,
+)
 from vllama.domain.status import Phase, phase_of
-from vllama.planner.ledger import Ledger
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.ledger import Ledger, part_on
+from vllama.planner.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +45,9 @@ class Entry:
 class DevicePage:
     """`total == reserve + foreign + sum(counted) + room`, to the byte; a negative `room_bytes` is overdrawn.
 
-    `used_bytes`, `foreign_bytes` and `room_bytes` are None while the driver does not tell what is used. `foreign` are
-    the processes behind `foreign_bytes`, as far as they are told; their sum need not be the same.
+    `used_bytes`, `foreign_bytes` and `room_bytes` are None while the driver does not tell what is used, `room_bytes`
+    also of a node that is not ready. `foreign` are the processes behind `foreign_bytes`, as far as they are told; their
+    sum need not be the same.
     """
 
     index: int
@@ -78,10 +90,14 @@ class HostPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePages:
+    """`said`: why it is not ready. Then none of its devices has room."""
+
     name: str
     sleep_frees_memory: bool
     devices: tuple[DevicePage, ...]
     host: HostPage
+    state: NodeState = NodeState.READY
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,23 +115,23 @@ def books_of(desired: DesiredState, snapshot: Snapshot) -> Books:
     entries: dict[DeviceKey, list[Entry]] = defaultdict(list)
     copies: dict[str, list[Copy]] = defaultdict(list)
     astray: list[Entry] = []
-    for engine in sorted(snapshot.engines, key=lambda engine: (engine.model, engine.engine_id)):
+    for engine in sorted(view.seen, key=lambda engine: (engine.model, engine.engine_id)):
         entry, size = _entry(ledger, engine), ledger.host_copy_after_operation(engine)
-        for device in engine.devices:
-            entries[engine.node, device].append(entry)
-        if any((engine.node, device) not in ledger.devices for device in engine.devices):
+        for key in engine.keys:
+            entries[key].append(entry)
+        if any(key not in ledger.devices for key in engine.keys):
             astray.append(entry)
-        if size:
-            copies[engine.node].append(
+        for node in engine.nodes if size else ():
+            copies[node].append(
                 Copy(
-                    model=engine.model, engine_id=engine.engine_id, phase=entry.phase, copy_bytes=size,
-                    measured_bytes=engine.host_measured_bytes,
+                    model=engine.model, engine_id=engine.engine_id, phase=entry.phase,
+                    copy_bytes=part_on(engine, node, size), measured_bytes=engine.host_measured_bytes,
                 )
             )  # fmt: skip
     for op in _starts_not_seen(view):
-        for device in op.devices:
-            entries[op.node, device].append(_begun(op))
-    nodes = tuple(_pages(ledger, node, entries, copies[node.name]) for node in view.nodes.values())
+        for key in op.keys:
+            entries[key].append(_begun(op))
+    nodes = tuple(_pages(ledger, each, entries, copies[each.name]) for each in view.nodes.values())
     return Books(taken_at=snapshot.taken_at, nodes=nodes, astray=tuple(astray))
 
 
@@ -125,7 +141,7 @@ def _pages(
     kept = tuple(copies) if node.sleep_frees_memory else ()  # elsewhere they are on the device itself
     devices = sorted(node.devices, key=lambda device: device.index)
     return NodePages(
-        name=node.name,
+        name=node.name, state=node.state, said=node.said,
         sleep_frees_memory=node.sleep_frees_memory,
         devices=tuple(_page(ledger, node, device, entries.get((node.name, device.index), ())) for device in devices),
         host=HostPage(

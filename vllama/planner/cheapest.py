@@ -6,9 +6,9 @@ Every engine goes in steps: to sleep, and from there to a stop, which frees the 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vllama.domain.observed import DeviceKey
 from vllama.domain.spec import SleepLevel
 from vllama.planner.eviction import Candidate, Candidates, Victim
-from vllama.planner.view import DeviceKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from vllama.domain.action import Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import WantAsleep, WantStopped
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Awake, Loading, Snapshot, Verb
+from vllama.domain.observed import Asleep, Awake, Loading, NodeState, Snapshot, Verb
 from vllama.domain.reason import Reason
-from vllama.domain.spec import SleepLevel
+from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import format_bytes
 from vllama.planner.check_case import (
     Case,
@@ -25,16 +25,22 @@ from vllama.planner.check_case import (
     drained_in_vain,
     engines_on,
     faulty,
-    fits_on,
+    fits,
     foreign,
     host_copy,
     is_on,
     meet,
+    must_span,
     need,
+    old_reading,
     override,
+    reachable,
     replicas,
+    share_of,
     spare,
     stopped,
+    usable,
+    whole,
 )
 from vllama.planner.check_victims import cheaper_stays
 
@@ -63,7 +69,7 @@ def _one_decision_each(case: Case) -> Iterator[tuple[FindingKind, str]]:
 
 
 def _one_action_per_device(case: Case) -> Iterator[tuple[FindingKind, str]]:
-    taken = Counter((action.node, device) for action in case.plan.actions for device in action.devices)
+    taken = Counter((place.node, d) for action in case.plan.actions for place in action.places for d in place.devices)
     for (node, device), count in taken.items():
         if count > 1:
             yield FindingKind.DEVICE_TAKEN_TWICE, f"{count} actions on gpu{device} of {node}"
@@ -72,7 +78,7 @@ def _one_action_per_device(case: Case) -> Iterator[tuple[FindingKind, str]]:
 def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for action in case.plan.actions:
         for op in case.snapshot.operations:
-            if op.model == action.model or meet(op, action):
+            if (op.model == action.model and reachable(case, op)) or meet(op, action):
                 yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
         for engine in case.snapshot.engines:
             if isinstance(engine.state, Loading) and engine.model != action.model and meet(engine, action):
@@ -99,13 +105,16 @@ def _right_state(case: Case) -> Iterator[tuple[FindingKind, str]]:
         if isinstance(action, Start):
             continue
         engine = case.engine(action)
-        if engine is None or (engine.model, engine.node, engine.devices) != (action.model, action.node, action.devices):
+        if engine is None or engine.model != action.model or list(action.places) != reachable(case, engine):
             yield FindingKind.NO_SUCH_ENGINE, f"{action}, observed is {engine}"
+        elif not whole(case, engine) and not isinstance(action, Stop):
+            yield FindingKind.WRONG_STATE, f"{action} of an engine of which {len(action.places)} places are left"
         elif isinstance(action, Sleep):
             node = case.node(action.node)
             frees = node is not None and node.sleep_frees_memory and action.level in (1, 2)
             unified = [device.index for device in node.devices if device.unified] if node is not None else []
             frees &= action.level == 2 or not set(unified) & set(action.devices)
+            frees &= not action.further
             if not isinstance(engine.state, Awake) or not frees:
                 yield FindingKind.WRONG_STATE, f"{action} in {engine.state}"
         elif isinstance(action, Wake) and engine.state != Asleep(level=action.level):
@@ -139,13 +148,35 @@ def _starts(case: Case) -> Iterator[tuple[FindingKind, str]]:
                 FindingKind.TOO_EARLY,
                 f"{action.model} failed {crashes.count}x, last {case.now - crashes.last_at} s ago",
             )
-        node = case.node(action.node)
-        present = {device.index: device for device in node.devices} if node is not None else {}
-        may = set(present) if spec.devices is None else set(present) & set(spec.devices)
-        if len(set(action.devices)) != spec.device_count or not set(action.devices) <= may:
-            yield FindingKind.WRONG_PLACE, f"{action.model} on {action.devices} of {sorted(may)}"
-        elif action.memory_bytes != need(case, spec, [present[device] for device in action.devices]):
-            yield FindingKind.WRONG_PLACE, f"{action.model} is given {format_bytes(action.memory_bytes)} per device"
+        yield from _right_place(case, spec, action)
+
+
+def _right_place(case: Case, spec: ModelSpec, start: Start) -> Iterator[tuple[FindingKind, str]]:
+    nodes = [node for place in start.places if (node := case.node(place.node)) is not None]
+    may = {(node.name, device.index): device for node in nodes for device in usable(spec, node)}
+    where = ", ".join(f"{place.devices} of {place.node}" for place in start.places)
+    if len(set(start.keys)) != spec.device_count or not set(start.keys) <= set(may):
+        yield FindingKind.WRONG_PLACE, f"{start.model} on {where}, may use {sorted(may)}"
+    elif start.memory_bytes != need(case, spec, [may[key] for key in start.keys]):
+        yield FindingKind.WRONG_PLACE, f"{start.model} is given {format_bytes(start.memory_bytes)} per device"
+    if not start.further:
+        return
+    kinds = {tuple(sorted(device.total_bytes for device in usable(spec, node))) for node in nodes}
+    alike = len(kinds) == 1 and len({len(place.devices) for place in start.places}) == 1
+    if not must_span(case, spec) or not alike or len({node.name for node in nodes}) != len(start.places):
+        yield FindingKind.WRONG_PLACE, f"{start.model} spans {where}"
+
+
+def _only_ready_nodes(case: Case) -> Iterator[tuple[FindingKind, str]]:
+    """Nothing is asked of a node that does not answer, and what has lost a part there is of no use to anybody."""
+    for action in case.plan.actions:
+        if not whole(case, action):
+            yield FindingKind.NOT_READY, f"{action} on a node that does not answer"
+    decisions = {decision.model: decision for decision in case.plan.decisions}
+    for engine in case.snapshot.engines:
+        kept = decisions[engine.model].reason in (Reason.SERVING, Reason.IDLE, Reason.PINNED, Reason.SLEEPING)
+        if kept and reachable(case, engine) and not whole(case, engine) and len(case.engines(engine.model)) == 1:
+            yield FindingKind.TORN_KEPT, f"{engine.engine_id} of {engine.model}, which has lost a part"
 
 
 # what must not be lost
@@ -199,15 +230,16 @@ def _pins_hold(case: Case) -> Iterator[tuple[FindingKind, str]]:
             yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and {decision.reason}"
         engines = case.engines(decision.model)
         right = len(engines) == 1 and engines[0].spec_hash == spec.spec_hash and isinstance(engines[0].state, Awake)
-        if right and decision.action is not None:
+        if right and whole(case, engines[0]) and decision.action is not None:
             yield FindingKind.PINNED_VICTIM, f"{decision.model} is pinned and awake, but {decision.action}"
 
 
 def _further_replicas_displace_nobody(case: Case) -> Iterator[tuple[FindingKind, str]]:
     """Who has an engine of its model beside it takes what is free, when nobody who is wanted waits for room."""
     up = {d.model for d in case.plan.decisions if isinstance(d.action, Start | Wake) or d.refused}
-    up |= {op.model for op in case.snapshot.operations if op.verb in (Verb.START, Verb.WAKE)}
-    up |= {engine.model for engine in case.snapshot.engines if isinstance(engine.state, Awake | Loading)}
+    up |= {op.model for op in case.snapshot.operations if op.verb in (Verb.START, Verb.WAKE) and reachable(case, op)}
+    rising = (engine for engine in case.snapshot.engines if isinstance(engine.state, Awake | Loading))
+    up |= {engine.model for engine in rising if whole(case, engine)}
     for decision in case.plan.decisions:
         if decision.model not in case.desired.models or not spare(case, decision.model):
             continue
@@ -230,12 +262,15 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for action in case.plan.actions:
         if not isinstance(action, Start | Wake):
             continue
-        for key in ((action.node, device) for device in action.devices):
+        for key in action.keys:
             device = device_at(case, key)
             if device is None or device.used_bytes is None:
                 yield FindingKind.UNKNOWN_MEMORY, f"{action.model} on {key}"
                 continue
             free = device.total_bytes - device.used_bytes
+            if old_reading(case, key[0]):
+                there = sum(charge(case, engine) for engine in engines_on(case, key))
+                free = device.total_bytes - foreign(case, key, device.used_bytes) - there
             asks = int(action.gpu_memory_utilization * device.total_bytes) if isinstance(action, Start) else 0
             if asks > free:
                 yield FindingKind.OVERCOMMITTED, f"{action.model} looks for {asks} on {key}, where {free} are free"
@@ -248,11 +283,16 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
 
 def _host_holds_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for node in case.snapshot.nodes:
-        here = [engine for engine in case.snapshot.engines if engine.node == node.name]
+        here = [engine for engine in case.snapshot.engines if node.name in engine.nodes]
         going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP and op.level == 1}
         sleeps = {a.engine_id for a in case.plan.actions if isinstance(a, Sleep) and a.level == SleepLevel(1)}
         copies = {engine.engine_id: engine.host_copy_bytes or host_copy(case, engine) for engine in here}
-        held = sum(engine.host_copy_bytes or copies[engine.engine_id] * (engine.engine_id in going) for engine in here)
+        held = sum(
+            share_of(
+                engine, node.name, engine.host_copy_bytes or copies[engine.engine_id] * (engine.engine_id in going)
+            )
+            for engine in here
+        )
         new = sum(copies[e.engine_id] for e in here if e.engine_id in sleeps - going and not e.host_copy_bytes)
         if new and held + new > node.host_budget_bytes:
             yield FindingKind.HOST_OVERCOMMITTED, f"{held} + {new} of {node.host_budget_bytes} on {node.name}"
@@ -277,7 +317,8 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
 
     def room(key: tuple[str, int]) -> int | None:
         device = device_at(case, key)
-        if device is None or device.used_bytes is None:
+        node = case.node(key[0])
+        if device is None or device.used_bytes is None or node is None or node.state is not NodeState.READY:
             return None
         charged = 0
         for engine in engines_on(case, key):
@@ -289,13 +330,13 @@ def _fits_without(case: Case, waiter: Decision) -> bool:
 
     if engines:
         more = max(0, engines[0].memory_bytes - charge(case, engines[0]))
-        rooms = [room((engines[0].node, device)) for device in engines[0].devices]
+        rooms = [room(key) for key in engines[0].keys]
         return all(left is not None and left >= more for left in rooms)
-    return any(fits_on(case, spec, node, room) for node in case.snapshot.nodes)
+    return fits(case, spec, room)
 
 
 _RULES: tuple[Rule, ...] = (
     _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
-    _right_state, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it, _host_holds_it,
-    _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody, cheaper_stays,
+    _right_state, _only_ready_nodes, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it,
+    _host_holds_it, _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody, cheaper_stays,
 )  # fmt: skip

@@ -4,6 +4,7 @@ Memory is in bytes per device; times are seconds, monotonic. Nothing here comes 
 """
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -20,7 +21,10 @@ from vllama.domain.observed import (
     Exited,
     Loading,
     Node,
+    NodeState,
     Operation,
+    Place,
+    Placed,
     Snapshot,
     Unknown,
     Verb,
@@ -49,6 +53,8 @@ class FindingKind(enum.StrEnum):
     REPLICA_DISPLACES = "ReplicaDisplaces"
     DEARER_GOES = "DearerGoes"
     NO_NUMBERS = "NoNumbers"
+    NOT_READY = "NotReady"
+    TORN_KEPT = "TornKept"
     BAD_REQUEUE = "BadRequeue"
 
 
@@ -67,15 +73,19 @@ class Case:
     now: float
     plan: Plan
     replicas: dict[str, list[str]] = field(init=False)
+    away: frozenset[str] = field(init=False)  # nodes that are not ready
 
     def __post_init__(self) -> None:
         found: dict[str, list[str]] = {}
         for spec in sorted(self.desired.models.values(), key=lambda spec: spec.replica):
             found.setdefault(spec.replica_of or spec.model, []).append(spec.model)
         object.__setattr__(self, "replicas", found)
+        away = frozenset(node.name for node in self.snapshot.nodes if node.state is not NodeState.READY)
+        object.__setattr__(self, "away", away)
 
     def engines(self, model: str) -> list[EngineObservation]:
-        return [engine for engine in self.snapshot.engines if engine.model == model]
+        """Those that something can be asked of: nobody can be on nodes that are not ready."""
+        return [engine for engine in self.snapshot.engines if engine.model == model and reachable(self, engine)]
 
     def engine(self, action: Action) -> EngineObservation | None:
         wanted = None if isinstance(action, Start) else action.engine_id
@@ -85,12 +95,56 @@ class Case:
         return next((node for node in self.snapshot.nodes if node.name == name), None)
 
 
-def fits_on(case: Case, spec: ModelSpec, node: Node, room: Callable[[tuple[str, int]], int | None]) -> bool:
-    usable = [device for device in node.devices if spec.devices is None or device.index in spec.devices]
-    for smallest in usable:
+def reachable(case: Case, what: Placed) -> list[Place]:
+    """Its places on nodes that are not known to be away."""
+    return [place for place in what.places if place.node not in case.away]
+
+
+def whole(case: Case, what: Placed) -> bool:
+    return len(reachable(case, what)) == 1 + len(what.further)
+
+
+def old_reading(case: Case, name: str) -> bool:
+    """Its memory was read half a minute ago or more: what ours held then is not what they hold now."""
+    node = case.node(name)
+    return node is not None and node.seen_at is not None and case.snapshot.taken_at > node.seen_at + 30.0
+
+
+def usable(spec: ModelSpec, node: Node) -> list[Device]:
+    if spec.node not in (None, node.name):
+        return []
+    return [device for device in node.devices if spec.devices is None or device.index in spec.devices]
+
+
+def fits(case: Case, spec: ModelSpec, room: Callable[[tuple[str, int]], int | None]) -> bool:
+    """On one node, or where none has devices enough on several that are alike."""
+    if any(_fits_on(case, spec, node, spec.device_count, room) for node in case.snapshot.nodes):
+        return True
+    for parts in range(2, len(case.snapshot.nodes) + 1 if must_span(case, spec) else 0):
+        if spec.device_count % parts == 0:
+            size = spec.device_count // parts
+            alike = Counter(
+                tuple(sorted(device.total_bytes for device in usable(spec, node)))
+                for node in case.snapshot.nodes
+                if _fits_on(case, spec, node, size, room)
+            )
+            if any(count >= parts for count in alike.values()):
+                return True
+    return False
+
+
+def must_span(case: Case, spec: ModelSpec) -> bool:
+    return all(len(usable(spec, node)) < spec.device_count for node in case.snapshot.nodes)
+
+
+def _fits_on(
+    case: Case, spec: ModelSpec, node: Node, size: int, room: Callable[[tuple[str, int]], int | None]
+) -> bool:  # fmt: skip
+    there = usable(spec, node)
+    for smallest in there:
         least = need(case, spec, [smallest])
-        rooms = [room((node.name, d.index)) for d in usable if d.total_bytes >= smallest.total_bytes]
-        if sum(left is not None and left >= least for left in rooms) >= spec.device_count:
+        rooms = [room((node.name, d.index)) for d in there if d.total_bytes >= smallest.total_bytes]
+        if sum(left is not None and left >= least for left in rooms) >= size:
             return True
     return False
 
@@ -115,7 +169,7 @@ def residue(case: Case, engine: EngineObservation) -> int:
         return engine.memory_bytes
     if footprint is not None:
         return footprint.asleep_bytes
-    return DEFAULT_RESIDUE_BYTES if len(engine.devices) == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
+    return DEFAULT_RESIDUE_BYTES if len(engine.keys) == 1 else DEFAULT_RESIDUE_PARALLEL_BYTES
 
 
 def holds(case: Case, engine: EngineObservation) -> int:
@@ -125,6 +179,8 @@ def holds(case: Case, engine: EngineObservation) -> int:
 
 
 def charge(case: Case, engine: EngineObservation) -> int:
+    if any(old_reading(case, name) for name in engine.nodes):
+        return residue(case, engine) if isinstance(engine.state, Asleep) else engine.memory_bytes
     if isinstance(engine.state, Asleep | Exited):
         return holds(case, engine)
     return max(engine.memory_bytes, engine.measured_bytes or 0)
@@ -138,7 +194,8 @@ def after(case: Case, engine: EngineObservation) -> int:
                 case Sleep():
                     return residue(case, engine)
                 case Wake():
-                    return max(engine.memory_bytes + leaked(engine), charge(case, engine))
+                    leak = 0 if any(old_reading(case, name) for name in engine.nodes) else leaked(engine)
+                    return max(engine.memory_bytes + leak, charge(case, engine))
                 case Stop():
                     return 0
     return charge(case, engine)
@@ -151,8 +208,13 @@ def leaked(engine: EngineObservation) -> int:
 
 def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
     """Of who loads nobody knows how much of what is used was its own when that was read: up to all that it will be."""
+    device = device_at(case, key)
+    if device is not None and device.foreign_bytes is not None and old_reading(case, key[0]):
+        return device.foreign_bytes
     ours = (
-        charge(case, engine) if isinstance(engine.state, Loading) else holds(case, engine)
+        max(engine.memory_bytes, engine.measured_bytes or 0)
+        if isinstance(engine.state, Loading)
+        else holds(case, engine)
         for engine in engines_on(case, key)
     )
     return max(0, used_bytes - sum(ours))
@@ -161,6 +223,11 @@ def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:
 def host_copy(case: Case, engine: EngineObservation) -> int:
     footprint = case.snapshot.footprints.get(engine.model)
     return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
+
+
+def share_of(engine: EngineObservation, node: str, size: int) -> int:
+    """Of what all of its ranks have in host memory together, those on this node."""
+    return size * sum(name == node for name, _ in engine.keys) // len(engine.keys)
 
 
 def device_at(case: Case, key: tuple[str, int]) -> Device | None:
@@ -172,12 +239,12 @@ def engines_on(case: Case, key: tuple[str, int]) -> list[EngineObservation]:
     return [engine for engine in case.snapshot.engines if is_on(engine, key)]
 
 
-def is_on(what: EngineObservation | Action, key: tuple[str, int]) -> bool:
-    return what.node == key[0] and key[1] in what.devices
+def is_on(what: Placed, key: tuple[str, int]) -> bool:
+    return any(place.node == key[0] and key[1] in place.devices for place in what.places)
 
 
 def meet(one: EngineObservation | Operation, action: Action) -> bool:
-    return one.node == action.node and bool(set(one.devices) & set(action.devices))
+    return any(is_on(action, key) for key in one.keys)
 
 
 def asked_for(case: Case, model: str) -> bool:
@@ -200,8 +267,9 @@ def _in_use(case: Case, model: str) -> bool:
     after_s = kept[0].idle_s if kept else spec.idle.sleep_after_s
     if after_s is None or any(demand.in_flight for demand in each):
         return True
+    there = [engine for engine in case.engines(model) if whole(case, engine)]
     awake = sorted((engine.started_at, engine.engine_id, engine.state.ready_at)
-                   for engine in case.engines(model) if isinstance(engine.state, Awake))  # fmt: skip
+                   for engine in there if isinstance(engine.state, Awake))  # fmt: skip
     used = [demand.last_used_at for demand in each if demand.last_used_at is not None]
     return bool(case.now < max([awake[0][2], *used]) + after_s)
 
@@ -220,9 +288,13 @@ def override(case: Case, model: str) -> Override | None:
 
 def serves(case: Case, model: str) -> bool:
     """One of its engines takes requests, and is not on its way down."""
-    ops = sorted((op.started_at, op.engine_id, op.verb) for op in case.snapshot.operations if op.model == model)
+    ops = sorted(
+        (op.started_at, op.engine_id, op.verb)
+        for op in case.snapshot.operations
+        if op.model == model and reachable(case, op)
+    )
     goes = bool(ops) and ops[-1][2] in (Verb.SLEEP, Verb.STOP)
-    awake = any(isinstance(engine.state, Awake) for engine in case.engines(model))
+    awake = any(isinstance(engine.state, Awake) and whole(case, engine) for engine in case.engines(model))
     return awake and not goes and case.desired.demand_of(model).admission_closed_at is None
 
 
@@ -236,6 +308,8 @@ def stopped(case: Case, model: str) -> bool:
 
 
 def faulty(case: Case, engine: EngineObservation) -> bool:
+    if not whole(case, engine):
+        return True
     if isinstance(engine.state, Unknown):
         return case.now >= engine.state.since + case.desired.policy.probe_deadline_s
     return isinstance(engine.state, Exited | Broken)

@@ -11,7 +11,7 @@ from vllama.domain.observed import Awake, EngineObservation
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel, VictimPolicy
 from vllama.domain.units import GIB
-from vllama.planner.check_case import Case, FindingKind, asked_for, charge, replicas, residue
+from vllama.planner.check_case import Case, FindingKind, asked_for, charge, replicas, residue, whole
 
 _LITTLE = 1 + 1e-9  # floats that are reckoned in another order
 
@@ -27,7 +27,7 @@ def cheaper_stays(case: Case) -> Iterator[tuple[FindingKind, str]]:
         if gone is None or not isinstance(gone.state, Awake) or _is_one_of_several(case, gone.model):
             continue
         for other in case.snapshot.engines:
-            alike = (other.node, other.devices) == (gone.node, gone.devices) and isinstance(other.state, Awake)
+            alike = other.places == gone.places and isinstance(other.state, Awake)
             left = decisions[other.model].reason is Reason.IDLE and decisions[other.model].action is None
             if not alike or not left or case.desired.demand_of(other.model).waiting:
                 continue
@@ -39,7 +39,7 @@ def cheaper_stays(case: Case) -> Iterator[tuple[FindingKind, str]]:
 
 def _several_wait(case: Case) -> bool:
     """Then who looks free may have been promised to another one."""
-    up = {engine.model for engine in case.snapshot.engines if isinstance(engine.state, Awake)}
+    up = {engine.model for engine in case.snapshot.engines if isinstance(engine.state, Awake) and whole(case, engine)}
     return sum(asked_for(case, model) for model in case.desired.models if model not in up) > 1
 
 
@@ -66,6 +66,8 @@ def _would_do(case: Case, other: EngineObservation, gone: EngineObservation, act
 
 def _only_stops(case: Case, spec: ModelSpec, engine: EngineObservation) -> bool:
     node = case.node(engine.node)
+    if engine.further:
+        return True
     return spec.eviction_level is SleepLevel.STOP or not spec.sleep_mode or node is None or not node.sleep_frees_memory
 
 
@@ -83,7 +85,7 @@ def _cost(case: Case, engine: EngineObservation, action: Action) -> float:
         return often * (1.0 if isinstance(action, Sleep) else 35.0)
     weights_gib = footprint.weights_bytes / GIB
     if isinstance(action, Sleep):
-        back_s = 1.0 + weights_gib / len(engine.devices) / 20 if footprint.wake_s is None else footprint.wake_s
+        back_s = 1.0 + weights_gib / len(engine.keys) / 20 if footprint.wake_s is None else footprint.wake_s
     elif footprint.load_s is not None:
         back_s = footprint.load_s
     else:

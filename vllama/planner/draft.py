@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from vllama.domain.action import Action, Sleep, Stop
 from vllama.domain.decision import Decision, Plan
-from vllama.domain.observed import EngineObservation
+from vllama.domain.observed import DeviceKey, EngineObservation
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
 from vllama.planner.eviction import Candidate, candidate_of
 from vllama.planner.ledger import Ledger
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 
 
 @dataclass(slots=True)
@@ -32,8 +34,8 @@ class Draft:
         found = [candidate_of(self.view, self.ledger, engines[0]) for engines in self.view.engines.values()]
         self.candidates = {}
         for candidate in sorted((c for c in found if c is not None), key=lambda c: c.rank):
-            for device in candidate.engine.devices:
-                self.candidates.setdefault((candidate.engine.node, device), []).append(candidate)
+            for key in candidate.devices:
+                self.candidates.setdefault(key, []).append(candidate)
 
     def decided(self, model: str) -> bool:
         return model in self.decisions
@@ -53,22 +55,28 @@ class Draft:
         """An action takes its devices for this pass."""
         before = self.view.phase(model)
         if action is not None:
-            self.view.hold(action.node, action.devices, model, freeing=isinstance(action, Sleep | Stop))
+            self.view.hold(action.keys, model, freeing=isinstance(action, Sleep | Stop))
         self.protect(model)
         self.decisions[model] = Decision(
             model=model, reason=reason, message=message, before=before, after=before if after is None else after,
             action=action, waits_for=waits_for, drain=drain, refused=refused,
         )  # fmt: skip
 
+    def add(self, model: str, sentence: str) -> None:
+        """One more sentence to what was decided, where there is one to say."""
+        if sentence:
+            decision = self.decisions[model]
+            self.decisions[model] = msgspec.structs.replace(decision, message=f"{decision.message} {sentence}")
+
     def protect(self, model: str) -> None:
         """From here on the model makes room for nobody in this plan."""
         engine = self.view.engine(model)
         if engine is None or not self.candidates:
             return
-        for device in engine.devices:
-            queue = self.candidates.get((engine.node, device))
+        for key in engine.keys:
+            queue = self.candidates.get(key)
             if queue is not None:
-                self.candidates[engine.node, device] = [c for c in queue if c.engine.model != model]
+                self.candidates[key] = [c for c in queue if c.engine.model != model]
 
     def nobody_else_makes_room(self) -> None:
         """Everybody who is waited for was served. To protect those who are left would cost a tenth of the plan."""
@@ -81,7 +89,7 @@ class Draft:
 
     def free_to_act(self, engine: EngineObservation) -> tuple[str, ...]:
         """The models whose change keeps this engine's devices from a change now; empty: it may act."""
-        return self.view.holders(engine.node, engine.devices, besides=engine.model)
+        return self.view.holders(engine.keys, besides=engine.model)
 
     def plan(self) -> Plan:
         view = self.view

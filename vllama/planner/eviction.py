@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Loading
+from vllama.domain.observed import Asleep, Awake, DeviceKey, EngineObservation, Loading
 from vllama.domain.spec import SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.victims import Missed, missed
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):  # one per engine and plan: a dataclass is ten times slower
@@ -106,7 +106,7 @@ def candidate_of(view: View, ledger: Ledger, engine: EngineObservation) -> Candi
     costs = missed(view, ledger, engine, [level for level, _ in copies])
     return Candidate(
         engine=engine,
-        devices=tuple((engine.node, device) for device in engine.devices),
+        devices=engine.keys,
         kind=kind,
         rank=(*kind, min(costs.values()), last_used, engine.engine_id),
         missed=costs,

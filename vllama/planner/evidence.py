@@ -12,11 +12,20 @@ from vllama.domain.action import Action, Start
 from vllama.domain.decision import Decision
 from vllama.domain.demand import NO_DEMAND
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Broken, Crashes, EngineObservation, EngineState, Exited, Node, Snapshot, Unknown
+from vllama.domain.observed import (
+    Broken,
+    Crashes,
+    DeviceKey,
+    EngineObservation,
+    EngineState,
+    Exited,
+    Node,
+    Snapshot,
+    Unknown,
+)
 from vllama.domain.reason import Reason
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.planner.plan import plan
-from vllama.planner.view import DeviceKey
 
 MOST_MODELS = 48
 MOST_DEVICES = 32
@@ -103,14 +112,16 @@ def _siblings(desired: DesiredState, names: Collection[str]) -> set[str]:
 def _narrowed(desired: DesiredState, snapshot: Snapshot, now: float, decision: Decision) -> Evidence:
     """Only the devices that it speaks of, who is on them, and who is waited for."""
     named = {decision.model, *decision.waits_for}
-    places = [(node, at) for model, node, at in _places(snapshot) if model in named]
+    there = [(engine.model, engine.keys) for engine in snapshot.engines]
+    there += [(op.model, op.keys) for op in snapshot.operations]
+    keys = {key for model, at in there if model in named for key in at}
     if decision.action is not None:
-        places.append((decision.action.node, decision.action.devices))
-    if not places:  # then of each kind of device one will do
-        places = list(_one_of_each(snapshot.nodes))
-    devices = set(sorted({(node, device) for node, indices in places for device in indices})[:MOST_DEVICES])
-    there = [model for model, node, at in _places(snapshot) if any((node, device) in devices for device in at)]
-    names = set([*dict.fromkeys([decision.model, *decision.waits_for, *there])][:MOST_MODELS])
+        keys.update(decision.action.keys)
+    if not keys:  # then of each kind of device one will do
+        keys.update(_one_of_each(snapshot.nodes))
+    devices = set(sorted(keys)[:MOST_DEVICES])
+    beside = [model for model, at in there if any(key in devices for key in at)]
+    names = set([*dict.fromkeys([decision.model, *decision.waits_for, *beside])][:MOST_MODELS])
     return _slice(desired, snapshot, now, names | _siblings(desired, names), devices)
 
 
@@ -119,16 +130,10 @@ def _judged(evidence: Evidence, decision: Decision) -> Evidence:
     return replace(evidence, complete=again is not None and agree(decision, again))
 
 
-def _places(snapshot: Snapshot) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Model, node and devices of every engine and operation."""
-    engines = [(engine.model, engine.node, engine.devices) for engine in snapshot.engines]
-    return engines + [(op.model, op.node, op.devices) for op in snapshot.operations]
-
-
-def _one_of_each(nodes: Iterable[Node]) -> Iterable[tuple[str, tuple[int, ...]]]:
+def _one_of_each(nodes: Iterable[Node]) -> Iterable[DeviceKey]:
     for node in nodes:
         kinds = {(device.total_bytes, device.reserve_bytes): device.index for device in node.devices}
-        yield node.name, tuple(kinds.values())
+        yield from ((node.name, index) for index in kinds.values())
 
 
 def _slice(desired: DesiredState, snapshot: Snapshot, now: float, names: Set[str], devices: Set[DeviceKey]) -> Evidence:

@@ -7,9 +7,10 @@ from vllama.domain.demand import WantReady
 from vllama.domain.observed import Asleep, Awake, Loading
 from vllama.domain.reason import Reason
 from vllama.domain.units import format_duration
-from vllama.planner.arithmetic import cannot_fit, rooms
+from vllama.planner.arithmetic import rooms
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
+from vllama.planner.never import cannot_fit
 from vllama.planner.placement import best_offer, make_offer
 from vllama.planner.serve import start_on, wake_on
 from vllama.planner.view import View
@@ -72,8 +73,8 @@ def _welcome(draft: Draft, want: Wanted, first: str | None) -> None:
             since = format_duration(view.now - engine.started_at)
             draft.decide(model, Reason.STARTING, f"Loading since {since}; {want.why}.")
         case Asleep() as asleep if engine is not None and first is None and model not in draft.leaving:
-            needs = (draft.ledger.wake_bytes(engine),) * len(engine.devices)
-            offer = make_offer(draft.ledger, engine.node, engine.devices, needs, {})
+            needs = (draft.ledger.wake_bytes(engine),) * len(engine.keys)
+            offer = make_offer(draft.ledger, engine.node, engine.devices, needs, {}, engine.further)
             if offer is not None:
                 wake_on(draft, want, engine, asleep, offer)
         case None if first is None:

@@ -9,9 +9,11 @@ from vllama.domain.status import Phase
 from vllama.domain.units import MIB, format_bytes, format_duration
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
+from vllama.planner.ledger import part_on
 from vllama.planner.stopping import sleep_of, stop, stop_of
 from vllama.planner.victims import copy_rank
 from vllama.planner.view import View
+from vllama.planner.where import of_lost
 
 HALF = 0.5
 LINGER_S = 5.0  # so soon a client that broke off tries again, and a start that began anew each time would never end
@@ -39,6 +41,9 @@ def rest(draft: Draft, model: str) -> None:
 
 def _absent(draft: Draft, model: str) -> None:
     """A failure stays in sight while it bars the next try, and is mentioned after that."""
+    if model in draft.view.lost:
+        _lost(draft, model)
+        return
     crashes = draft.view.snapshot.crashes.get(model)
     message = "Not running, and nobody asks for it."
     if crashes is None:
@@ -48,6 +53,19 @@ def _absent(draft: Draft, model: str) -> None:
         draft.decide(model, Reason.BACKING_OFF, pause)
     else:
         draft.decide(model, Reason.NOT_WANTED, f"{message} It failed when it was tried last: {crashes.cause}")
+
+
+def _lost(draft: Draft, model: str) -> None:
+    """Nothing is done about it, and nothing needs to be: a request starts it elsewhere."""
+    view, spec = draft.view, draft.view.spec(model)
+    names = {node.name for node in view.lost[model]}
+    if spec is None:
+        then = "Nobody wishes for it any more: it is stopped when it can be."
+    elif spec.node in names:
+        then = f"It is to be on {spec.node} alone, so a request waits for that."
+    else:
+        then = "A request starts it elsewhere."
+    draft.decide(model, Reason.NODE_LOST, f"{of_lost(view, model)} {then}")
 
 
 def _loading(draft: Draft, engine: EngineObservation, loading: Loading) -> None:
@@ -149,10 +167,12 @@ def relieve_hosts(draft: Draft) -> None:
     """Where host memory is short the coldest level-1 sleepers stop: their copies come back with that only."""
     view, ledger = draft.view, draft.ledger
     for node, room in ledger.host_room.items():
-        holding = [engine for engine in view.snapshot.engines if engine.node == node and engine.host_copy_bytes]
+        if room >= 0 or node not in view.ready:
+            continue
+        holding = [engine for engine in view.seen if node in engine.nodes and engine.host_copy_bytes]
         # what ends gives its copy back; of who loads, adopted, it is not known yet whether it has one
         soon = (engine for engine in holding if _ends(draft, engine) or isinstance(engine.state, Loading))
-        short = -room - sum(engine.host_copy_bytes for engine in soon)
+        short = -room - sum(part_on(engine, node, engine.host_copy_bytes) for engine in soon)
         sleepers = [
             engine
             for engine in holding
@@ -168,7 +188,7 @@ def relieve_hosts(draft: Draft) -> None:
             copy = format_bytes(engine.host_copy_bytes)
             message = f"Host memory is short by {format_bytes(short)}; its copy of {copy}, unused for {unused}, goes."
             _stop_sleeper(draft, engine, Reason.HOST_MEMORY_SHORT, message)
-            short -= engine.host_copy_bytes
+            short -= part_on(engine, node, engine.host_copy_bytes)
 
 
 def _ends(draft: Draft, engine: EngineObservation) -> bool:

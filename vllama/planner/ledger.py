@@ -4,9 +4,20 @@ A device with an operation under way takes no other action, so counting what it 
 done decides only what is worth waiting for, never what is done now.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vllama.domain.observed import Asleep, Device, EngineObservation, Exited, Footprint, Loading, Operation, Verb
+from vllama.domain.observed import (
+    Asleep,
+    Device,
+    DeviceKey,
+    EngineObservation,
+    Exited,
+    Footprint,
+    Loading,
+    Operation,
+    Verb,
+)
 from vllama.domain.spec import (
     DEFAULT_RESIDUE_BYTES,
     DEFAULT_RESIDUE_PARALLEL_BYTES,
@@ -15,7 +26,8 @@ from vllama.domain.spec import (
     SleepLevel,
 )
 from vllama.domain.units import format_bytes
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.believed import is_stale
+from vllama.planner.view import View
 
 HOST_FLOOR_SHARE = 0.05  # of the host budget: what stays available to everybody else on the machine
 LARGEST_AUTO_SHARE = 0.85  # of a device, for a model whose need is not declared
@@ -61,9 +73,18 @@ def host_copy_bytes(footprint: Footprint | None) -> int:
     return 0 if footprint is None else int(HOST_COPY_FACTOR * footprint.weights_bytes)
 
 
+def part_on(engine: EngineObservation, node: str, size_bytes: int) -> int:
+    """Of what the whole engine has in host memory: each of its devices has an equal part there."""
+    if not engine.further:
+        return size_bytes
+    here = sum(len(place.devices) for place in engine.places if place.node == node)
+    return size_bytes * here // len(engine.keys)
+
+
 @dataclass(slots=True)
 class Ledger:
-    """`room` is what is left of each device above its reserve, in bytes (negative: overdrawn; None: unknown).
+    """`room` is what is left of each device above its reserve, in bytes (negative: overdrawn; None: unknown, and of a
+    node that does not answer nobody can say).
 
     Rooms shrink as the plan gives them away and grow by what victims will free; `free` stays as it was at first:
     what is there before anybody leaves. `capacity` is what is left when every engine of ours is gone.
@@ -94,31 +115,40 @@ class Ledger:
 
     def _weigh(self) -> None:
         charged, ours = dict.fromkeys(self.devices, 0), dict.fromkeys(self.devices, 0)
-        for engine in self.view.snapshot.engines:
-            charge, holds = self.charge_after_operation(engine), self._at_most_now(engine)
-            for key in ((engine.node, device) for device in engine.devices):
+        for engine, as_read in zip(self.view.seen, self.view.snapshot.engines, strict=True):
+            charge, holds = self.charge_after_operation(engine), self._at_most_now(as_read)
+            for key in engine.keys:
                 charged[key], ours[key] = charged.get(key, 0) + charge, ours.get(key, 0) + holds
-            if (node := self.view.nodes.get(engine.node)) is not None and node.sleep_frees_memory:
-                self.host_room[engine.node] -= self.host_copy_after_operation(engine)
+            self._weigh_copy(engine)
         known = {engine.engine_id for engine in self.view.snapshot.engines}
         for op in self.view.snapshot.operations:
             if op.verb is Verb.START and op.engine_id not in known:
-                for key in ((op.node, device) for device in op.devices):
+                for key in op.keys:
                     charged[key] = charged.get(key, 0) + op.memory_bytes
                     ours[key] = ours.get(key, 0) + op.memory_bytes
+        stale = {name for name, node in self.view.nodes.items() if is_stale(node, self.view.snapshot.taken_at)}
         self.room, self.capacity = {}, {}
         for key, device in self.devices.items():
             foreign = max(0, (device.used_bytes or 0) - ours[key])
+            if device.foreign_bytes is not None and key[0] in stale:
+                foreign = device.foreign_bytes
             self.capacity[key] = device.total_bytes - device.reserve_bytes - foreign
-            self.room[key] = None if device.used_bytes is None else self.capacity[key] - charged[key]
+            is_known = device.used_bytes is not None and key[0] in self.view.ready
+            self.room[key] = self.capacity[key] - charged[key] if is_known else None
         self.free = dict(self.room)
+
+    def _weigh_copy(self, engine: EngineObservation) -> None:
+        if copy := self.host_copy_after_operation(engine):
+            for name in engine.nodes:
+                if (node := self.view.nodes.get(name)) is not None and node.sleep_frees_memory:
+                    self.host_room[name] -= part_on(engine, name, copy)
 
     def _pin(self) -> None:
         for model, engines in self.view.engines.items():
             if self.view.pinned(model):
                 held = max(engines[0].memory_bytes, self.charge(engines[0]))
-                for device in engines[0].devices:
-                    self.pinned.setdefault((engines[0].node, device), {})[model] = held
+                for key in engines[0].keys:
+                    self.pinned.setdefault(key, {})[model] = held
 
     def footprint(self, model: str) -> Footprint | None:
         return self.view.snapshot.footprints.get(model)
@@ -128,7 +158,7 @@ class Ledger:
         node = self.view.nodes.get(engine.node)
         if node is not None and not node.sleep_frees_memory:
             return engine.memory_bytes
-        return residue_bytes(self.footprint(engine.model), len(engine.devices))
+        return residue_bytes(self.footprint(engine.model), len(engine.keys))
 
     def actual(self, engine: EngineObservation) -> int:
         """What it holds now: measured where that is visible, else what it should hold."""
@@ -174,11 +204,17 @@ class Ledger:
         """What waking takes on top of what it holds asleep."""
         return max(0, engine.memory_bytes + leaked_bytes(engine) - self.charge(engine))
 
-    def take(self, node: str, devices: tuple[int, ...], size_bytes: int) -> None:
-        for device in devices:
-            room = self.room.get((node, device))
+    def take(self, keys: Iterable[DeviceKey], size_bytes: int) -> None:
+        for key in keys:
+            room = self.room.get(key)
             if room is not None:
-                self.room[node, device] = room - size_bytes
+                self.room[key] = room - size_bytes
+
+    def load(self, node: str) -> float:
+        """Which part of the node's device memory is given away, from 0 to 1."""
+        devices = [(node, device.index) for device in self.view.nodes[node].devices]
+        total = sum(self.devices[key].total_bytes for key in devices)
+        return 1.0 - sum(max(0, self.room[key] or 0) for key in devices) / max(1, total)
 
     def sleep_levels(
         self, spec: ModelSpec, engine: EngineObservation, asked: SleepLevel | None
@@ -218,6 +254,8 @@ class Ledger:
             return "its settings say stop"
         if not spec.sleep_mode:
             return "it runs without sleep mode"
+        if engine.further:
+            return "it spans machines, which nobody has tried to put to sleep"
         if node is None or not node.sleep_frees_memory:
             return "sleeping frees nothing here"
         return None
@@ -233,7 +271,7 @@ class Ledger:
         return may and level not in footprint.refused_levels
 
     def _on_host_memory(self, engine: EngineObservation) -> bool:
-        return bool(self.unified) and any((engine.node, index) in self.unified for index in engine.devices)
+        return bool(self.unified) and any(key in self.unified for key in engine.keys)
 
     def copy_bytes(self, engine: EngineObservation, level: SleepLevel) -> int:
         """Host memory that sleeping at this level takes on top of what the engine pins already."""

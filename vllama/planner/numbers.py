@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Awake, Loading, Snapshot, Unknown, Verb
+from vllama.domain.observed import Awake, DeviceKey, Loading, Snapshot, Unknown, Verb
 from vllama.domain.status import Phase
 from vllama.planner.backoff import retry_at
 from vllama.planner.draft import Draft
@@ -17,7 +17,7 @@ from vllama.planner.ledger import Ledger, need_bytes
 from vllama.planner.placement import allowed
 from vllama.planner.serve import serve
 from vllama.planner.upkeep import keep_up
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 from vllama.planner.wanted import Wanted, wanted_models
 
 MOST_ROWS = 32
@@ -166,16 +166,16 @@ def _before(desired: DesiredState, snapshot: Snapshot, now: float, model: str) -
 def _devices_of(view: View, ledger: Ledger, whose: str, model: str) -> list[DeviceKey]:
     """Those that it may use; where it runs, or who makes room for it, those first."""
     spec = view.spec(whose)
-    usable = [(node.name, index) for node in view.nodes.values() for index in (allowed(spec, node) if spec else ())]
+    usable = [(node.name, index) for node in view.ready.values() for index in (allowed(spec, node) if spec else ())]
     engines = [engine for name in (whose, model) if (engine := view.engine(name)) is not None]
-    there = [(engine.node, device) for engine in engines for device in engine.devices]
+    there = [key for engine in engines for key in engine.keys]
     return [key for key in dict.fromkeys([*there, *usable]) if key in ledger.devices]
 
 
 def _needed(ledger: Ledger, view: View, model: str, key: DeviceKey) -> int:
     """To wake where it sleeps, else to start."""
     engine = view.engine(model)
-    if engine is not None and key in {(engine.node, device) for device in engine.devices}:
+    if engine is not None and key in engine.keys:
         return ledger.wake_bytes(engine)
     return need_bytes(view.desired.models[model], ledger.footprint(model), ledger.devices[key].total_bytes)
 
@@ -184,14 +184,13 @@ def _device(draft: Draft, key: DeviceKey, needed_bytes: int) -> DeviceNumbers:
     ledger, view, device = draft.ledger, draft.view, draft.ledger.devices[key]
     held = [
         Held(model=engine.model, phase=view.phase(engine.model), bytes=ledger.charge_after_operation(engine))
-        for engine in sorted(view.snapshot.engines, key=lambda engine: (engine.model, engine.engine_id))
-        if key in {(engine.node, index) for index in engine.devices}
+        for engine in sorted(view.on(key), key=lambda engine: (engine.model, engine.engine_id))
     ]
     known_ids = {engine.engine_id for engine in view.snapshot.engines}
     held += [
         Held(model=op.model, phase=view.phase(op.model), bytes=op.memory_bytes)
         for op in view.snapshot.operations
-        if op.verb is Verb.START and op.engine_id not in known_ids and key in {(op.node, index) for index in op.devices}
+        if op.verb is Verb.START and op.engine_id not in known_ids and key in op.keys
     ]
     known = device.used_bytes is not None
     return DeviceNumbers(

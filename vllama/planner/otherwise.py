@@ -152,7 +152,7 @@ def _of_others(view: View, states: States, decided: Decision) -> Iterator[_Suppo
         yield _Supposition(
             change=Change.REQUESTS_END, model=some[0], if_=text, states=(answered(desired, some, now), snapshot, now)
         )
-    changing = sorted({op.model for op in snapshot.operations} | {e.model for e in snapshot.engines if _loads(e)})
+    changing = sorted(view.operations.keys() | {e.model for e in view.seen if _loads(e)})
     if changing:
         text = f"what is under way at {' and '.join(changing)} had ended"
         over = ended(desired, snapshot, now)
@@ -183,8 +183,8 @@ def _loads(engine: EngineObservation) -> bool:
 def _nearby(view: View, decided: Decision) -> list[str]:
     """Whom it waits for, then who is on the devices that it may use."""
     spec = view.spec(decided.model)
-    usable = {(node.name, index) for node in view.nodes.values() for index in (allowed(spec, node) if spec else ())}
-    there = [e.model for e in view.snapshot.engines if usable & {(e.node, device) for device in e.devices}]
+    usable = {(node.name, index) for node in view.ready.values() for index in (allowed(spec, node) if spec else ())}
+    there = [e.model for e in view.seen if not usable.isdisjoint(e.keys)]
     return [name for name in dict.fromkeys([*decided.waits_for, *sorted(there)]) if name != decided.model]
 
 
@@ -194,7 +194,7 @@ def _of_memory(view: View, states: States, decided: Decision) -> Iterator[_Suppo
     if spec is None or view.engine(model) is not None or decided.action is not None:
         return
     ledger = Ledger(view)
-    usable = [(node.name, index) for node in view.nodes.values() for index in allowed(spec, node)]
+    usable = [(node.name, index) for node in view.ready.values() for index in allowed(spec, node)]
     known = sorted((room for key in usable if (room := ledger.room.get(key)) is not None), reverse=True)
     if len(known) >= spec.device_count and (least := known[spec.device_count - 1]) > 0:
         models = {**desired.models, model: replace(spec, memory_bytes=least)}

@@ -73,7 +73,7 @@ def spoken_for(view: View, decisions: Mapping[str, Decision], model: str) -> str
 def rests_in_s(desired: DesiredState, snapshot: Snapshot, now: float) -> float | None:
     """In how many seconds the first engine that is awake rests by itself, should nobody call it; None: not by time."""
     view = View(desired=desired, snapshot=snapshot, now=now)
-    found = [_rests_at(view, engine) for engine in view.snapshot.engines if isinstance(engine.state, Awake)]
+    found = [_rests_at(view, engine) for engine in view.seen if isinstance(engine.state, Awake)]
     return min((max(0.0, at - now) for at in found if at is not None), default=None)
 
 
@@ -168,13 +168,13 @@ class _Forecast:
         return start_takes(self._footprint(model)).seconds or START_S
 
     def _wake_s(self, model: str, engine: EngineObservation | None) -> float:
-        devices = 1 if engine is None else len(engine.devices)
+        devices = 1 if engine is None else len(engine.keys)
         level = engine.state.level if engine is not None and isinstance(engine.state, Asleep) else _USUAL_LEVEL
         return wake_takes(self._footprint(model), level, devices).seconds or CHANGE_S
 
     def _sleep_s(self, model: str) -> float:
         engine = self._view.engine(model)
-        devices = 1 if engine is None else len(engine.devices)
+        devices = 1 if engine is None else len(engine.keys)
         return sleep_takes(self._footprint(model), _USUAL_LEVEL, devices).seconds or CHANGE_S
 
 

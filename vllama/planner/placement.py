@@ -1,25 +1,36 @@
 """Where a model goes: every set of devices it may use is priced by who would have to make room there."""
 
+import enum
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from vllama.domain.observed import Node
+from vllama.domain.observed import DeviceKey, Node, Place, Placed
 from vllama.domain.spec import ModelSpec, VictimPolicy
 from vllama.planner.cheapest import choose_cheapest
 from vllama.planner.eviction import Candidates, Effort, Victim, choose, effort_on
 from vllama.planner.ledger import Ledger, need_bytes
+from vllama.planner.spans import kind_of, span_of
 from vllama.planner.victims import together
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 
-Price = tuple[bool, bool, bool, bool, bool, bool, float, int, int, str, tuple[int, ...]]
+_Where = tuple[str, tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
+Price = tuple[bool, bool, bool, int, bool, bool, float, int, int, float, _Where]
 NOBODY_IS_MISSED = float("-inf")
 MOST_SETS = 128  # of devices on one node that are priced one by one
 
 
-class Offer(msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
+class Beside(enum.IntEnum):
+    """How near another engine of the same model is: what befalls the one befalls the other, too."""
+
+    NOT = 0
+    ON_ITS_NODE = 1
+    ON_ITS_DEVICE = 2
+
+
+class Offer(Placed, msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
     """A set of devices and what it takes to use it. `needs` is what the newcomer must find on each, in bytes.
 
     `missed`: how much its victims are, of whom spare replicas are not at all (`victims.py`).
@@ -31,6 +42,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
     victims: tuple[Victim, ...]
     missed: float
     least_room: int
+    further: tuple[Place, ...] = ()
 
     @property
     def added_bytes(self) -> int:
@@ -46,36 +58,45 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
         """Whom it displaces."""
         return tuple(sorted(victim.candidate.engine.model for victim in self.victims))
 
-    def price(self, *, beside: bool = False, loading: bool = False, linked: bool = True) -> Price:
+    def price(
+        self, *, beside: Beside = Beside.NOT, loading: bool = False, linked: bool = True, load: float = 0.0
+    ) -> Price:
         """Nobody displaced, then nobody busy, then a drain that is on, then no other engine of the same model there
         (`beside`), then no load to wait for, then devices that are linked to each other, then the victims that are
         missed least.
 
-        Between equals: the fewest victims, then where most is left free, then the lowest name and index. Victims
-        that go down already do not make a set dearer: who has begun to make room somewhere goes on there.
+        Between equals: the fewest victims, then where most is left free, then the node that has most left (`load`),
+        then the lowest name and index. Victims that go down already do not make a set dearer: who has begun to make
+        room somewhere goes on there.
         """
+        further = tuple((place.node, place.devices) for place in self.further) if self.further else ()
+        where = self.node, self.devices, further
         if not self.victims:
             return (
-                False, False, False, beside, loading, not linked, self.missed, 0, -self.least_room, self.node,
-                self.devices,
+                False, False, False, beside, loading, not linked, self.missed, 0, -self.least_room, load, where,
             )  # fmt: skip
         busy = self.busy
         undrained = any(not victim.candidate.draining for victim in busy)
         return (
             True, bool(busy), undrained, beside, loading, not linked, self.missed, len(self.victims),
-            -self.least_room, self.node, self.devices,
+            -self.least_room, load, where,
         )  # fmt: skip
 
 
 def allowed(spec: ModelSpec, node: Node) -> tuple[int, ...]:
+    """Indices of the node's devices that it may use."""
+    if spec.node is not None and spec.node != node.name:
+        return ()
     present = tuple(sorted(device.index for device in node.devices))
     return present if spec.devices is None else tuple(index for index in spec.devices if index in present)
 
 
-def sets(spec: ModelSpec, node: Node, ledger: Ledger) -> Iterable[tuple[int, ...]]:
-    """Sets of devices of one node, ascending. Where there are too many, those with the most room and neighbours."""
+def sets(spec: ModelSpec, node: Node, ledger: Ledger, size: int | None = None) -> Iterable[tuple[int, ...]]:
+    """Sets of `size` devices of one node, ascending; None: of as many as it needs. Where there are too many, those with
+    the most room and neighbours.
+    """
     indices = sorted(allowed(spec, node))
-    size = spec.device_count
+    size = spec.device_count if size is None else size
     if size > len(indices):
         return ()
     if math.comb(len(indices), size) <= MOST_SETS:
@@ -96,11 +117,14 @@ def need_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) 
     return min(needs_on(spec, ledger, node, devices))
 
 
-def needs_on(spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int]) -> tuple[int, ...]:
+def needs_on(
+    spec: ModelSpec, ledger: Ledger, node: str, devices: Sequence[int], further: Sequence[Place] = ()
+) -> tuple[int, ...]:
     """Bytes on each device. vLLM is told one share for all, that of the smallest, and looks at its start whether each
     has that free: of a larger one this is more than it comes to hold.
     """
     totals = [ledger.devices[node, device].total_bytes for device in devices]
+    totals += [ledger.devices[place.node, device].total_bytes for place in further for device in place.devices]
     smallest = min(totals)
     need = need_bytes(spec, ledger.footprint(spec.model), smallest)
     return tuple(need_beside(need, total, smallest) for total in totals)
@@ -111,22 +135,30 @@ def need_beside(need_bytes: int, total_bytes: int, smallest_bytes: int) -> int:
     return need_bytes if total_bytes == smallest_bytes else math.ceil(need_bytes * total_bytes / smallest_bytes)
 
 
-def make_offer(
-    ledger: Ledger, node: str, devices: tuple[int, ...], needs: tuple[int, ...], candidates: Candidates
+def make_offer(  # noqa: PLR0917  # hot, and what it takes is one thing: where, what, who
+    ledger: Ledger,
+    node: str,
+    devices: tuple[int, ...],
+    needs: tuple[int, ...],
+    candidates: Candidates,
+    further: tuple[Place, ...] = (),
 ) -> Offer | None:
     """None where the set cannot be used: room unknown, or not enough even without all `candidates`."""
+    keys = [(node, device) for device in devices]
+    keys += [(place.node, device) for place in further for device in place.devices]
     deficits: dict[DeviceKey, int] = {}
     rooms: list[int] = []
-    for device, need in zip(devices, needs, strict=True):
-        room = ledger.room.get((node, device))
+    for key, need in zip(keys, needs, strict=True):
+        room = ledger.room.get(key)
         if room is None:
             return None
         rooms.append(room)
         if room < need:
-            deficits[node, device] = need - room
+            deficits[key] = need - room
     if not deficits:
         return Offer(
-            node=node, devices=devices, needs=needs, victims=(), missed=NOBODY_IS_MISSED, least_room=min(rooms)
+            node=node, devices=devices, further=further, needs=needs, victims=(), missed=NOBODY_IS_MISSED,
+            least_room=min(rooms),
         )  # fmt: skip
     policy = ledger.view.policy.victims
     by_policy = choose if policy is VictimPolicy.LRU else choose_cheapest
@@ -135,18 +167,30 @@ def make_offer(
         return None
     all_missed = together(policy, (victim.missed for victim in victims if not victim.candidate.spare))
     return Offer(
-        node=node, devices=devices, needs=needs, victims=victims, missed=all_missed, least_room=min(rooms)
+        node=node, devices=devices, further=further, needs=needs, victims=victims, missed=all_missed,
+        least_room=min(rooms),
     )  # fmt: skip
 
 
 def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer | None:
-    """The cheapest set over all nodes. Only sets of the least effort are priced: what is first in the price."""
+    """The cheapest set over all nodes that answer; of a model too large for any node, the cheapest set of nodes."""
+    view = ledger.view
+    count, size = span_of(spec, view.nodes.values())
+    nodes = [node for node in view.ready.values() if spec.node in {None, node.name}]
+    if count == 1:
+        return _best_on(spec, ledger, candidates, nodes, size)
+    singles = (_best_on(spec, ledger, candidates, [node], size) for node in nodes)
+    return _best_span(spec, ledger, candidates, [offer for offer in singles if offer is not None], count)
+
+
+def _best_on(spec: ModelSpec, ledger: Ledger, candidates: Candidates, nodes: Iterable[Node], size: int) -> Offer | None:
+    """Only sets of the least effort are priced: what is first in the price."""
     known: dict[tuple[DeviceKey, int], Effort] = {}
     least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], tuple[int, ...]]]()
-    for node in ledger.view.nodes.values():
+    for node in nodes:
         alike = len({device.total_bytes for device in node.devices}) == 1  # then every set needs the same
         needs: tuple[int, ...] = ()
-        for devices in sets(spec, node, ledger):
+        for devices in sets(spec, node, ledger, size):
             if not needs or not alike:
                 needs = needs_on(spec, ledger, node.name, devices)
             effort = Effort.NOBODY
@@ -159,33 +203,56 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
                 least, found = effort, []
             if effort is least:
                 found.append((node.name, devices, needs))
-    return None if least is Effort.IN_VAIN else _cheapest(spec, ledger, candidates, found)
+    if least is Effort.IN_VAIN:
+        return None
+    offers = (make_offer(ledger, node, devices, needs, candidates) for node, devices, needs in found)
+    return _cheapest(spec, ledger, (offer for offer in offers if offer is not None))
 
 
-def _cheapest(
-    spec: ModelSpec,
-    ledger: Ledger,
-    candidates: Candidates,
-    found: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]],
-) -> Offer | None:
+def _cheapest(spec: ModelSpec, ledger: Ledger, offers: Iterable[Offer]) -> Offer | None:
     best: Offer | None = None
     lowest: Price | None = None
-    theirs = _devices_of_siblings(ledger.view, spec.model)
-    for node, devices, needs in found:
-        offer = make_offer(ledger, node, devices, needs, candidates)
-        if offer is None:
-            continue
-        linked = is_linked(ledger.view.nodes[node], devices)
-        beside = any((node, device) in theirs for device in devices)
-        loading = ledger.view.loading(node, devices, besides=offer.models)
-        price = offer.price(beside=beside, loading=loading, linked=linked)
+    theirs = _places_of_siblings(ledger.view, spec.model)
+    several = len(ledger.view.ready) > 1
+    loads: dict[str, float] = {}
+    for offer in offers:
+        if several and offer.node not in loads:
+            loads[offer.node] = ledger.load(offer.node)
+        price = _price(ledger.view, offer, theirs, loads.get(offer.node, 0.0))
         if lowest is None or price < lowest:
             best, lowest = offer, price
     return best
 
 
-def _devices_of_siblings(view: View, model: str) -> set[DeviceKey]:
+def _price(view: View, offer: Offer, theirs: Collection[DeviceKey], load: float) -> Price:
+    linked = all(is_linked(view.nodes[place.node], place.devices) for place in offer.places)
+    beside = Beside.NOT
+    if theirs and any(node in offer.nodes for node, _ in theirs):
+        beside = Beside.ON_ITS_DEVICE if any(key in theirs for key in offer.keys) else Beside.ON_ITS_NODE
+    loading = view.loading(offer.keys, besides=offer.models)
+    return offer.price(beside=beside, loading=loading, linked=linked, load=load)
+
+
+def _best_span(
+    spec: ModelSpec, ledger: Ledger, candidates: Candidates, offers: Iterable[Offer], count: int
+) -> Offer | None:
+    """Of each kind of node the `count` cheapest, taken together: who makes room on them makes room on all of them."""
+    view, theirs = ledger.view, _places_of_siblings(ledger.view, spec.model)
+    kinds: dict[tuple[int, ...], list[Offer]] = {}
+    for offer in sorted(offers, key=lambda offer: _price(view, offer, theirs, ledger.load(offer.node))):
+        kinds.setdefault(kind_of(spec, view.nodes[offer.node]), []).append(offer)
+    spans = []
+    for each in kinds.values():
+        if len(each) >= count:
+            first, *others = sorted(each[:count], key=lambda offer: offer.node)
+            further = tuple(Place(node=offer.node, devices=offer.devices) for offer in others)
+            needs = needs_on(spec, ledger, first.node, first.devices, further)
+            spans.append(make_offer(ledger, first.node, first.devices, needs, candidates, further))
+    return _cheapest(spec, ledger, (span for span in spans if span is not None))
+
+
+def _places_of_siblings(view: View, model: str) -> set[DeviceKey]:
     names = view.siblings(model)
-    places = [(engine.node, engine.devices) for name in names for engine in view.engines.get(name, ())]
-    places += [(view.operations[name].node, view.operations[name].devices) for name in names if name in view.operations]
-    return {(node, device) for node, devices in places for device in devices}
+    engines = (key for name in names for engine in view.engines.get(name, ()) for key in engine.keys)
+    operations = (key for name in names if name in view.operations for key in view.operations[name].keys)
+    return {*engines, *operations}

@@ -21,7 +21,7 @@ def plan(desired: DesiredState, snapshot: Snapshot, now: float) -> Plan:
     """
     view = View(desired=desired, snapshot=snapshot, now=now)
     draft = Draft(view)
-    models = sorted({*desired.models, *view.engines, *view.operations})
+    models = sorted({*desired.models, *view.engines, *view.operations, *view.lost})
     for model in models:
         keep_up(draft, model)
     wants = wanted_models(view)

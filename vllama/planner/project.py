@@ -8,11 +8,11 @@ from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Node, Snapshot, Verb
+from vllama.domain.observed import Asleep, Awake, DeviceKey, EngineObservation, Node, Snapshot, Verb
 from vllama.domain.spec import SleepLevel
 from vllama.planner.ledger import Ledger
 from vllama.planner.plan import plan
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 
 
 def settle(desired: DesiredState, snapshot: Snapshot, now: float, *, limit: int = 100) -> tuple[Plan, ...]:
@@ -44,8 +44,7 @@ def apply(done: Plan, desired: DesiredState, snapshot: Snapshot, now: float) -> 
         before = None if isinstance(action, Start) else engines[action.engine_id]
         after = _after(ledger, action, before, now)
         held = 0 if before is None else ledger.actual(before)
-        for device in action.devices:
-            key = action.node, device
+        for key in action.keys:
             grown[key] = grown.get(key, 0) + (0 if after is None else after.measured_bytes or 0) - held
         if before is not None:
             del engines[before.engine_id]
@@ -61,8 +60,8 @@ def _after(ledger: Ledger, action: Action, engine: EngineObservation | None, now
         case Start():
             return EngineObservation(
                 engine_id=f"{action.model}@{now:g}", model=action.model, spec_hash=action.spec_hash, node=action.node,
-                devices=action.devices, memory_bytes=action.memory_bytes, state=Awake(ready_at=now), started_at=now,
-                measured_bytes=action.memory_bytes,
+                devices=action.devices, further=action.further, memory_bytes=action.memory_bytes,
+                state=Awake(ready_at=now), started_at=now, measured_bytes=action.memory_bytes,
             )  # fmt: skip
         case Stop():
             return None

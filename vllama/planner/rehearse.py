@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.demand import Override, WantReady, WantStopped
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Loading, Snapshot
+from vllama.domain.observed import Asleep, Loading, Lost, Snapshot
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
 from vllama.planner.backoff import retry_at
+from vllama.planner.believed import believed
 from vllama.planner.books import Books, books_of
 from vllama.planner.plan import plan
 from vllama.planner.project import apply, settle
@@ -116,7 +117,8 @@ def _put_down(
 def _up(snapshot: Snapshot, wish: Override) -> set[str]:
     """Names of the engines that are not as the wish would have them, or that something is under way on."""
     under_way, stopped = {op.model for op in snapshot.operations}, isinstance(wish, WantStopped)
-    return under_way | {e.model for e in snapshot.engines if stopped or not isinstance(e.state, Asleep)}
+    there = (engine for engine in believed(snapshot) if not isinstance(engine.state, Lost))
+    return under_way | {engine.model for engine in there if stopped or not isinstance(engine.state, Asleep)}
 
 
 def _rehearse(story: Story, desired: DesiredState, snapshot: Snapshot, models: Sequence[str]) -> Rehearsal:
@@ -173,7 +175,8 @@ def _later(
     story: Story, desired: DesiredState, snapshot: Snapshot, said: dict[str, Decision], pending: Collection[str]
 ) -> tuple[DesiredState, Snapshot] | None:
     """The states after what only time can bring; None: time alone brings nothing that can be foreseen."""
-    if snapshot.operations or any(isinstance(engine.state, Loading) for engine in snapshot.engines):
+    view = View(desired=desired, snapshot=snapshot, now=story.now)
+    if view.operations or any(isinstance(engine.state, Loading) for engine in view.seen):
         tell_ends(story, desired, snapshot)
         return desired, ended(desired, snapshot, story.now)
     resting = {model for model in pending if said[model].reason is Reason.BACKING_OFF and model in snapshot.crashes}

@@ -3,7 +3,7 @@
 import msgspec
 
 from vllama.domain.action import Action
-from vllama.domain.observed import Awake, Loading
+from vllama.domain.observed import Awake, DeviceKey, Loading
 from vllama.domain.reason import Reason
 from vllama.domain.spec import OnConflict, SleepLevel
 from vllama.domain.status import Phase
@@ -31,7 +31,7 @@ def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> 
     elif offer.busy:
         _wait_for_busy(draft, want, offer)
     elif not is_at_hand(draft.ledger, offer):
-        first = {name for device in offer.devices for name in draft.claims.get((offer.node, device), ())}
+        first = {name for key in offer.keys for name in draft.claims.get(key, ())}
         message = f"What it is to use is still held, and leaves for {', '.join(sorted(first))} first; then it {what}."
         draft.decide(model, Reason.ROOM_RESERVED, message, waits_for=tuple(sorted(first)))
     elif offer.victims:
@@ -48,8 +48,8 @@ def _over_those_who_load(draft: Draft, offer: Offer) -> Offer:
     chosen = {victim.candidate.engine.engine_id for victim in offer.victims}
     loading = {
         candidate.engine.engine_id: candidate
-        for device in offer.devices
-        for candidate in draft.candidates.get((offer.node, device), ())
+        for key in offer.keys
+        for candidate in draft.candidates.get(key, ())
         if isinstance(candidate.engine.state, Loading) and candidate.engine.engine_id not in chosen
     }
     more = (Victim(candidate=candidate, level=SleepLevel.STOP) for _, candidate in sorted(loading.items()))
@@ -60,7 +60,7 @@ def _holders(draft: Draft, offer: Offer) -> tuple[str, ...]:
     """Whose change is to be waited for: not that of those who break it off."""
     victims = (victim.candidate.engine for victim in offer.victims)
     breaking_off = {engine.model for engine in victims if isinstance(engine.state, Loading)}
-    found = draft.view.holders(offer.node, offer.devices)
+    found = draft.view.holders(offer.keys)
     return tuple(model for model in found if model not in breaking_off)
 
 
@@ -77,12 +77,12 @@ def is_at_hand(ledger: Ledger, offer: Offer) -> bool:
     """No victim is busy, and the room is there once they have gone, whoever else was promised to leave for others."""
     if offer.busy:
         return False
-    freed: dict[int, int] = {}
+    freed: dict[DeviceKey, int] = {}
     for victim in offer.victims:
-        for device in victim.candidate.engine.devices:
-            freed[device] = freed.get(device, 0) + victim.frees
-    needs = zip(offer.devices, offer.needs, strict=True)
-    return all((ledger.free[offer.node, device] or 0) + freed.get(device, 0) >= need for device, need in needs)
+        for key in victim.candidate.devices:
+            freed[key] = freed.get(key, 0) + victim.frees
+    needs = zip(offer.keys, offer.needs, strict=True)
+    return all((ledger.free[key] or 0) + freed.get(key, 0) >= need for key, need in needs)
 
 
 def _wait_for_busy(draft: Draft, want: Wanted, offer: Offer) -> None:
@@ -126,7 +126,7 @@ def promise(draft: Draft, want: Wanted, offer: Offer, *, act: bool = False, stay
     messages = [victim_message(draft, want, offer, victim) for victim in offer.victims]
     for victim, message in zip(offer.victims, messages, strict=True):
         engine = victim.candidate.engine
-        draft.ledger.take(engine.node, engine.devices, -victim.frees)
+        draft.ledger.take(engine.keys, -victim.frees)
         draft.protect(engine.model)
         draft.leaving[engine.model] = want.model
         if draft.decided(engine.model):
@@ -135,10 +135,9 @@ def promise(draft: Draft, want: Wanted, offer: Offer, *, act: bool = False, stay
             _evict(draft, victim, message)
         elif stay_closed and victim.candidate.draining and may_drain(draft.view, engine.model):
             _drain(draft, victim, want)
-    for device, need in zip(offer.devices, offer.needs, strict=True):
-        draft.ledger.take(offer.node, (device,), need)
-    for device in offer.devices:
-        draft.claims.setdefault((offer.node, device), []).append(want.model)
+    for key, need in zip(offer.keys, offer.needs, strict=True):
+        draft.ledger.take((key,), need)
+        draft.claims.setdefault(key, []).append(want.model)
 
 
 def _evict(draft: Draft, victim: Victim, message: str) -> None:

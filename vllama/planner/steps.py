@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from vllama.domain.action import Sleep, Wake
 from vllama.domain.decision import Decision, Plan
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Loading, Snapshot
+from vllama.domain.observed import DeviceKey, Loading, Place, Snapshot
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
 from vllama.planner.timing import AT_ONCE, UNKNOWN, Span, latest, left_of, left_of_load, takes
-from vllama.planner.view import DeviceKey, View
+from vllama.planner.view import View
 
 _LEADS_TO = {
     Phase.STARTING: Phase.READY, Phase.WAKING: Phase.READY, Phase.DRAINING: Phase.ASLEEP, Phase.STOPPING: Phase.STOPPED,
@@ -44,6 +44,12 @@ class Step:
     devices: tuple[int, ...] = ()
     level: int | None = None
     anyway: bool = False
+    further: tuple[Place, ...] = ()
+
+    @property
+    def keys(self) -> tuple[DeviceKey, ...]:
+        here = () if self.node is None else (Place(node=self.node, devices=self.devices),)
+        return tuple((place.node, device) for place in (*here, *self.further) for device in place.devices)
 
 
 @dataclass(slots=True)
@@ -65,7 +71,8 @@ class Story:
                 Step(
                     kind=StepKind(type(action).__name__.lower()), model=action.model, before=decision.before,
                     after=decision.after, reason=decision.reason, message=decision.message, node=action.node,
-                    devices=action.devices, level=int(action.level) if isinstance(action, Sleep | Wake) else None,
+                    devices=action.devices, further=action.further,
+                    level=int(action.level) if isinstance(action, Sleep | Wake) else None,
                     begins=AT_ONCE, takes=takes(action, snapshot.footprints.get(action.model)),
                     anyway=(type(action).__name__, action.model) in self.anyway,
                 )
@@ -73,7 +80,7 @@ class Story:
 
     def add(self, step: Step) -> None:
         """It begins when the earlier changes of its devices and of its model are over."""
-        keys = [(step.node, device) for device in step.devices if step.node is not None]
+        keys = step.keys
         before = [self.free[key] for key in keys if key in self.free]
         begins = latest([*before, self.over.get(step.model, AT_ONCE)])
         self.steps.append(replace(step, begins=begins))
@@ -84,23 +91,24 @@ class Story:
 
 def tell_ends(story: Story, desired: DesiredState, snapshot: Snapshot) -> None:
     view = View(desired=desired, snapshot=snapshot, now=story.now)
-    for op in sorted(snapshot.operations, key=lambda op: (op.started_at, op.engine_id)):
+    for op in sorted(view.operations.values(), key=lambda op: (op.started_at, op.engine_id)):
         since = format_duration(story.now - op.started_at)
         phase = view.phase(op.model)
         story.add(
             Step(
                 kind=StepKind.UNDER_WAY, model=op.model, before=phase, after=_LEADS_TO[phase], node=op.node,
-                devices=op.devices, message=f"Its {op.verb} is under way since {since}.", begins=AT_ONCE,
+                devices=op.devices, further=op.further, begins=AT_ONCE,
+                message=f"Its {op.verb} is under way since {since}.",
                 takes=left_of(op, snapshot.footprints.get(op.model), story.now),
             )
         )  # fmt: skip
     starting = {op.engine_id for op in snapshot.operations}
-    for engine in sorted(snapshot.engines, key=lambda engine: (engine.started_at, engine.engine_id)):
+    for engine in sorted(view.seen, key=lambda engine: (engine.started_at, engine.engine_id)):
         if isinstance(engine.state, Loading) and engine.engine_id not in starting:
             story.add(
                 Step(
                     kind=StepKind.UNDER_WAY, model=engine.model, before=Phase.STARTING, after=Phase.READY,
-                    node=engine.node, devices=engine.devices, begins=AT_ONCE,
+                    node=engine.node, devices=engine.devices, further=engine.further, begins=AT_ONCE,
                     message=f"It loads since {format_duration(story.now - engine.started_at)}.",
                     takes=left_of_load(engine.started_at, snapshot.footprints.get(engine.model), story.now),
                 )

@@ -12,7 +12,8 @@ from vllama.planner.eviction import drain_turns_at, may_drain
 
 def sleep_of(engine: EngineObservation, level: SleepLevel) -> Sleep:
     return Sleep(
-        model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, level=level
+        model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices,
+        further=engine.further, level=level,
     )  # fmt: skip
 
 

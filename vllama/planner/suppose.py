@@ -6,7 +6,18 @@ from dataclasses import replace
 from vllama.domain.decision import Decision
 from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Asleep, Awake, EngineObservation, Footprint, Loading, Node, Operation, Snapshot, Verb
+from vllama.domain.observed import (
+    Asleep,
+    Awake,
+    EngineObservation,
+    Footprint,
+    Loading,
+    Lost,
+    Node,
+    Operation,
+    Snapshot,
+    Verb,
+)
 from vllama.domain.replicas import expanded
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.planner.ledger import Ledger
@@ -56,8 +67,13 @@ def ended(desired: DesiredState, snapshot: Snapshot, now: float) -> Snapshot:
     """Every operation under way has succeeded, and who loads is ready."""
     ledger = Ledger(View(desired=desired, snapshot=snapshot, now=now))
     by_engine = {op.engine_id: op for op in snapshot.operations}
-    engines = [_ended(ledger, engine, by_engine.pop(engine.engine_id, None), now) for engine in snapshot.engines]
-    engines += [_started(desired, op, now) for op in by_engine.values() if op.verb is Verb.START]
+    lost = {engine.engine_id for engine in ledger.view.seen if isinstance(engine.state, Lost)}
+    engines = [
+        engine if engine.engine_id in lost else _ended(ledger, engine, by_engine.pop(engine.engine_id, None), now)
+        for engine in snapshot.engines
+    ]
+    begun = [op for op in by_engine.values() if op.verb is Verb.START and not ledger.view.is_away(op.nodes)]
+    engines += [_started(desired, op, now) for op in begun if op.engine_id not in lost]
     return replace(_with(ledger, [engine for engine in engines if engine is not None]), operations=())
 
 
@@ -141,7 +157,7 @@ def _started(desired: DesiredState, op: Operation, now: float) -> EngineObservat
     spec = desired.models.get(op.model)
     return EngineObservation(
         engine_id=op.engine_id, model=op.model, spec_hash=spec.spec_hash if spec else "", node=op.node,
-        devices=op.devices,
+        devices=op.devices, further=op.further,
         memory_bytes=op.memory_bytes, state=Awake(ready_at=now), started_at=op.started_at,
         measured_bytes=op.memory_bytes,
     )  # fmt: skip
@@ -152,8 +168,8 @@ def _with(ledger: Ledger, engines: Iterable[EngineObservation]) -> Snapshot:
     snapshot, there = ledger.view.snapshot, tuple(engines)
     held: dict[tuple[str, int], int] = {}
     for engine in there:
-        for device in engine.devices:
-            held[engine.node, device] = held.get((engine.node, device), 0) + ledger.actual(engine)
+        for key in engine.keys:
+            held[key] = held.get(key, 0) + ledger.actual(engine)
     nodes = tuple(_with_used(ledger, node, held) for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes, engines=there)
 

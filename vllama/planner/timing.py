@@ -52,9 +52,9 @@ def takes(action: Action, footprint: Footprint | None) -> Span:
         case Start():
             return start_takes(footprint)
         case Sleep():
-            return sleep_takes(footprint, action.level, len(action.devices))
+            return sleep_takes(footprint, action.level, len(action.keys))
         case Wake():
-            return wake_takes(footprint, action.level, len(action.devices))
+            return wake_takes(footprint, action.level, len(action.keys))
         case Stop():
             return Span(seconds=STOP_S, assumed=True)
         case _:
@@ -68,9 +68,9 @@ def left_of(operation: Operation, footprint: Footprint | None, now: float) -> Sp
         case Verb.START:
             whole = start_takes(footprint)
         case Verb.SLEEP:
-            whole = sleep_takes(footprint, level, len(operation.devices))
+            whole = sleep_takes(footprint, level, len(operation.keys))
         case Verb.WAKE:
-            whole = wake_takes(footprint, level, len(operation.devices))
+            whole = wake_takes(footprint, level, len(operation.keys))
         case Verb.STOP:
             whole = Span(seconds=STOP_S, assumed=True)
     return _less(whole, now - operation.started_at)

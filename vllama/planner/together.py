@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import Snapshot
+from vllama.domain.observed import DeviceKey, Snapshot
 from vllama.domain.spec import ModelSpec
 from vllama.planner.ledger import Ledger
 from vllama.planner.placement import Offer, best_offer, need_on, sets
@@ -22,7 +22,7 @@ MOST_MODELS = 50  # whose pairs are looked at
 MOST_FOR_SETS = 12
 MOST_STEPS, MOST_STEPS_OF_ONE = 20_000, 1_000  # of the search for sets: a second or less
 
-Placed = tuple[tuple[str, tuple[int, ...], int], ...]  # node, devices, bytes on each
+Placed = tuple[tuple[tuple[DeviceKey, ...], int], ...]  # devices, bytes on each
 
 
 class Together(enum.StrEnum):
@@ -79,7 +79,7 @@ def _hold(ledger: Ledger, spec: ModelSpec) -> Offer | None:
     """Give it the room that the planner would; None: there is none."""
     offer = best_offer(spec, ledger, {})
     if offer is not None:
-        ledger.take(offer.node, offer.devices, offer.added_bytes)
+        ledger.take(offer.keys, offer.added_bytes)
     return offer
 
 
@@ -94,7 +94,7 @@ def _in_turn(ledger: Ledger, first: ModelSpec, then: ModelSpec) -> bool:
     if offer is None:
         return False
     fits = best_offer(then, ledger, {}) is not None
-    ledger.take(offer.node, offer.devices, -offer.added_bytes)
+    ledger.take(offer.keys, -offer.added_bytes)
     return fits
 
 
@@ -134,12 +134,12 @@ class _Search:
 
     def added(self, placed: Placed, spec: ModelSpec) -> Placed | None:
         """One more beside those that are placed, where the planner would put it."""
-        for node, devices, size in placed:
-            self.ledger.take(node, devices, size)
+        for keys, size in placed:
+            self.ledger.take(keys, size)
         offer = best_offer(spec, self.ledger, {})
-        for node, devices, size in placed:
-            self.ledger.take(node, devices, -size)
-        return None if offer is None else (*placed, (offer.node, offer.devices, offer.added_bytes))
+        for keys, size in placed:
+            self.ledger.take(keys, -size)
+        return None if offer is None else (*placed, (offer.keys, offer.added_bytes))
 
     def spread(self, specs: Sequence[ModelSpec]) -> Placed | None:
         """Any way at all that they fit."""
@@ -153,7 +153,7 @@ class _Search:
 
     def _least_need(self, spec: ModelSpec) -> int:
         there = [
-            (node.name, each) for node in self.ledger.view.nodes.values() for each in sets(spec, node, self.ledger)
+            (node.name, each) for node in self.ledger.view.ready.values() for each in sets(spec, node, self.ledger)
         ]
         return min((need_on(spec, self.ledger, node, devices) for node, devices in there), default=0)
 
@@ -170,18 +170,19 @@ class _Search:
             return None
         self.steps += 1
         tried: set[object] = set()
-        for node in self.ledger.view.nodes.values():
+        for node in self.ledger.view.ready.values():
             for devices in sets(specs[0], node, self.ledger):
                 alike = tuple(sorted(self._likeness(node.name, index, named) for index in devices))
                 need = need_on(specs[0], self.ledger, node.name, devices)
                 if alike in tried or any((self.ledger.room[node.name, index] or 0) < need for index in devices):
                     continue
                 tried.add(alike)
-                self.ledger.take(node.name, devices, need)
+                keys = tuple((node.name, index) for index in devices)
+                self.ledger.take(keys, need)
                 rest = self._spread(specs[1:], named, dead_ends, limit)
-                self.ledger.take(node.name, devices, -need)
+                self.ledger.take(keys, -need)
                 if rest is not None:
-                    return ((node.name, devices, need), *rest)
+                    return ((keys, need), *rest)
         dead_ends.add(state)
         return None
 

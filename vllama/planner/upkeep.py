@@ -6,10 +6,12 @@ from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.status import Phase
 from vllama.domain.units import format_duration
+from vllama.planner.believed import why_away
 from vllama.planner.draft import Draft
 from vllama.planner.eviction import may_drain
 from vllama.planner.stopping import must_drain, put_down, sleep_of, stays_closed, stop
 from vllama.planner.view import View
+from vllama.planner.where import of_lost
 
 
 def keep_up(draft: Draft, model: str) -> None:
@@ -49,6 +51,9 @@ def _under_way(draft: Draft, model: str) -> None:
 
 def _fault(draft: Draft, engine: EngineObservation) -> tuple[Reason, str] | None:
     view, state = draft.view, engine.state
+    if gone := view.torn.get(engine.engine_id):
+        said = "; ".join(map(why_away, gone))
+        return Reason.NODE_LOST, f"A part of it is away: {said}. What is left of it is of no use, and ends."
     match state:
         case Exited(code=code, cause=cause):
             how = "code unknown" if code is None else f"code {code}"
@@ -103,6 +108,7 @@ def _held(draft: Draft, model: str) -> None:
     back = "it is pinned, and stays so until" if spec and spec.pin else "a request brings it back, or"
     message = f"Put down by an operator; {back} `vllama start`."
     draft.decide(model, Reason.HELD_BY_OPERATOR, message, refused=waiting)
+    draft.add(model, of_lost(draft.view, model))
 
 
 def _put_to_sleep(draft: Draft, engine: EngineObservation, spec: ModelSpec, asked: SleepLevel | None) -> None:

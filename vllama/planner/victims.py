@@ -42,7 +42,7 @@ def copy_rank(view: View, ledger: Ledger, sleeper: EngineObservation) -> tuple[f
 
 def back_s(ledger: Ledger, engine: EngineObservation, level: SleepLevel) -> float:
     """How much longer its model takes to be ready again, in seconds, than if the engine stays as it is."""
-    footprint, devices = ledger.footprint(engine.model), len(engine.devices)
+    footprint, devices = ledger.footprint(engine.model), len(engine.keys)
     if level is not SleepLevel.STOP:
         return _known(wake_takes(footprint, level, devices), CHANGE_S)
     start_s = _known(start_takes(footprint), START_S)
