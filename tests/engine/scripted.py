@@ -17,6 +17,7 @@ class ScriptedServer:
     base_url: str = ""
     asked: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    shown: list[str | None] = field(default_factory=list)  # of each request, its Authorization
 
     def answer_to(self, line: str) -> Answer:
         answer = self.answers.get(line, (404, b'{"detail":"Not Found"}'))
@@ -30,6 +31,8 @@ class ScriptedServer:
                 first, *headers = head.decode().split("\r\n")
                 lengths = [int(h.split(":")[1]) for h in headers if h.lower().startswith("content-length:")]
                 self.bodies.append(await reader.readexactly(lengths[0] if lengths else 0))
+                keys = [h.partition(": ")[2] for h in headers if h.lower().startswith("authorization:")]
+                self.shown.append(keys[0] if keys else None)
                 line = first.removesuffix(" HTTP/1.1")
                 self.asked.append(line)
                 status, body = self.answer_to(line)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.engine.scripted import Answer, ScriptedServer, ok, scripted
 from vllama.domain.spec import SleepLevel
+from vllama.engine.address import Address
 from vllama.engine.client import (
     EngineClient,
     EngineRefused,
@@ -26,14 +27,14 @@ T = 10.0
 
 def talk(
     answers: dict[str, Answer | list[Answer]],
-    call: Callable[[EngineClient, str], Awaitable[object]],
+    call: Callable[[EngineClient, Address], Awaitable[object]],
 ) -> tuple[object, ScriptedServer]:
     """The call's result, or the exception it raised, and the server it talked to."""
 
     async def run() -> tuple[object, ScriptedServer]:
         async with scripted(answers) as server, httpx.AsyncClient(trust_env=False) as http:
             try:
-                return await call(EngineClient(http), server.base_url), server
+                return await call(EngineClient(http), Address(base_url=server.base_url)), server
             except (EngineRefused, EngineUnanswered) as error:
                 return error, server
 
@@ -45,7 +46,7 @@ def talk(
     [(EMPTY, Healthy()), ((503, b""), Unhealthy(status=503)), ((404, b"{}"), Unhealthy(status=404))],
 )
 def test_health_is_what_the_status_says(answer: Answer, health: object) -> None:
-    assert talk({"GET /health": answer}, lambda c, url: c.health(url, timeout_s=T))[0] == health
+    assert talk({"GET /health": answer}, lambda c, at: c.health(at, timeout_s=T))[0] == health
 
 
 def test_nobody_listening_is_refused_even_where_the_port_is_bound() -> None:
@@ -56,13 +57,13 @@ def test_nobody_listening_is_refused_even_where_the_port_is_bound() -> None:
 
         async def run() -> object:
             async with httpx.AsyncClient(trust_env=False) as http:
-                return await EngineClient(http).health(url, timeout_s=T)
+                return await EngineClient(http).health(Address(base_url=url), timeout_s=T)
 
         assert asyncio.run(run()) == Refused()
 
 
 def test_a_frozen_engine_is_unanswered() -> None:
-    health, _ = talk({"GET /health": (0, b"")}, lambda c, url: c.health(url, timeout_s=0.05))
+    health, _ = talk({"GET /health": (0, b"")}, lambda c, at: c.health(at, timeout_s=0.05))
     assert health == Unanswered(error="no answer in time")
 
 
@@ -75,7 +76,7 @@ def test_a_connection_cut_before_the_answer_is_unanswered() -> None:
         server = await asyncio.start_server(cut, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server, httpx.AsyncClient(trust_env=False) as http:
-            return await EngineClient(http).health(url, timeout_s=T)
+            return await EngineClient(http).health(Address(base_url=url), timeout_s=T)
 
     health = asyncio.run(run())
     assert isinstance(health, Unanswered)
@@ -84,35 +85,35 @@ def test_a_connection_cut_before_the_answer_is_unanswered() -> None:
 
 def test_served_models_are_all_ids() -> None:
     data = [{"id": "org/base", "root": "x"}, {"id": "adapter", "parent": "org/base"}]
-    names, _ = talk({"GET /v1/models": ok({"data": data})}, lambda c, url: c.served_models(url, timeout_s=T))
+    names, _ = talk({"GET /v1/models": ok({"data": data})}, lambda c, at: c.served_models(at, timeout_s=T))
     assert names == ("org/base", "adapter")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff\xfe", b'{"data": 3}'])
 def test_an_answer_of_another_shape_is_an_error(body: bytes) -> None:
-    error, _ = talk({"GET /v1/models": (200, body)}, lambda c, url: c.served_models(url, timeout_s=T))
+    error, _ = talk({"GET /v1/models": (200, body)}, lambda c, at: c.served_models(at, timeout_s=T))
     assert isinstance(error, EngineRefused)
 
 
 @pytest.mark.parametrize(("body", "sleeping"), [(SLEEPING, True), (AWAKE, False)])
 def test_is_sleeping(body: Answer, sleeping: bool) -> None:
-    assert talk({"GET /is_sleeping": body}, lambda c, url: c.is_sleeping(url, timeout_s=T))[0] is sleeping
+    assert talk({"GET /is_sleeping": body}, lambda c, at: c.is_sleeping(at, timeout_s=T))[0] is sleeping
 
 
 def test_without_dev_mode_there_is_no_is_sleeping() -> None:
-    error, _ = talk({}, lambda c, url: c.is_sleeping(url, timeout_s=T))
+    error, _ = talk({}, lambda c, at: c.is_sleeping(at, timeout_s=T))
     assert isinstance(error, EngineRefused)
     assert (error.step, error.status, error.text) == ("GET /is_sleeping", 404, "Not Found")
 
 
 def test_sleep_level_is_read_from_the_metrics() -> None:
     line = b'vllm:engine_sleep_state{engine="0",model_name="m",sleep_state="discard_all"} 1.0\n'
-    assert talk({"GET /metrics": (200, line)}, lambda c, url: c.sleep_level(url, timeout_s=T))[0] == 2
-    assert talk({"GET /metrics": EMPTY}, lambda c, url: c.sleep_level(url, timeout_s=T))[0] is NoLevel.UNTOLD
+    assert talk({"GET /metrics": (200, line)}, lambda c, at: c.sleep_level(at, timeout_s=T))[0] == 2
+    assert talk({"GET /metrics": EMPTY}, lambda c, at: c.sleep_level(at, timeout_s=T))[0] is NoLevel.UNTOLD
 
 
-def _sleep(client: EngineClient, url: str) -> Awaitable[None]:
-    return client.sleep(url, SleepLevel.WEIGHTS_OFFLOADED, "wait", timeout_s=T)
+def _sleep(client: EngineClient, at: Address) -> Awaitable[None]:
+    return client.sleep(at, SleepLevel.WEIGHTS_OFFLOADED, "wait", timeout_s=T)
 
 
 def test_sleep_says_level_and_mode() -> None:
@@ -138,8 +139,8 @@ def test_a_refused_sleep_tells_what_vllm_said() -> None:
     assert str(error) == "the engine answered POST /sleep?level=1&mode=wait with 400: 1 validation error: level"
 
 
-def _wake(level: SleepLevel, timeout_s: float = T) -> Callable[[EngineClient, str], Awaitable[None]]:
-    return lambda client, url: client.wake(url, level, timeout_s=timeout_s)
+def _wake(level: SleepLevel, timeout_s: float = T) -> Callable[[EngineClient, Address], Awaitable[None]]:
+    return lambda client, at: client.wake(at, level, timeout_s=timeout_s)
 
 
 def test_wake_from_level_1_is_one_step() -> None:
@@ -206,3 +207,37 @@ def test_the_deadline_is_of_the_whole_wake() -> None:
 def test_level_3_is_not_woken() -> None:
     with pytest.raises(ValueError, match="started"):
         talk({}, _wake(SleepLevel.STOP))
+
+
+HELD = {"GET /health": EMPTY, "GET /v1/models": ok({"data": []}), "GET /metrics": EMPTY}
+CONTROLS = LEVEL_2 | {
+    "POST /sleep?level=1&mode=wait": ok({"status": "sleeping"}),
+    "GET /is_sleeping": SLEEPING,
+}
+
+
+def test_what_its_manager_alone_may_ask_goes_to_the_control_url_and_all_of_it_shows_the_key() -> None:
+    async def run() -> tuple[ScriptedServer, ScriptedServer]:
+        async with scripted(HELD) as front, scripted(CONTROLS) as control, httpx.AsyncClient(trust_env=False) as http:
+            client = EngineClient(http)
+            at = Address(base_url=front.base_url, control_url=control.base_url, key="k1")
+            await client.health(at, timeout_s=T)
+            await client.served_models(at, timeout_s=T)
+            await client.metrics(at, timeout_s=T)
+            await client.sleep(at, SleepLevel(1), "wait", timeout_s=T)
+            await client.is_sleeping(at, timeout_s=T)
+            await client.wake(at, SleepLevel(2), timeout_s=T)
+            return front, control
+
+    front, control = asyncio.run(run())
+    assert set(front.asked) == set(HELD)
+    assert set(control.asked) == set(CONTROLS)
+    assert {*front.shown, *control.shown} == {"Bearer k1"}
+
+
+def test_an_engine_without_a_key_is_shown_none() -> None:
+    assert talk({"GET /health": EMPTY}, lambda c, at: c.health(at, timeout_s=T))[1].shown == [None]
+
+
+def test_a_key_is_in_no_text_of_its_address() -> None:
+    assert "s3cret" not in repr(Address(base_url="http://10.0.0.2:1", key="s3cret"))

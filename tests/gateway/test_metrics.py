@@ -12,6 +12,7 @@ from tests.gateway.wire.ear import a_mouth, an_ear, offer
 from vllama.controller.control import EngineAddress
 from vllama.controller.demand import Failure
 from vllama.domain.spec import ModelSpec
+from vllama.engine.address import Address
 from vllama.gateway.wire.limits import Limits
 
 BODY = json.dumps({"model": MODEL}).encode()
@@ -268,10 +269,10 @@ def test_engines_are_asked_beside_each_other_and_one_that_hangs_costs_its_deadli
 
         here.upstream.script = script
         here.control.addresses = [
-            EngineAddress(model=model, base_url=f"http://127.0.0.1:{here.upstream.port}/{model}")
+            EngineAddress(model=model, at=Address(base_url=f"http://127.0.0.1:{here.upstream.port}/{model}"))
             for model in ("well", "hung", "broken")
         ]
-        here.control.addresses.append(EngineAddress(model="gone", base_url="http://127.0.0.1:1"))
+        here.control.addresses.append(EngineAddress(model="gone", at=Address(base_url="http://127.0.0.1:1")))
         text = (await here.http.get("/metrics/engines")).text
         families = {family.name: family for family in text_string_to_metric_families(text)}
         up = {sample.labels["model"]: sample.value for sample in families["vllama_engine_up"].samples}

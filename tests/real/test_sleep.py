@@ -24,6 +24,7 @@ from vllama.domain.action import Sleep, Start, Wake
 from vllama.domain.observed import Asleep, Awake
 from vllama.domain.spec import LaunchSpec, ModelSpec, SleepLevel
 from vllama.domain.units import GIB, MIB
+from vllama.engine.address import Address
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import Platform
 from vllama.runtime import clock
@@ -75,8 +76,8 @@ class House:
     probe: Probe
 
     @property
-    def url(self) -> str:
-        return self.probe.engine.base_url
+    def at(self) -> Address:
+        return self.probe.engine.address
 
     def log(self) -> str:
         return self.probe.engine.log.read_text(errors="replace")
@@ -181,15 +182,15 @@ def test_a_level_and_back_with_the_same_answer(house, runner, level):
         await house.put_to_sleep(level)
         seen = (
             house.probe.state,
-            await house.client.is_sleeping(house.url, timeout_s=WITHIN_S),
-            await house.client.sleep_level(house.url, timeout_s=WITHIN_S),
+            await house.client.is_sleeping(house.at, timeout_s=WITHIN_S),
+            await house.client.sleep_level(house.at, timeout_s=WITHIN_S),
             await house.found_by_another(),
         )
         await house.wake(level)
         return seen, (
             type(house.probe.state),
-            await house.client.is_sleeping(house.url, timeout_s=WITHIN_S),
-            await house.client.sleep_level(house.url, timeout_s=WITHIN_S),
+            await house.client.is_sleeping(house.at, timeout_s=WITHIN_S),
+            await house.client.sleep_level(house.at, timeout_s=WITHIN_S),
             type(await house.found_by_another()),
         )
 

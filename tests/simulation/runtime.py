@@ -12,6 +12,7 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
 from vllama.domain.spec import ModelSpec, SleepLevel
 from vllama.domain.units import GIB
+from vllama.engine.address import Address
 from vllama.engine.canary import Answer
 from vllama.engine.client import (
     EngineRefused,
@@ -170,12 +171,12 @@ class VirtualClient:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    def _at(self, base_url: str) -> Engine | None:
-        port = int(base_url.rpartition(":")[2])
+    def _engine(self, at: Address) -> Engine | None:
+        port = int(at.base_url.rpartition(":")[2])
         return next((each for each in self._machine.engines.values() if each.port == port and each.listens), None)
 
-    async def health(self, base_url: str, *, timeout_s: float) -> Health:
-        engine, fate = self._at(base_url), self._machine.fate
+    async def health(self, at: Address, *, timeout_s: float) -> Health:
+        engine, fate = self._engine(at), self._machine.fate
         if engine is None:
             return Refused()
         if not engine.answers or fate.strikes(fate.rates.probe):
@@ -188,8 +189,8 @@ class VirtualClient:
             return Unhealthy(status=503)
         return Healthy()
 
-    async def _reach(self, step: str, base_url: str, timeout_s: float, *, of_core: bool = False) -> Engine:
-        engine, fate = self._at(base_url), self._machine.fate
+    async def _reach(self, step: str, at: Address, timeout_s: float, *, of_core: bool = False) -> Engine:
+        engine, fate = self._engine(at), self._machine.fate
         if engine is None:
             raise EngineUnanswered(step, "connection refused")
         if not engine.answers or fate.strikes(fate.rates.probe):
@@ -205,11 +206,11 @@ class VirtualClient:
             raise EngineUnanswered(step, "no answer in time")
         return engine
 
-    async def served_models(self, base_url: str, *, timeout_s: float) -> tuple[str, ...]:
-        return ((await self._reach("GET /v1/models", base_url, timeout_s)).model,)
+    async def served_models(self, at: Address, *, timeout_s: float) -> tuple[str, ...]:
+        return ((await self._reach("GET /v1/models", at, timeout_s)).model,)
 
-    async def is_sleeping(self, base_url: str, *, timeout_s: float) -> bool:
-        engine = await self._reach("GET /is_sleeping", base_url, timeout_s, of_core=True)
+    async def is_sleeping(self, at: Address, *, timeout_s: float) -> bool:
+        engine = await self._reach("GET /is_sleeping", at, timeout_s, of_core=True)
         end = self._machine.loop.now + timeout_s
         while engine.operation in {"sleep", "wake"} and engine.listens:  # its core is at it, and answers nobody else
             if self._machine.loop.now >= end:
@@ -218,36 +219,36 @@ class VirtualClient:
         sleeps = engine.stage in {Stage.ASLEEP, Stage.WAKING, Stage.FALLING_ASLEEP}
         return sleeps is not engine.lies
 
-    async def sleep_level(self, base_url: str, *, timeout_s: float) -> SleepLevel | NoLevel | None:
-        engine = await self._reach("GET /metrics", base_url, timeout_s)
+    async def sleep_level(self, at: Address, *, timeout_s: float) -> SleepLevel | NoLevel | None:
+        engine = await self._reach("GET /metrics", at, timeout_s)
         return engine.level if engine.tells_level else NoLevel.UNTOLD
 
     async def canary(
-        self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float
+        self, at: Address, model: str, tasks: Collection[str], *, timeout_s: float
     ) -> Answer | None:  # fmt: skip
-        engine = await self._reach("POST /v1/completions", base_url, timeout_s, of_core=True)
+        engine = await self._reach("POST /v1/completions", at, timeout_s, of_core=True)
         checks.before_canary(self._machine, engine)
         return Answer(text="!!!!!!!!" if engine.discarded else f"9 10 11 {model}") if "generate" in tasks else None
 
-    async def progress(self, base_url: str, *, timeout_s: float) -> Progress | None:
-        engine = await self._reach("GET /metrics", base_url, timeout_s)
+    async def progress(self, at: Address, *, timeout_s: float) -> Progress | None:
+        engine = await self._reach("GET /metrics", at, timeout_s)
         return self._machine.progress_of(engine) if engine.tells_level else None
 
-    async def one_token(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+    async def one_token(self, at: Address, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
         if "generate" not in tasks:
             return None
-        engine = await self._reach("POST /v1/completions", base_url, timeout_s, of_core=True)
+        engine = await self._reach("POST /v1/completions", at, timeout_s, of_core=True)
         self._machine.story.tell("question", f"{engine} answers")
         return Answer(text="9")
 
-    async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
+    async def sleep(self, at: Address, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
         step = f"POST /sleep?level={int(level)}&mode={mode}"
-        engine = await self._reach(step, base_url, timeout_s)
+        engine = await self._reach(step, at, timeout_s)
         await self._answered(engine, step, partial(self._machine.fall_asleep, level=level), timeout_s)
 
-    async def wake(self, base_url: str, level: SleepLevel, *, timeout_s: float) -> None:
+    async def wake(self, at: Address, level: SleepLevel, *, timeout_s: float) -> None:
         known = self._machine.known_foreign()
-        engine = await self._reach("POST /wake_up", base_url, timeout_s)
+        engine = await self._reach("POST /wake_up", at, timeout_s)
         reload = level is SleepLevel.DISCARDED
         await self._answered(
             engine, "POST /wake_up", partial(self._machine.wake_up, reload=reload, known=known), timeout_s

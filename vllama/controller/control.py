@@ -20,6 +20,7 @@ from vllama.controller.why import Why
 from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
+from vllama.engine.address import Address
 from vllama.planner.books import Books
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
@@ -52,7 +53,7 @@ class EngineAddress:
     """Where an engine that has been ready answers, asleep or awake."""
 
     model: str
-    base_url: str
+    at: Address
 
 
 class Control(Protocol):

@@ -206,7 +206,7 @@ class Controller:
     def engines(self) -> Sequence[EngineAddress]:
         served = (probe for probe in self._observer.probes.values() if probe.was_ready and probe.engine.exit is None)
         latest = {probe.engine.name: probe.engine for probe in sorted(served, key=lambda p: p.engine.started_at)}
-        return [EngineAddress(model=engine.model, base_url=engine.base_url) for _, engine in sorted(latest.items())]
+        return [EngineAddress(model=engine.model, at=engine.address) for _, engine in sorted(latest.items())]
 
     def _ready_in(self, model: str) -> Outlook:
         return self._loop.outlook(model)

@@ -140,7 +140,7 @@ class Probe:
 
     async def _ask_loading(self) -> None:
         was = self.state
-        health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)
+        health = await self.client.health(self.engine.address, timeout_s=TIMEOUT_S)
         if not isinstance(health, Healthy):
             return
         self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
@@ -155,12 +155,12 @@ class Probe:
         """Ready is only who was started, serves what it should, and does not sleep. Raises what the client raises."""
         if not await self.runtime.listening(self.engine.engine_id):
             return Broken(cause=f"Port {self.engine.port} is answered by another program.")
-        served = await self.client.served_models(self.engine.base_url, timeout_s=TIMEOUT_S)
+        served = await self.client.served_models(self.engine.address, timeout_s=TIMEOUT_S)
         if self.engine.model not in served:
             return Broken(cause=f"It serves {', '.join(served) or 'nothing'} instead of {self.engine.model}.")
         # the core answers this one, so after the sleep or wake that an earlier manager may have begun
-        sleeps = await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S)
-        match await self.client.sleep_level(self.engine.base_url, timeout_s=TIMEOUT_S):
+        sleeps = await self.client.is_sleeping(self.engine.address, timeout_s=TIMEOUT_S)
+        match await self.client.sleep_level(self.engine.address, timeout_s=TIMEOUT_S):
             case None | NoLevel():
                 # no metric to tell: awake is still certain, and any level would be a guess
                 if sleeps:
@@ -173,13 +173,13 @@ class Probe:
         """Adopted, it may have been on its way up from a sleep when its manager died: awake, and without weights."""
         if self.canary is not None and self.engine.adopted and not self.was_ready:
             engine, tasks = self.engine, self.learned.supported_tasks
-            heard = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=TIMEOUT_S)
+            heard = await self.client.canary(engine.address, engine.model, tasks, timeout_s=TIMEOUT_S)
             if heard is None or not agree(self.canary, heard):
                 return Broken(cause="It answers otherwise than before an earlier manager put it to sleep.")
         return Awake(ready_at=self.clock())
 
     async def _ask_serving(self, was: Awake | Unknown) -> None:
-        health = await self.client.health(self.engine.base_url, timeout_s=TIMEOUT_S)
+        health = await self.client.health(self.engine.address, timeout_s=TIMEOUT_S)
         if self.paused or self.state is not was:
             return
         match health:
@@ -210,7 +210,7 @@ class Probe:
 
     async def _ask_asleep(self, was: Asleep) -> None:
         try:
-            sleeps = await self.client.is_sleeping(self.engine.base_url, timeout_s=TIMEOUT_S)
+            sleeps = await self.client.is_sleeping(self.engine.address, timeout_s=TIMEOUT_S)
         except EngineRefused as error:
             self._judge_sleeper(was, Broken(cause=str(error)))
         except EngineUnanswered as error:

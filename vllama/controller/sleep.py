@@ -54,7 +54,7 @@ class VerifiedSleep:
         self, action: Sleep, spec: ModelSpec, footprint: Footprint | None, *, within_s: float
     ) -> None:
         probe = self._probe(action.engine_id)
-        url = probe.engine.base_url
+        at = probe.engine.address
         await self._keep_canary(probe)
         if action.level is SleepLevel.DISCARDED and probe.canary is None:
             why = "nothing could tell whether it came back right from level 2"
@@ -70,8 +70,8 @@ class VerifiedSleep:
         with self._held_against(spec, action.level):
             began = self.clock()
             # `wait`: should a request have reached the engine by another way, it is finished, not aborted
-            await self.client.sleep(url, action.level, "wait", timeout_s=within_s)
-            if not await self.client.is_sleeping(url, timeout_s=max(AT_LEAST_S, began + within_s - self.clock())):
+            await self.client.sleep(at, action.level, "wait", timeout_s=within_s)
+            if not await self.client.is_sleeping(at, timeout_s=max(AT_LEAST_S, began + within_s - self.clock())):
                 raise Untrue("POST /sleep", 200, "and is awake")
             self.profiles.note(spec, sleep_s=round(self.clock() - began, 3))
             if held is not None:
@@ -109,12 +109,12 @@ class VerifiedSleep:
 
     async def wake(self, action: Wake, spec: ModelSpec, *, within_s: float) -> None:
         probe, began = self._probe(action.engine_id), self.clock()
-        url = probe.engine.base_url
+        at = probe.engine.address
         if action.level is SleepLevel.DISCARDED and probe.canary is None:
             raise RuntimeFailed("nothing can tell any more whether it comes back right from level 2")
         with self._held_against(spec, action.level):
-            await self.client.wake(url, action.level, timeout_s=within_s)
-            if await self.client.is_sleeping(url, timeout_s=max(AT_LEAST_S, began + within_s - self.clock())):
+            await self.client.wake(at, action.level, timeout_s=within_s)
+            if await self.client.is_sleeping(at, timeout_s=max(AT_LEAST_S, began + within_s - self.clock())):
                 raise Untrue("POST /wake_up", 200, "and still sleeps")
             self.profiles.note(spec, wake_s=round(self.clock() - began, 3))
             await self._hear_canary(probe, action)
@@ -138,8 +138,8 @@ class VerifiedSleep:
             return
         engine = probe.engine
         try:
-            first = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
-            again = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+            first = await self.client.canary(engine.address, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+            again = await self.client.canary(engine.address, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
             probe.canary = first if first is not None and again is not None and agree(first, again) else None
         except (EngineRefused, EngineUnanswered) as error:
             self.events.record("NoCanary", f"Its wakes cannot be checked: {error}", model=engine.model)
@@ -150,7 +150,7 @@ class VerifiedSleep:
         if probe.canary is None or (probe.wakes > 1 and action.level is SleepLevel.WEIGHTS_OFFLOADED):
             return
         engine, tasks = probe.engine, probe.learned.supported_tasks
-        heard = await self.client.canary(engine.base_url, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
+        heard = await self.client.canary(engine.address, engine.model, tasks, timeout_s=CANARY_WITHIN_S)
         if heard is None or not agree(probe.canary, heard):
             said = f"and answers otherwise than before it slept at level {action.level}"
             raise Untrue("POST /wake_up", 200, said)

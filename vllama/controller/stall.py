@@ -56,7 +56,7 @@ class Stall:
 
     async def _told(self) -> Progress | None:
         try:
-            return await self.client.progress(self.engine.base_url, timeout_s=METRICS_WITHIN_S)
+            return await self.client.progress(self.engine.address, timeout_s=METRICS_WITHIN_S)
         except (EngineRefused, EngineUnanswered):
             return None
 
@@ -77,10 +77,10 @@ class Stall:
 
     async def _answers(self, tasks: tuple[str, ...], *, within_s: float) -> bool:
         """Its core, that is. Who says no does not hang either."""
-        url = self.engine.base_url
+        at = self.engine.address
         try:
-            if await self.client.one_token(url, self.engine.model, tasks, timeout_s=within_s) is None:
-                await self.client.is_sleeping(url, timeout_s=within_s)  # of what it computes none is a short question
+            if await self.client.one_token(at, self.engine.model, tasks, timeout_s=within_s) is None:
+                await self.client.is_sleeping(at, timeout_s=within_s)  # of what it computes none is a short question
         except EngineRefused:
             return True
         except EngineUnanswered:

@@ -9,12 +9,15 @@ from typing import Literal
 import httpx
 
 from vllama.domain.spec import SleepLevel
+from vllama.engine.address import Address
 from vllama.engine.canary import Answer, Question, answer_in, question_for
 from vllama.engine.load import EngineLoad, load_of
 from vllama.engine.metrics import NoLevel, sleep_level_of
 from vllama.engine.progress import Progress, progress_of
 
 SleepMode = Literal["abort", "wait", "keep"]
+# What none but its manager may ask of it; over a network an engine answers it to its own host only.
+_CONTROLS = frozenset({"/sleep", "/wake_up", "/is_sleeping", "/collective_rpc", "/reset_prefix_cache"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,139 +64,139 @@ class EngineUnanswered(Exception):
 
 
 class EngineClient:
-    """Calls engines by their base URL. A `timeout_s` bounds the whole call, however many requests it takes.
+    """Calls engines by their address. A `timeout_s` bounds the whole call, however many requests it takes.
 
-    `http` should not read proxies from the environment (`trust_env=False`): engines are on this machine.
+    `http` should not read proxies from the environment (`trust_env=False`): engines are machines of ours.
     All but `health` raise EngineRefused or EngineUnanswered.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, api_key: str | None = None) -> None:
-        """`api_key`: what is shown to it; engines of our own want none."""
+    def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key is not None else None
 
-    async def health(self, base_url: str, *, timeout_s: float) -> Health:
+    async def health(self, at: Address, *, timeout_s: float) -> Health:
         try:
-            answer = await self._call("GET", f"{base_url}/health", _until(timeout_s))
+            answer = await self._call("GET", at, "/health", _until(timeout_s))
         except httpx.ConnectError as error:
             return Refused() if _connection_refused(error) else Unanswered(error=_words(error))
         except (httpx.HTTPError, TimeoutError) as error:
             return Unanswered(error=_words(error))
         return Healthy() if answer.status_code == 200 else Unhealthy(status=answer.status_code)
 
-    async def served_models(self, base_url: str, *, timeout_s: float) -> tuple[str, ...]:
+    async def served_models(self, at: Address, *, timeout_s: float) -> tuple[str, ...]:
         """The names that it answers to, LoRA adapters included."""
-        answer = await self._get(base_url, "/v1/models", _until(timeout_s))
+        answer = await self._get(at, "/v1/models", _until(timeout_s))
         data = _json(answer).get("data")
         ids = [item.get("id") for item in data if isinstance(item, dict)] if isinstance(data, list) else None
         if ids is None:
             raise EngineRefused("GET /v1/models", answer.status_code, _said(answer))
         return tuple(str(name) for name in ids)
 
-    async def is_sleeping(self, base_url: str, *, timeout_s: float) -> bool:
+    async def is_sleeping(self, at: Address, *, timeout_s: float) -> bool:
         """True also when it is only paused."""
-        return await self._sleeps(base_url, _until(timeout_s))
+        return await self._sleeps(at, _until(timeout_s))
 
-    async def sleep_level(self, base_url: str, *, timeout_s: float) -> SleepLevel | NoLevel | None:
+    async def sleep_level(self, at: Address, *, timeout_s: float) -> SleepLevel | NoLevel | None:
         """The level it sleeps at, from /metrics; None: awake."""
-        answer = await self._get(base_url, "/metrics", _until(timeout_s))
+        answer = await self._get(at, "/metrics", _until(timeout_s))
         return sleep_level_of(answer.text)
 
-    async def load(self, base_url: str, *, timeout_s: float) -> EngineLoad | None:
+    async def load(self, at: Address, *, timeout_s: float) -> EngineLoad | None:
         """How busy it is, from /metrics; None: it does not say."""
-        return load_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
+        return load_of((await self._get(at, "/metrics", _until(timeout_s))).text)
 
-    async def progress(self, base_url: str, *, timeout_s: float) -> Progress | None:
+    async def progress(self, at: Address, *, timeout_s: float) -> Progress | None:
         """What it has computed so far, from /metrics; None: it does not say."""
-        return progress_of((await self._get(base_url, "/metrics", _until(timeout_s))).text)
+        return progress_of((await self._get(at, "/metrics", _until(timeout_s))).text)
 
-    async def metrics(self, base_url: str, *, timeout_s: float) -> str:
+    async def metrics(self, at: Address, *, timeout_s: float) -> str:
         """In Prometheus' text format. It answers while asleep too."""
-        return (await self._get(base_url, "/metrics", _until(timeout_s))).text
+        return (await self._get(at, "/metrics", _until(timeout_s))).text
 
-    async def canary(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+    async def canary(self, at: Address, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
         """The answer to the canary's question; None where `tasks` has none that can be asked.
 
         It is a request like any other, so it also warms up what the first real one would wait for.
         """
-        return await self._answer_to(question_for(model, tasks), base_url, timeout_s=timeout_s)
+        return await self._answer_to(question_for(model, tasks), at, timeout_s=timeout_s)
 
-    async def one_token(self, base_url: str, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
+    async def one_token(self, at: Address, model: str, tasks: Collection[str], *, timeout_s: float) -> Answer | None:
         """The least that shows that it computes; None as in `canary`. It waits behind whatever the engine computes."""
-        return await self._answer_to(question_for(model, tasks, tokens=1), base_url, timeout_s=timeout_s)
+        return await self._answer_to(question_for(model, tasks, tokens=1), at, timeout_s=timeout_s)
 
-    async def _answer_to(self, question: Question | None, base_url: str, *, timeout_s: float) -> Answer | None:
+    async def _answer_to(self, question: Question | None, at: Address, *, timeout_s: float) -> Answer | None:
         if question is None:
             return None
-        answer = await self._post(base_url, question.path, _until(timeout_s), question.body)
+        answer = await self._post(at, question.path, _until(timeout_s), question.body)
         found = answer_in(_json(answer))
         if found is None:
             raise EngineRefused(f"POST {question.path}", answer.status_code, _said(answer)[:200])
         return found
 
-    async def sleep(self, base_url: str, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
+    async def sleep(self, at: Address, level: SleepLevel, mode: SleepMode, *, timeout_s: float) -> None:
         """Level 1 or 2. A second sleep answers 200 and changes only what the metric says, not what is held."""
         until = _until(timeout_s)
-        answer = await self._post(base_url, f"/sleep?level={int(level)}&mode={mode}", until)
-        await self._expect(base_url, answer, {"sleeping"}, until)
+        answer = await self._post(at, f"/sleep?level={int(level)}&mode={mode}", until)
+        await self._expect(at, answer, {"sleeping"}, until)
 
-    async def wake(self, base_url: str, level: SleepLevel, *, timeout_s: float) -> None:
+    async def wake(self, at: Address, level: SleepLevel, *, timeout_s: float) -> None:
         """From the level it sleeps at. Level 2 has no weights to come back to: they are read from disk in between."""
         until = _until(timeout_s)
         match level:
             case SleepLevel.WEIGHTS_OFFLOADED:
-                await self._expect(base_url, await self._post(base_url, "/wake_up", until), {"awake"}, until)
+                await self._expect(at, await self._post(at, "/wake_up", until), {"awake"}, until)
             case SleepLevel.DISCARDED:
-                await self._wake_discarded(base_url, until)
+                await self._wake_discarded(at, until)
             case SleepLevel.STOP:
                 raise ValueError("a stopped engine is started, not woken")
 
-    async def _wake_discarded(self, base_url: str, until: float) -> None:
-        answer = await self._post(base_url, "/wake_up?tags=weights", until)
-        await self._expect(base_url, answer, {"sleeping", "awake"}, until)
-        answer = await self._post(base_url, "/collective_rpc", until, {"method": "reload_weights"})
+    async def _wake_discarded(self, at: Address, until: float) -> None:
+        answer = await self._post(at, "/wake_up?tags=weights", until)
+        await self._expect(at, answer, {"sleeping", "awake"}, until)
+        answer = await self._post(at, "/collective_rpc", until, {"method": "reload_weights"})
         if not isinstance(_json(answer).get("results"), list):
             raise EngineRefused("POST /collective_rpc reload_weights", answer.status_code, _said(answer))
-        answer = await self._post(base_url, "/wake_up?tags=kv_cache", until)
-        await self._expect(base_url, answer, {"awake"}, until)
+        answer = await self._post(at, "/wake_up?tags=kv_cache", until)
+        await self._expect(at, answer, {"awake"}, until)
         # What was cached belongs to the weights as they were before.
-        answer = await self._post(base_url, "/reset_prefix_cache", until)
+        answer = await self._post(at, "/reset_prefix_cache", until)
         if _json(answer).get("success", True) is not True:
             raise EngineRefused("POST /reset_prefix_cache", answer.status_code, _said(answer))
 
-    async def _expect(self, base_url: str, answer: httpx.Response, wanted: set[str], until: float) -> None:
+    async def _expect(self, at: Address, answer: httpx.Response, wanted: set[str], until: float) -> None:
         status = _json(answer).get("status")
         if status is None and not answer.content:
             # Older vLLM answers with nothing at all; /is_sleeping knows.
-            status = "sleeping" if await self._sleeps(base_url, until) else "awake"
+            status = "sleeping" if await self._sleeps(at, until) else "awake"
         if status not in wanted:
             raise EngineRefused(f"POST {_path(answer)}", answer.status_code, _said(answer) or f"and is {status}")
 
-    async def _sleeps(self, base_url: str, until: float) -> bool:
-        answer = await self._get(base_url, "/is_sleeping", until)
+    async def _sleeps(self, at: Address, until: float) -> bool:
+        answer = await self._get(at, "/is_sleeping", until)
         sleeping = _json(answer).get("is_sleeping")
         if not isinstance(sleeping, bool):
             raise EngineRefused("GET /is_sleeping", answer.status_code, _said(answer))
         return sleeping
 
-    async def _get(self, base_url: str, path: str, until: float) -> httpx.Response:
-        return await self._ask("GET", base_url, path, until, None)
+    async def _get(self, at: Address, path: str, until: float) -> httpx.Response:
+        return await self._ask("GET", at, path, until, None)
 
-    async def _post(self, base_url: str, path: str, until: float, body: object = None) -> httpx.Response:
-        return await self._ask("POST", base_url, path, until, body)
+    async def _post(self, at: Address, path: str, until: float, body: object = None) -> httpx.Response:
+        return await self._ask("POST", at, path, until, body)
 
-    async def _ask(self, method: str, base_url: str, path: str, until: float, body: object) -> httpx.Response:
+    async def _ask(self, method: str, at: Address, path: str, until: float, body: object) -> httpx.Response:
         try:
-            answer = await self._call(method, base_url + path, until, body)
+            answer = await self._call(method, at, path, until, body)
         except (httpx.HTTPError, TimeoutError) as error:
             raise EngineUnanswered(f"{method} {path}", _words(error)) from error
         if answer.status_code != 200:
             raise EngineRefused(f"{method} {path}", answer.status_code, _said(answer))
         return answer
 
-    async def _call(self, method: str, url: str, until: float, body: object = None) -> httpx.Response:
+    async def _call(self, method: str, at: Address, path: str, until: float, body: object = None) -> httpx.Response:
+        url = (at.control if path.partition("?")[0] in _CONTROLS else at.base_url) + path
+        headers = None if at.key is None else {"authorization": f"Bearer {at.key}"}
         async with asyncio.timeout_at(until):
-            return await self._http.request(method, url, json=body, headers=self._headers, timeout=None)
+            return await self._http.request(method, url, json=body, headers=headers, timeout=None)
 
 
 def _until(timeout_s: float) -> float:

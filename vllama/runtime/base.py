@@ -9,7 +9,10 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint, Node
 from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec
+from vllama.engine.address import Address
 from vllama.engine.command import EngineCommand
+
+LOOPBACK = "127.0.0.1"
 
 
 class RuntimeFailed(Exception):
@@ -33,6 +36,8 @@ class EngineProcess:
 
     `exit` is set once the leader (the API server) is gone, while anything else of it may still live.
     `adopted`: it was started by an earlier manager. `model` is what it serves, `replica` which of its engines it is.
+    It answers at `host` and `port`, to whoever shows its `key`; None: to everybody who gets there. `control_url` as
+    in Address.
     """
 
     engine_id: str
@@ -49,6 +54,9 @@ class EngineProcess:
     exit: ProcessExit | None = None
     adopted: bool = False
     replica: int = 1
+    host: str = LOOPBACK
+    key: str | None = field(default=None, repr=False)
+    control_url: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,7 +65,17 @@ class EngineProcess:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def address(self) -> Address:
+        return Address(base_url=self.base_url, control_url=self.control_url, key=self.key)
+
+    @property
+    def is_far(self) -> bool:
+        """It answers over a network, which may fail where the engine does not."""
+        return self.host != LOOPBACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

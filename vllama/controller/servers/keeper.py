@@ -10,6 +10,7 @@ from vllama.controller.events import Events
 from vllama.controller.servers.fleet import LOAD_EVERY_S, Fleet
 from vllama.controller.servers.health import Check
 from vllama.controller.servers.server import Server
+from vllama.engine.address import Address
 from vllama.engine.client import EngineClient, EngineRefused, EngineUnanswered, Healthy, Refused, Unanswered, Unhealthy
 
 SOON_S = 1.0  # until a server is asked again that is not well, doubling while it stays so
@@ -20,7 +21,7 @@ class Keeper:
     """`run` until cancelled. It alone probes."""
 
     def __init__(self, *, fleet: Fleet, http: httpx.AsyncClient, clock: Callable[[], float], events: Events) -> None:
-        self._fleet, self._http, self._clock, self._events = fleet, http, clock, events
+        self._fleet, self._client, self._clock, self._events = fleet, EngineClient(http), clock, events
         self._changed = Bell()
         self._said: dict[str, str | None] = {}
 
@@ -86,8 +87,8 @@ class Keeper:
 
     async def _check(self, server: Server) -> str | None:
         """What is wrong, as the end of a sentence. Not every OpenAI endpoint has /health, so /v1/models decides."""
-        client, timeout_s = self._client(server), server.balance.health_check_timeout_s
-        match await client.health(server.url, timeout_s=timeout_s):
+        at, timeout_s = _address(server), server.balance.health_check_timeout_s
+        match await self._client.health(at, timeout_s=timeout_s):
             case Unhealthy(status=status) if status >= 500:
                 return f"/health answered {status}"
             case Refused():
@@ -97,7 +98,7 @@ class Keeper:
             case Healthy() | Unhealthy():
                 pass
         try:
-            models = await client.served_models(server.url, timeout_s=timeout_s)
+            models = await self._client.served_models(at, timeout_s=timeout_s)
         except EngineRefused as error:
             return f"/v1/models answered {error.status}: {error.text[:200]}"
         except EngineUnanswered as error:
@@ -107,13 +108,10 @@ class Keeper:
 
     async def _read_load(self, server: Server) -> None:
         try:
-            load = await self._client(server).load(server.url, timeout_s=server.balance.health_check_timeout_s)
+            load = await self._client.load(_address(server), timeout_s=server.balance.health_check_timeout_s)
         except Exception:  # noqa: BLE001  # not every OpenAI endpoint has metrics, and some have strange ones
             load = None
         server.told_load(load, self._clock())
-
-    def _client(self, server: Server) -> EngineClient:
-        return EngineClient(self._http, api_key=server.spec.api_key)
 
     def _say(self, server: Server) -> None:
         """Once, when it changes."""
@@ -124,6 +122,10 @@ class Keeper:
             self._events.record("ServerUnwell", f"{server.url}: {wrong}", warning=True)
         elif wrong is None and before is not None:
             self._events.record("ServerWell", f"{server.url} has {', '.join(server.models) or 'no models'}.")
+
+
+def _address(server: Server) -> Address:
+    return Address(base_url=server.url, key=server.spec.api_key)
 
 
 def _is_name(name: str) -> bool:

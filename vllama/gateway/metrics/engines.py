@@ -19,7 +19,7 @@ async def engines_exposition(engines: Sequence[EngineAddress], client: EngineCli
 
 async def _asked(engine: EngineAddress, client: EngineClient, timeout_s: float) -> str | None:
     try:
-        return await client.metrics(engine.base_url, timeout_s=timeout_s)
+        return await client.metrics(engine.at, timeout_s=timeout_s)
     except (EngineRefused, EngineUnanswered):
         return None
 
