@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec, Scalar, Setting
+from vllama.engine.door import Door
 from vllama.engine.flags import (
     APPENDED,
     JSON_LISTS,
@@ -52,10 +53,12 @@ def serve_command(
     cache_root: Path,
     parent_env: Mapping[str, str],
     tag: Mapping[str, str],
+    door: Door | None = None,
 ) -> EngineCommand:
     """The command that starts `spec` as `action` says.
 
-    `tag` is the identity that an engine carries in its environment. `cache_root` is where vLLM keeps what it
+    `tag` is the identity that an engine carries in its environment. `door`: of an engine that other hosts reach; None:
+    it listens on loopback, and wants no key. `cache_root` is where vLLM keeps what it
     compiled, unless the parent's or the model's environment says otherwise; it must survive restarts.
     """
     argv = (
@@ -66,15 +69,18 @@ def serve_command(
         "--served-model-name",
         spec.served_name,
         "--host",
-        "127.0.0.1",
+        "127.0.0.1" if door is None else door.host,
         "--port",
         str(port),
         *_ours(spec.launch, action, platform),
         *_denied(spec.launch),
         *_settings(spec.launch),
         *(part for name, value in _extra(spec.launch) for part in _flag(name, value)),
+        *(() if door is None else door.flags),
     )
     env = _environment(spec.launch, action, platform, cache_root, parent_env) | dict(tag)
+    if door is not None:
+        env |= door.environment(env)
     return EngineCommand(argv=argv, env=tuple(sorted(env.items())))
 
 

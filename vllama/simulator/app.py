@@ -2,22 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from vllama.simulator.bad_answers import answer_badly, until_death
 from vllama.simulator.core_client import CallFailed, EngineDeadError
 from vllama.simulator.log import log_traceback
+from vllama.simulator.middleware import Receive, Scope, Send
 from vllama.simulator.routes import Route, find_route, routes_of
 from vllama.simulator.server_state import ServerState
 from vllama.simulator.web import Answer, ApiError, Request, Stream, answer_json
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 _FILE_PATH = re.compile(r"(?:/[\w\-]+)+/[\w\-]+\.\w+")  # vLLM hides those from its clients

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vllama.domain.units import parse_bytes
+from vllama.engine.flags import APPENDED
 
 _ALIASES = {"-tp": "--tensor-parallel-size", "--device-memory-utilization": "--gpu-memory-utilization"}
 _ALIASES |= {"--kv-cache-memory": "--kv-cache-memory-bytes"}
@@ -37,6 +38,7 @@ class ServeCommand:
     log_stats: bool
     lora_modules: Mapping[str, str]  # name -> path
     load_tracking: bool
+    middleware: tuple[str, ...]  # import paths, the outermost last
     options: Mapping[str, tuple[str, ...]]  # all of them, by their long name
 
 
@@ -75,6 +77,7 @@ def parse_command(argv: Sequence[str]) -> ServeCommand:
         log_stats="--disable-log-stats" not in options,
         load_tracking="--enable-server-load-tracking" in options,
         lora_modules=dict(map(_lora_module, options.get("--lora-modules", ()))),
+        middleware=options.get("--middleware", ()),
         options=options,
     )
 
@@ -140,7 +143,8 @@ def _split(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, tuple[str, 
             spelled, equals, value = word.partition("=")
             dashed = spelled.replace("_", "-")
             name = _ALIASES.get(dashed, dashed)
-            options[name] = (value,) if equals else ()
+            before = options.get(name, ()) if name.removeprefix("--") in APPENDED else ()
+            options[name] = (*before, value) if equals else before
         elif name is None:
             positional.append(word)
         else:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -17,6 +17,7 @@ from vllama.simulator.app import App
 from vllama.simulator.command import ServeCommand
 from vllama.simulator.core_client import CoreClient, connect, start_core, wait_until_loaded
 from vllama.simulator.log import log, log_traceback
+from vllama.simulator.middleware import passed, wrapped
 from vllama.simulator.routes import supported_tasks
 from vllama.simulator.server_state import ServerState
 from vllama.simulator.settings import Settings
@@ -120,9 +121,10 @@ async def _serve(
 ) -> int:
     core = await connect(core_pid, connection)
     state = ServerState(command=command, settings=settings, core=core)
+    app = cast("Any", wrapped(App(state), command.middleware))
     config = uvicorn.Config(
-        App(state), host=command.host, port=command.port, access_log=command.access_log, lifespan="on",
-        ws=cast("type[asyncio.Protocol]", partial(Realtime, state)),
+        app, host=command.host, port=command.port, access_log=command.access_log, lifespan="on",
+        ws=cast("type[asyncio.Protocol]", partial(Realtime, state, wrapped(passed, command.middleware))),
     )  # fmt: skip
     server = _Server(config)
     told = asyncio.Event()

@@ -10,19 +10,22 @@ from typing import Any, cast
 
 from vllama.simulator.answers.generation import make_prompt, random_id, short_usage
 from vllama.simulator.core_client import EngineDeadError
+from vllama.simulator.middleware import App, Scope, refusal
 from vllama.simulator.server_state import ServerState, now
 from vllama.simulator.settings import Task
 from vllama.simulator.web import to_json
 from vllama.simulator.websocket import CLOSE, PING, PONG, TEXT, MessageReader, accept, frame
 
-_REFUSED = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_REFUSED = b"HTTP/1.1 %d -\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Realtime(asyncio.Protocol):
     """uvicorn makes one for each client that offers to change to a websocket, and feeds it the head of the request."""
 
-    def __init__(self, state: ServerState, **_uvicorns: Any) -> None:
-        self._state = state
+    def __init__(self, state: ServerState, gate: App, **_uvicorns: Any) -> None:
+        """`gate`: the layers that were named on the command line, which a websocket passes as well."""
+        self._state, self._gate = state, gate
+        self._begun = False
         self._reader: MessageReader | None = None
         self._chosen = False  # a model, by session.update
         self._sound_bytes = 0
@@ -34,7 +37,9 @@ class Realtime(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._reader is None:
-            self._shake_hands(data.decode("latin-1"))
+            if not self._begun:
+                self._begun = True
+                self._task = asyncio.create_task(self._shake_hands(data.decode("latin-1")))
             return
         for message in self._reader.feed(data):
             if message.opcode == TEXT:
@@ -49,12 +54,18 @@ class Realtime(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
-    def _shake_hands(self, head: str) -> None:
+    async def _shake_hands(self, head: str) -> None:
         first, *lines = head.split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        split = [line.partition(":") for line in lines if line]
+        headers = {name.lower(): value.strip() for name, _, value in split}
         path = first.split()[1].partition("?")[0]
-        if path != "/v1/realtime" or self._state.settings.task is not Task.LISTEN:
-            self._transport.write(_REFUSED)
+        pairs = [(name.lower().encode("latin-1"), value.strip().encode("latin-1")) for name, _, value in split]
+        status = await refusal(self._gate, self._scope(path, pairs))
+        if status is None and (path != "/v1/realtime" or self._state.settings.task is not Task.LISTEN):
+            status = 403
+        self._task = None
+        if status is not None:
+            self._transport.write(_REFUSED % status)
             self._transport.close()
             return
         self._reader = MessageReader()
@@ -62,6 +73,14 @@ class Realtime(asyncio.Protocol):
         upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         self._transport.write((upgrade + accepted).encode())
         self._say({"type": "session.created", "id": f"sess-{uuid.uuid4().hex}", "created": now()})
+
+    def _scope(self, path: str, headers: list[tuple[bytes, bytes]]) -> Scope:
+        client, server = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
+        extensions: dict[str, object] = {"websocket.http.response": {}}
+        return {
+            "type": "websocket", "path": path, "headers": headers, "client": client, "server": server,
+            "extensions": extensions,
+        }  # fmt: skip
 
     def _take(self, payload: bytes) -> None:
         try:
