@@ -81,3 +81,9 @@ def beheaded(fleet: Fleet) -> Iterator[Engine]:
 def plain(fleet: Fleet) -> Iterator[Engine]:
     """Without the dev routes, and with a process below its core."""
     yield from _doomed(fleet, "plain")
+
+
+@pytest.fixture(scope="module")
+def guarded(fleet: Fleet) -> Iterator[Engine]:
+    """Behind a door; its own client has the key."""
+    yield from _doomed(fleet, "guarded")

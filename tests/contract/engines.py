@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.real.conftest import RealVllm
 from tests.simulator.engines import Engine, run_engine
+from vllama.engine.door import Door
 
 SIMULATED_PATIENCE_S = 10
 REAL_PATIENCE_S = 240  # such an engine imports Python for 20 s, and for more than 60 on a busy machine
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     REAL = "real"
 
 
+DOOR = Door(host="127.0.0.1", key="a-key-of-forty-three-characters-0123456789a")
 NAMED = ("--served-model-name", "chat", "alias", "--max-model-len", "4096")
 
 
@@ -39,12 +41,14 @@ class Setup:
     worker: bool = False
     load_s: float = 0.3
     stores: bool = False
+    door: Door | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """`stores`: what /v1/responses made, so that it can be asked for later."""
         store = {"VLLM_ENABLE_RESPONSES_API_STORE": "1"} if self.stores else {}
-        return {"VLLM_SERVER_DEV_MODE": str(int(self.dev_mode)), **store}
+        door = {} if self.door is None else self.door.environment(os.environ)
+        return {"VLLM_SERVER_DEV_MODE": str(int(self.dev_mode)), **store, **door}
 
 
 SETUPS = {
@@ -73,6 +77,7 @@ SETUPS = {
         worker=True,
         stores=True,
     ),
+    "guarded": Setup(flags=(*NAMED, *DOOR.flags), door=DOOR),
 }
 
 
@@ -97,6 +102,8 @@ class Fleet:
                 if self._vllm
                 else _run_simulated(log_path, arguments, setup)
             )
+            if setup.door is not None:
+                self._begun[name].http.headers["authorization"] = f"Bearer {setup.door.key}"
         return self._begun[name]
 
     def get(self, name: str) -> Engine:

@@ -13,7 +13,9 @@ from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.domain.units import GIB
 from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.door import Door
 from vllama.engine.platform import Platform
+from vllama.engine.shown import HIDDEN, shown
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITE = bool(os.environ.get("VLLAMA_WRITE_GOLDEN"))  # looked at now: tests see nothing of the user's own
@@ -178,3 +180,22 @@ def test_the_models_environment_never_moves_it_to_another_gpu(env: dict[str, str
     made = dict(command(LaunchSpec(env=tuple((env | {"CUDA_VISIBLE_DEVICES": "9"}).items()))).env)
     assert made["CUDA_VISIBLE_DEVICES"] == "0"
     assert made["VLLAMA_ENGINE_ID"] == "e1"
+
+
+def test_an_engine_with_a_door_listens_on_its_nodes_address_and_its_own_middleware_comes_last() -> None:
+    made = serve_command(
+        spec=replace(PLAIN, launch=LaunchSpec(extra_args=(("middleware", ("pkg.one",)),), env=(("PYTHONPATH", "/m"),))),
+        action=START, port=33300, executable=("vllm",), platform=Platform.CUDA, cache_root=Path("/c"),
+        parent_env=PARENT, tag={}, door=Door(host="10.0.0.2", key="k" * 43),
+    )  # fmt: skip
+    env = dict(made.env)
+    assert made.argv[made.argv.index("--host") + 1] == "10.0.0.2"
+    assert made.argv[-4:] == ("--middleware", "pkg.one", "--middleware", "vllama_door.Door")
+    assert env["VLLAMA_ENGINE_KEY"] == "k" * 43
+    assert env["PYTHONPATH"].endswith("/door/on_path:/m")
+    assert not any("k" * 43 in argument for argument in made.argv)
+    assert dict(shown(made, {}).env)["VLLAMA_ENGINE_KEY"] == HIDDEN
+
+
+def test_without_one_there_is_no_key() -> None:
+    assert "VLLAMA_ENGINE_KEY" not in dict(command(parent=PARENT | {"VLLAMA_ENGINE_KEY": "somebody's"}).env)
