@@ -46,6 +46,8 @@ class Board:
         self._shut: Failure | None = None
         self._given_up: deque[str] = deque(maxlen=64)  # engines
         self.queued_bytes = 0  # of bodies whose requests wait
+        self.on_unreachable: Callable[[str, str], None] = lambda _engine_id, _why: None
+        self.on_doubt: Callable[[str], None] = lambda _engine_id: None
         self.ring_when_idle = False  # somebody waits for somebody's last byte; else a pass per request is for nothing
 
     # what the gateway does
@@ -79,6 +81,14 @@ class Board:
         """A connection of it was lost: should its engine be dead, it looks idle until the next pass has seen that."""
         if grant.line is not None:
             grant.line.doubted_until = self._clock() + DOUBTED_S
+            self.on_doubt(grant.endpoint.engine_id)
+
+    def unreachable(self, grant: Grant, why: str) -> None:
+        """Its engine, on another machine, took no connection: nobody is sent there until it is seen to answer."""
+        line = grant.line
+        if line is not None and line.endpoint is not None and line.endpoint.engine_id == grant.endpoint.engine_id:
+            line.open = False
+            self.on_unreachable(grant.endpoint.engine_id, why)
 
     async def wait_until_ready(
         self,

@@ -93,7 +93,9 @@ class Controller:
         self._observer = Observer(
             runtime=runtime, client=client, clock=clock, bell=self._bell.ring, events=self.events,
             canary_of=self._profiles.canary_of, tending=self.tending, at_work=self._work_of,
+            far_every_s=lambda: self.policy.probe_interval_s,
         )  # fmt: skip
+        self.board.on_unreachable, self.board.on_doubt = self._observer.unreachable, self._observer.doubt
         self._loop = Loop(
             watch=self._watch, catalog=self._catalog, observer=self._observer, board=self.board,
             wishes=self._wishes, events=self.events, profiles=self._profiles, bell=self._bell,

@@ -18,9 +18,10 @@ _NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a ready engine answers, and the model name it answers to. All below that only servers have.
+    """Where a ready engine answers, and the model name it answers to. `far`: an engine of ours, on another machine.
 
-    `base_path`: what stands before each path, without a slash at its end. `silence_s`: it may say nothing for so long.
+    `api_key`: what servers and far engines want to see. Only servers have the rest: `base_path` stands before each
+    path, without a slash at its end; `silence_s`: it may say nothing for so long.
     """
 
     engine_id: str
@@ -31,12 +32,20 @@ class Endpoint:
     base_path: str = ""
     api_key: str | None = field(default=None, repr=False)
     silence_s: float | None = None
+    far: bool = False
 
     @property
     def authority(self) -> bytes:
         """For the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (host if self.tls and self.port == 443 else f"{host}:{self.port}").encode()
+
+    @property
+    def presented(self) -> bytes:
+        """The value of the Host header, and behind it, where a key is wanted, the line that shows it."""
+        if self.api_key is None:
+            return self.authority
+        return b"%b\r\nauthorization: Bearer %b" % (self.authority, self.api_key.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

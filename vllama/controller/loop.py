@@ -194,23 +194,32 @@ class Loop:
             self._board.fail_waiters(served, failure)
         if spec is None and decision.drain and self._board.is_further(model):
             self._board.drain(model)  # its model is still called
+        if engine is None and self._board.engine_of(model) is not None:
+            self._board.pause(model)  # nobody is there any more, not even its remains
         if engine is None or spec is None or isinstance(decision.action, Sleep | Stop):
             return
         if isinstance(engine.state, Awake) and self._is_settled(engine):
             if decision.drain:
                 self._board.drain(model)
             else:
-                endpoint = Endpoint(
-                    engine_id=engine.engine_id, host="127.0.0.1", port=engine.port or 0, served_name=spec.served_name
-                )  # fmt: skip
-                probe = self._observer.probes.get(engine.engine_id)
-                woken = probe is not None and probe.wakes > 0
-                self._board.open(
-                    model, endpoint, max_concurrency=spec.max_concurrency, woken=woken, replica_of=spec.replica_of
-                )
-                self._learn(engine, spec, engine.state)
-        elif not isinstance(engine.state, Awake) and self._board.engine_of(model) == engine.engine_id:
-            self._board.pause(model)  # gone, broken or silent: nobody is sent there
+                self._open(engine, spec, engine.state)
+        elif not isinstance(engine.state, Awake) and self._board.engine_of(model) is not None:
+            self._board.pause(model)  # gone, broken or silent, or another one was: nobody is sent there
+
+    def _open(self, engine: EngineObservation, spec: ModelSpec, awake: Awake) -> None:
+        probe = self._observer.probes.get(engine.engine_id)
+        if probe is None:
+            return
+        process = probe.engine
+        endpoint = Endpoint(
+            engine_id=engine.engine_id, host=process.host, port=process.port, served_name=spec.served_name,
+            api_key=process.key, far=process.is_far,
+        )  # fmt: skip
+        self._board.open(
+            engine.model, endpoint, max_concurrency=spec.max_concurrency, woken=probe.wakes > 0,
+            replica_of=spec.replica_of,
+        )  # fmt: skip
+        self._learn(engine, spec, awake)
 
     def _served(self, name: str) -> str:
         """The model whose replica has this name."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from vllama.controller.bell import Bell
 from vllama.controller.events import Events
-from vllama.controller.probe import Probe
+from vllama.controller.probe import FAR_EVERY_S, Probe
 from vllama.controller.stall import Work
 from vllama.controller.tending import Tending
 from vllama.domain.observed import (
@@ -21,6 +21,7 @@ from vllama.domain.observed import (
     Footprint,
     Loading,
     Node,
+    NodeState,
     Operation,
     Snapshot,
 )
@@ -46,12 +47,14 @@ class Observer:
         canary_of: Callable[[EngineProcess], Answer | None],
         tending: Tending | None = None,
         at_work: Callable[[EngineProcess], Work | None] = lambda _: None,
+        far_every_s: Callable[[], float] = lambda: FAR_EVERY_S,
     ) -> None:
         """`canary_of`: what an engine answered before an earlier manager put it to sleep.
 
-        `at_work`: what it has to do now; None: nobody can say.
+        `at_work`: what it has to do now; None: nobody can say. `far_every_s`: between two looks at an engine that
+        takes requests on another machine.
         """
-        self._at_work = at_work
+        self._at_work, self._far_every_s = at_work, far_every_s
         self._canary_of = canary_of
         self._tending = tending or Tending(events=events, clock=clock)
         self._runtime, self._client, self._clock, self._bell, self._events = runtime, client, clock, bell, events
@@ -129,7 +132,7 @@ class Observer:
         if engine.engine_id not in self.probes:
             probe = Probe(
                 engine=engine, runtime=self._runtime, client=self._client, clock=self._clock, bell=self._changed,
-                at_work=self._at_work,
+                at_work=self._at_work, far_every_s=self._far_every_s,
             )  # fmt: skip
             if engine.adopted:
                 probe.canary = self._canary_of(engine)
@@ -148,7 +151,36 @@ class Observer:
         reading = await self._runtime.read()
         if started >= self._read_at:  # a slow one may end after one that began later, and tells of an older time
             self._note_troubles(reading.troubles)
+            self._note_nodes(reading.nodes)
             self._reading, self._read_at = reading, started
+
+    def _note_nodes(self, nodes: Sequence[Node]) -> None:
+        """An event for each that is lost, fenced or ready again, and its engines are asked how they are."""
+        before = {node.name: node.state for node in self._reading.nodes}
+        for node in nodes:
+            was = before.get(node.name, NodeState.READY)
+            if node.state is was:
+                continue
+            message = f"{node.name}: {node.said}" if node.said else node.name
+            match node.state:
+                case NodeState.READY:
+                    self._events.record("NodeReady", message)
+                    for probe in self.probes.values():
+                        if probe.engine.node == node.name:
+                            probe.is_heard_again()
+                case NodeState.LOST:
+                    self._events.record("NodeLost", message, warning=True)
+                case NodeState.FENCED:
+                    self._events.record("NodeFenced", message, warning=True)
+            self._bell()
+
+    def doubt(self, engine_id: str) -> None:
+        if (probe := self.probes.get(engine_id)) is not None:
+            probe.doubt()
+
+    def unreachable(self, engine_id: str, why: str) -> None:
+        if (probe := self.probes.get(engine_id)) is not None:
+            probe.unreachable(why)
 
     def _note_troubles(self, troubles: Sequence[str]) -> None:
         """An event for each when it comes, and one when all are over."""

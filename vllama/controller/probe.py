@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from vllama.controller.bell import Bell
 from vllama.controller.stall import LOOKS, Stall, Work
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Lost, Unknown
 from vllama.domain.units import MIB
@@ -26,12 +27,16 @@ from vllama.runtime.base import EngineProcess, Runtime, RuntimeFailed
 
 LOADING_EVERY_S = 0.05
 TROUBLED_EVERY_S = 0.5
-RESTING_EVERY_S = 30.0  # the end of a process is seen at once, whatever this is
+RESTING_EVERY_S = 30.0  # on this machine, where the end of a process is seen at once, whatever this is
+FAR_EVERY_S = 2.0
+FAR_TIMEOUT_S = 2.0
 LOG_EVERY_S = 1.0
 MOVED_EVERY_S = 5.0
 MOVED_BYTES = MIB  # between two looks: less is what processes say to each other while they wait
 TIMEOUT_S = 5.0
 UNHEALTHY_IS_DEAD_AFTER = 3  # answers in a row; vLLM's 503 means that its core is gone
+FAR_IS_SILENT_AFTER = 2  # questions in a row without an answer: one may have met a long step of its event loop
+_KEY_REFUSED = 401
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +55,7 @@ class Probe:
     was_ready: bool = False  # ever: what fails after that is no failure to load
     _unhealthy: int = 0
     at_work: Callable[[EngineProcess], Work | None] = lambda _: None
+    far_every_s: Callable[[], float] = lambda: FAR_EVERY_S
     canary: Answer | None = None  # what it answered before it first slept
     wakes: int = 0
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
@@ -58,10 +64,13 @@ class Probe:
     _stage: Stage | None = None
     _moved_at: float = 0.0
     _moved_bytes: int | None = None
+    _unanswered: int = 0
+    _soon: Bell = field(init=False)
     _stall: Stall = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = Loading(progress_at=self.clock())
+        self._soon = Bell()
         self._log = LogReader(self.engine.log, begin=self.engine.log_offset)
         self._stall = Stall(engine=self.engine, client=self.client, clock=self.clock)
 
@@ -80,7 +89,7 @@ class Probe:
         while True:
             if not self.paused:
                 await self._ask()
-            await asyncio.sleep(self._pause_s())
+            await self._soon.wait(self._pause_s())
 
     def _pause_s(self) -> float:
         match self.state:
@@ -89,10 +98,29 @@ class Probe:
             case Unknown() | Broken() | Exited() | Lost():
                 return TROUBLED_EVERY_S
             case Awake() | Asleep():
-                if self._unhealthy:
+                if self._unhealthy or self._unanswered:
                     return TROUBLED_EVERY_S
                 work = self.at_work(self.engine)
-                return RESTING_EVERY_S if work is None else min(RESTING_EVERY_S, work.stall_timeout_s / LOOKS)
+                rests_s = RESTING_EVERY_S if work is None else min(RESTING_EVERY_S, work.stall_timeout_s / LOOKS)
+                is_called = self.engine.is_far and isinstance(self.state, Awake)
+                return min(rests_s, self.far_every_s()) if is_called else rests_s
+
+    def doubt(self) -> None:
+        """The gateway lost a connection of it. On this machine that is left to the next look."""
+        if self.engine.is_far:
+            self._soon.ring()
+
+    def unreachable(self, why: str) -> None:
+        """The gateway got no connection to it, which is on another machine. It is proven anew before it is ready."""
+        if isinstance(self.state, Awake) and not self.paused:
+            self._no_answer(why)
+            self._soon.ring()
+
+    def is_heard_again(self) -> None:
+        """Its node was away and is back. What it said nothing meanwhile to is no silence of its own."""
+        if isinstance(self.state, Unknown):
+            self.state = Unknown(since=self.clock(), error=self.state.error)
+        self._soon.ring()
 
     async def exited(self, engine: EngineProcess) -> None:
         """The leader is gone: find out why, once."""
@@ -179,12 +207,13 @@ class Probe:
         return Awake(ready_at=self.clock())
 
     async def _ask_serving(self, was: Awake | Unknown) -> None:
-        health = await self.client.health(self.engine.address, timeout_s=TIMEOUT_S)
+        timeout_s = FAR_TIMEOUT_S if self.engine.is_far else TIMEOUT_S
+        health = await self.client.health(self.engine.address, timeout_s=timeout_s)
         if self.paused or self.state is not was:
             return
         match health:
             case Healthy():
-                self._unhealthy = 0
+                self._unhealthy = self._unanswered = 0
                 if isinstance(was, Unknown):
                     await self._ask_loading()  # proven anew before it counts as ready
                 else:
@@ -192,11 +221,14 @@ class Probe:
             case Unhealthy(status=status):
                 self._unhealthy += 1
                 if self._unhealthy >= UNHEALTHY_IS_DEAD_AFTER:
-                    self.become(Broken(cause=f"Its /health answers {status}: its core is dead."))
+                    why = "it does not take its key" if status == _KEY_REFUSED else "its core is dead"
+                    self.become(Broken(cause=f"Its /health answers {status}: {why}."))
             case Refused():
                 self._no_answer("connection refused")
             case Unanswered(error=error):
-                self._no_answer(error)
+                self._unanswered += 1
+                if self._unanswered >= FAR_IS_SILENT_AFTER or not self.engine.is_far:
+                    self._no_answer(error)
 
     async def _see_it_move(self, was: Awake) -> None:
         """Its /health answers whatever its core does."""
@@ -205,6 +237,7 @@ class Probe:
             self.become(Broken(cause=hangs))
 
     def _no_answer(self, error: str) -> None:
+        self._unanswered = 0
         since = self.state.since if isinstance(self.state, Unknown) else self.clock()
         self.become(Unknown(since=since, error=error))
 

@@ -138,6 +138,7 @@ class Policy:
     fairness_bound_s: float = 30.0  # a waiter past this may have a busy engine drained
     ageing_s: float = 60.0  # one step of priority is worth this much waiting
     probe_deadline_s: float = 60.0  # past it, an engine of unknown state is failed
+    probe_interval_s: float = 2.0  # between two looks at an engine of another machine, whose end nobody tells at once
     queue_memory_bytes: int = 256 * MIB  # held by the bodies of requests that wait, of all models together
     stalled_client_s: float = 300.0  # a client that takes nothing of its answer would keep its model awake
     victims: VictimPolicy = VictimPolicy.LRU

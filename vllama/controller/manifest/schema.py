@@ -133,6 +133,7 @@ class PolicyKeys(Keys):
     ageing: SomeTime = None
     """Waiting so long is worth one step of priority, e.g. 1m."""
     probe_deadline: SomeTime = None
+    probe_interval: SomeTime = None
     """An engine whose state is not known for so long has failed, e.g. 1m."""
     queue_memory: Bytes = None
     """What the bodies of all requests that wait may take together, e.g. 256MiB; more are answered 503."""

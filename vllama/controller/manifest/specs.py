@@ -83,6 +83,7 @@ def policy_of(keys: PolicyKeys) -> Policy:
         "fairness_bound_s": keys.fairness,
         "ageing_s": keys.ageing,
         "probe_deadline_s": keys.probe_deadline,
+        "probe_interval_s": keys.probe_interval,
         "queue_memory_bytes": keys.queue_memory,
         "stalled_client_s": keys.stalled_client,
         "victims": None if keys.victims is None else VictimPolicy(keys.victims),

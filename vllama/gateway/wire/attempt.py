@@ -90,14 +90,11 @@ class Attempt:
 
 
 def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
-    """The first line and the headers of a request, as somebody else's server is to get them."""
+    """The first line and the headers of a request, as somebody else's server is to get them, but for the key."""
     if endpoint.base_path:
         method, _, rest = forward.partition(b" ")
         forward = b"%b %b%b" % (method, endpoint.base_path.encode(), rest)
-    forward += _PASSED
-    if endpoint.api_key is not None:
-        forward += b"authorization: Bearer %b\r\n" % endpoint.api_key.encode()
-    return forward
+    return forward + _PASSED
 
 
 def no_round(forward: bytes, server: Endpoint, model: str) -> None:
@@ -126,12 +123,17 @@ def lost(board: Board, grant: Grant | None, why: str) -> None:
     """It takes no connections."""
     if grant is not None and grant.server is not None:
         grant.server.went_wrong(why)
+    elif grant is not None and grant.endpoint.far:
+        board.unreachable(grant, why)
     died(board, grant)
 
 
 def died(board: Board, grant: Grant | None) -> bool:
-    """It is an engine here that broke off: of several replicas another one is chosen. A server is told by Attempt."""
+    """It is an engine here that broke off: of several replicas another one is chosen. A server is told by Attempt.
+
+    Not for what a far one had been sent: the network may have lost no more than its answer.
+    """
     if grant is None or grant.server is not None:
         return False
     board.doubt(grant)
-    return True
+    return not grant.endpoint.far

@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.attempt import addressed
+from vllama.gateway.wire.far import end_with_its_host
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.trust import trust
 from vllama.gateway.wire.websocket import accept_of, new_key
@@ -43,12 +44,14 @@ class EngineSocket(asyncio.Protocol):
     async def dial(cls, endpoint: Endpoint, user: User, request: bytes, *, limits: Limits) -> "EngineSocket":
         """`request`: the first line of the client's request, and what passes of its headers. Raises OSError."""
         tls = await asyncio.to_thread(trust) if endpoint.tls else None
-        async with asyncio.timeout(limits.connect_s):
+        async with asyncio.timeout(limits.connect_far_s if endpoint.far else limits.connect_s):
             loop = asyncio.get_running_loop()
-            _, made = await loop.create_connection(
+            transport, made = await loop.create_connection(
                 lambda: cls(user, limits=limits), endpoint.host, endpoint.port, ssl=tls
             )  # fmt: skip
-        made.write(made.handshake(addressed(request, endpoint), endpoint.authority))
+        if endpoint.far:
+            end_with_its_host(transport)
+        made.write(made.handshake(addressed(request, endpoint), endpoint.presented))
         return made
 
     def handshake(self, request: bytes, host: bytes) -> bytes:

@@ -149,6 +149,9 @@ class Exchange:
 
     def _signs_of_life(self, wanted: Wanted) -> Early | None:
         every_s = self._request.comments_s
+        if self._early is not None:
+            self._early.begin()
+            return self._early
         if every_s is None or not wanted.streams or self.translator is not None:
             return None
 
@@ -199,7 +202,7 @@ class Exchange:
             lost(self._control.board, self._grant, why)
             if self.move():
                 self._ask()
-            elif not self._waits_again():
+            elif not self._waits_again(unsent=True):
                 self.refuse(gone(self._grant, self.model, why))
         else:
             self._send(engine)
@@ -281,7 +284,7 @@ class Exchange:
 
     def broken(self, why: str, *, stale: bool) -> None:
         model = self.model
-        if self._stage is _ASKED and stale:
+        if self._stage is _ASKED and stale and not self._endpoint.far:
             self._stage, self._engine = _WAITING, None
             self._later(self._dial())
         elif died(self._control.board, self._grant) and self._stage is _ASKED and self.move():
@@ -304,11 +307,20 @@ class Exchange:
             self._over("engine_error", self._status)
             self._client.cut(abruptly=(answer := self._answer) is not None and answer.body is _UNTIL_CLOSE)
 
-    def _waits_again(self) -> bool:
-        """Where its engine was taken down since it hung. Once: it may be this very request that made it hang."""
-        if self._tried or self._early is not None or not taken_down(self._control, self._grant, self._wanted):
-            return False
-        self._tried = (self._endpoint.engine_id,)
+    def _waits_again(self, *, unsent: bool = False) -> bool:
+        """Where its engine was taken down since it hung. Once: it may be this very request that made it hang.
+
+        What no engine on another machine was sent (`unsent`) waits till one can be reached, as long as it may at all.
+        """
+        if unsent and self._endpoint.far:
+            waited_s = self._shared.clock() - self._arrived_at
+            if self._wanted.engine_id is not None or waited_s >= self._wanted.spec.queue_timeout_s:
+                return False
+            self._tried = ()
+        else:
+            if self._tried or self._early is not None or not taken_down(self._control, self._grant, self._wanted):
+                return False
+            self._tried = (self._endpoint.engine_id,)
         self._wanted = self._wanted.as_named(self._endpoint.served_name)  # so does the body by now
         if self._grant is not None:
             self._grant.release()

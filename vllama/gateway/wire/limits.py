@@ -22,6 +22,7 @@ class Limits:
     keep_alive_s: float = 75.0
     linger_s: float = 2.0  # what a refused client still sends is read so long, or its answer would be lost
     connect_s: float = 5.0
+    connect_far_s: float = 2.0  # to an engine on another machine of ours, which are near each other
     first_byte_s: float | None = None  # an answer without a stream may take an hour
     engine_idle_s: float | None = 1800.0
     tunnel_idle_s: float = 600.0  # a websocket over which nothing is said keeps its model awake

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
+from vllama.gateway.wire.far import end_with_its_host
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.trust import trust
@@ -40,11 +41,13 @@ class Pool:
 
         def made() -> EngineConnection:
             return EngineConnection(
-                self, endpoint.engine_id, host=endpoint.authority, limits=limits, outbox=self._outbox
+                self, endpoint.engine_id, host=endpoint.presented, limits=limits, outbox=self._outbox
             )  # fmt: skip
 
-        async with asyncio.timeout(limits.connect_s):
-            _, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)
+        async with asyncio.timeout(limits.connect_far_s if endpoint.far else limits.connect_s):
+            transport, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)
+        if endpoint.far:
+            end_with_its_host(transport)
         self._watch.add(connection)
         return connection
 

@@ -160,24 +160,36 @@ class Tunnel:
     async def _open(self, model: str) -> None:
         try:
             self._wanted = wanted = resolved(self._shared.control, model, REALTIME, LISTENS)
-            self._grant = grant = await admit(
-                self._shared.control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=self._held_bytes
-            )  # fmt: skip
-            self.deadline = self._shared.loop.time() + self._shared.limits.head_s
-            endpoint, request = grant.endpoint, self._request.forward
-            if grant.server is not None:
-                no_round(request, endpoint, model)
-            self._engine = await EngineSocket.dial(endpoint, self, request, limits=self._shared.limits)
+            while self._engine is None:
+                self._engine = await self._reach(wanted)
         except Refused as refused:
             self._refuse(refused.answer)
         except OSError as error:
-            why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
             if self._grant is not None and self._grant.server is not None:
-                self._grant.server.went_wrong(why)
-            self._refuse(errors.engine_gone(model, why))
+                self._grant.server.went_wrong(_words(error))
+            self._refuse(errors.engine_gone(model, _words(error)))
         except Exception:
             log.exception("websocket failed")  # and its client is told, whatever it is
             self._refuse(errors.internal())
+
+    async def _reach(self, wanted: Wanted) -> EngineSocket | None:
+        """None: an engine on another machine took no connection, so another one is asked, or it is waited for."""
+        shared, request = self._shared, self._request.forward
+        self._grant = grant = await admit(
+            shared.control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=self._held_bytes
+        )  # fmt: skip
+        self.deadline = shared.loop.time() + shared.limits.head_s
+        if grant.server is not None:
+            no_round(request, grant.endpoint, wanted.spec.model)
+        try:
+            return await EngineSocket.dial(grant.endpoint, self, request, limits=shared.limits)
+        except OSError as error:
+            if not grant.endpoint.far or shared.clock() - self._arrived_at >= wanted.spec.queue_timeout_s:
+                raise
+            shared.control.board.unreachable(grant, _words(error))
+            self._grant = self.deadline = None
+            grant.release()
+            return None
 
     def _hold(self, one: Frame | bytes) -> None:
         """What comes before the engine is there."""
@@ -356,3 +368,7 @@ class Tunnel:
         grant, self._grant = self._grant, None
         if grant is not None:
             grant.release()
+
+
+def _words(error: OSError) -> str:
+    return "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
