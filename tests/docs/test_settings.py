@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.docs.settings import page
 
 ROOT = Path(__file__).parents[2]
-INNER = {"VLLAMA_ENGINE"}  # what engines carry: nobody sets it
+INNER = {"VLLAMA_ENGINE", "VLLAMA_ENGINE_KEY"}  # what engines carry: nobody sets it
 
 
 def test_the_page_is_this_one() -> None:

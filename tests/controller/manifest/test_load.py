@@ -259,6 +259,7 @@ def test_policy():
       fairness: 15s
       ageing: 2m
       probe_deadline: 20s
+      probe_interval: 3s
       queue_memory: 64MiB
       stalled_client: 1m
       victims: cost
@@ -274,6 +275,7 @@ def test_policy():
         fairness_bound_s=15.0,
         ageing_s=120.0,
         probe_deadline_s=20.0,
+        probe_interval_s=3.0,
         queue_memory_bytes=64 * MIB,
         stalled_client_s=60.0,
         victims=VictimPolicy.COST,

@@ -133,8 +133,9 @@ class PolicyKeys(Keys):
     ageing: SomeTime = None
     """Waiting so long is worth one step of priority, e.g. 1m."""
     probe_deadline: SomeTime = None
-    probe_interval: SomeTime = None
     """An engine whose state is not known for so long has failed, e.g. 1m."""
+    probe_interval: SomeTime = None
+    """How often an engine on another machine is asked whether it is well, while it takes requests, e.g. 2s."""
     queue_memory: Bytes = None
     """What the bodies of all requests that wait may take together, e.g. 256MiB; more are answered 503."""
     stalled_client: SomeTime = None
