@@ -28,6 +28,7 @@ from vllama.controller.figures import Figures, Source
 from vllama.controller.history import History
 from vllama.controller.manifest.effective import effective
 from vllama.controller.measures import Measures
+from vllama.controller.nodes import NodeStatus, node_statuses
 from vllama.controller.servers.status import ServerStatus, statuses_of
 from vllama.controller.vitals import Vitals
 from vllama.controller.why import Why, why
@@ -147,6 +148,9 @@ class ListedControl:
 
     async def measures(self) -> Measures:
         return Measures()
+
+    def nodes(self) -> Sequence[NodeStatus]:
+        return node_statuses(self.cluster.states()[1], read_at=self.cluster.now, wall_minus_clock=1.75e9)
 
     def memory(self) -> Books:
         return books_of(*self.cluster.states())

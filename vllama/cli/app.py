@@ -17,6 +17,8 @@ from vllama.cli.complete import colons_kept, is_completing, model_names
 from vllama.cli.connect import connect
 from vllama.cli.failure import EPILOG, FAILED, CommandFailed, Commands
 from vllama.cli.keys import keys
+from vllama.cli.memory import memory
+from vllama.cli.nodes import nodes
 from vllama.cli.options import (
     CONFIG_DIR,
     All,
@@ -163,8 +165,8 @@ def ps(
     """Show the models and what becomes of them. -o wide shows what they take, and how long they take to come and go.
 
     Stopped models that models.yaml does not name are left out without --all. A narrow terminal loses columns in
-    this order: PID, PORT, REASON, LAST USED, WAITING, IN FLIGHT, MEMORY, DEVICES; with -o wide: PID, PORT, RESTS,
-    SLEEP, WEIGHTS, HOST COPY, WAKE, LOAD, ASLEEP, AWAKE, DEVICES.
+    this order: PID, PORT, REASON, LAST USED, WAITING, IN FLIGHT, MEMORY, DEVICES, NODE; with -o wide: PID, PORT,
+    RESTS, SLEEP, WEIGHTS, HOST COPY, WAKE, LOAD, ASLEEP, AWAKE, DEVICES, NODE. NODE is there where there are several.
     """
     from vllama.cli.ps import run
     from vllama.cli.ps import watch as keep_watching
@@ -176,24 +178,6 @@ def ps(
             keep_watching(client, show_all=show_all, wide=output is PsOutput.WIDE)
         else:
             run(client, show_all=show_all, output=output)
-
-
-@app.command()
-def memory(
-    *,
-    server: Server = None,
-    config_dir: ConfigDir = CONFIG_DIR,
-    api_key: ApiKey = None,
-    output: OutputFormat = Output.TEXT,
-) -> None:
-    """Show whose memory it is: of every device, and of the host's for those who sleep.
-
-    The numbers are those that decisions are made with: an engine that is awake counts for all it may take.
-    """
-    from vllama.cli.memory import run
-
-    with connect(server, config_dir, api_key) as client:
-        run(client, as_json=output is Output.JSON)
 
 
 @app.command()
@@ -353,6 +337,8 @@ app.command("events")(history.events)
 app.command("why")(explain.why)
 app.command("describe")(explain.describe)
 app.command("top")(history.top)
+app.command("memory")(memory)
+app.command("nodes")(nodes)
 app.command("assign")(assign)
 app.command("restart")(life.restart)
 app.command("reload")(life.reload)

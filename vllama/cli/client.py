@@ -75,6 +75,16 @@ class AdminClient:
         """`nodes`, `astray` and `models`."""
         return self._answer("GET", "/admin/memory", having="nodes")
 
+    def nodes(self) -> Mapping[str, Any]:
+        """`nodes`: the machines that engines run on."""
+        return self._answer("GET", "/admin/nodes", having="nodes")
+
+    def has_several_nodes(self) -> bool:
+        """A server of before there were several does not know the question."""
+        with contextlib.suppress(CommandFailed):
+            return len(self.nodes()["nodes"]) > 1
+        return False
+
     def servers(self) -> Mapping[str, Any]:
         """The load of `servers` that others run, and a `summary`."""
         return self._answer("GET", "/load-stats", having="servers")

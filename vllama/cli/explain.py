@@ -27,7 +27,8 @@ def why(
         if output is Output.JSON:
             show_json(answer)
         else:
-            show(render_why(answer, zone=datetime.now().astimezone().tzinfo, width=width()))
+            zone, several = datetime.now().astimezone().tzinfo, client.has_several_nodes()
+            show(render_why(answer, zone=zone, width=width(), several_nodes=several))
 
 
 def describe(

@@ -12,8 +12,9 @@ def run(client: AdminClient, *, settle: bool, show_all: bool, as_json: bool) -> 
     if as_json:
         show_json(plans if settle else plans[0])
     elif settle:
-        show(render_settled(plans, width=width(), show_all=show_all))
+        several = client.has_several_nodes()
+        show(render_settled(plans, width=width(), show_all=show_all, several_nodes=several))
     else:
-        show(render_plan(plans[0], width=width(), show_all=show_all))
+        show(render_plan(plans[0], width=width(), show_all=show_all, several_nodes=client.has_several_nodes()))
     acts = any(decision["action"] is not None for plan in plans for decision in plan["decisions"])
     return CHANGES if acts else 0

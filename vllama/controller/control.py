@@ -13,6 +13,7 @@ from vllama.controller.events import Events
 from vllama.controller.figures import Figures
 from vllama.controller.history import History
 from vllama.controller.measures import Measures
+from vllama.controller.nodes import NodeStatus
 from vllama.controller.servers.status import ServerStatus
 from vllama.controller.supposed import Foreseen, Supposed
 from vllama.controller.vitals import Vitals
@@ -132,6 +133,10 @@ class Control(Protocol):
 
     async def suppose(self, wish: Supposed) -> Foreseen:
         """What would be done if models.yaml said this of the model. Nothing is changed by asking."""
+        ...
+
+    def nodes(self) -> Sequence[NodeStatus]:
+        """The machines that engines run on, sorted by name."""
         ...
 
     def memory(self) -> Books:

@@ -23,6 +23,7 @@ from vllama.controller.history import History, Journal
 from vllama.controller.loop import Loop
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.measures import Measures
+from vllama.controller.nodes import NodeStatus, node_statuses
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
 from vllama.controller.pulse import STUCK_AFTER_S, Pulse
@@ -297,6 +298,11 @@ class Controller:
 
     async def suppose(self, wish: Supposed) -> Foreseen:
         return await self._enquiries.suppose(wish)
+
+    def nodes(self) -> Sequence[NodeStatus]:
+        now = self._clock()
+        snapshot, wall_minus_clock = self._loop.snapshot(now), time.time() - now
+        return node_statuses(snapshot, read_at=self._observer.read_at, wall_minus_clock=wall_minus_clock)
 
     def memory(self) -> Books:
         return self._enquiries.memory()

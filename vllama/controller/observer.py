@@ -86,6 +86,11 @@ class Observer:
         return self._reading.troubles
 
     @property
+    def read_at(self) -> float:
+        """When the latest reading of memory began; negative: there was none."""
+        return self._read_at
+
+    @property
     def sees_devices(self) -> bool:
         """Whether memory was ever read: before that nothing can be planned."""
         return bool(self._reading.nodes)

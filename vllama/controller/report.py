@@ -62,6 +62,7 @@ def _status(  # noqa: PLR0917  # one call, just above
         adapters=tuple(adapter for adapter, _ in spec.lora) if spec else (),
         node=engine.node if engine else None,
         devices=engine.devices if engine else (),
+        further=engine.further if engine else (),
         pid=engine.pid if engine else None,
         port=engine.port if engine else None,
         sleep_level=int(engine.state.level) if engine and isinstance(engine.state, Asleep) else None,

@@ -14,6 +14,7 @@ from vllama.domain.observed import (
     Loading,
     Lost,
     Operation,
+    Place,
     Unknown,
     Verb,
 )
@@ -95,6 +96,7 @@ class ModelStatus:
     replica_of: str | None = None
     stage: str | None = None
     ready_in_s: float | None = None
+    further: tuple[Place, ...] = ()  # of an engine that spans nodes
 
 
 BEST_FIRST = (

@@ -32,6 +32,7 @@ def admin_router(control: Control, *, version: str) -> APIRouter:
             {
                 "version": version,
                 "conditions": [condition_json(condition) for condition in control.conditions()],
+                "nodes": [node.name for node in control.nodes()],
                 "models": [status_json(status) for status in control.statuses()],
             }
         )

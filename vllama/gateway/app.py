@@ -22,6 +22,7 @@ from vllama.gateway.info import ServerFacts, info_router
 from vllama.gateway.instances import instances_router
 from vllama.gateway.metrics.router import metrics_router
 from vllama.gateway.models import models_router
+from vllama.gateway.nodes import nodes_router
 from vllama.gateway.ollama.routes import ollama_router
 from vllama.gateway.paths import Way, is_admin, method_of, way
 from vllama.gateway.replies import answer_errors
@@ -59,6 +60,7 @@ def create_app(
     app.include_router(health_router(control, version=version, guard=guard))
     app.include_router(servers_router(control))
     app.include_router(admin_router(control, version=version))
+    app.include_router(nodes_router(control))
     app.include_router(history_router(control))
     app.include_router(explain_router(control))
     app.include_router(watch_router(control, version=version, facts=facts))

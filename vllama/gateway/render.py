@@ -21,9 +21,14 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def status_json(status: ModelStatus) -> dict[str, Any]:
-    """The fields of ModelStatus; `last_used` and `started` as ISO 8601 in UTC, or null for never."""
+    """The fields of ModelStatus; `last_used` and `started` as ISO 8601 in UTC, or null for never. `further` only of an
+    engine that spans nodes.
+    """
+    plain = _plain(status)
+    if not status.further:
+        del plain["further"]
     times = {"last_used": status.last_used, "started": status.started}
-    return _plain(status) | {name: None if time is None else iso(time) for name, time in times.items()}
+    return plain | {name: None if time is None else iso(time) for name, time in times.items()}
 
 
 def iso(seconds: float) -> str:

@@ -71,13 +71,15 @@ def test_a_condition_that_is_fine_is_silent_and_each_problem_has_its_line() -> N
 
 
 @pytest.mark.parametrize("width", range(22, 140))
-def test_columns_go_in_the_stated_order_and_no_row_is_too_wide(width: int) -> None:
-    models = an_answer(*BUSY["models"])
+@pytest.mark.parametrize("nodes", [["here"], ["here", "there"]])
+def test_columns_go_in_the_stated_order_and_no_row_is_too_wide(width: int, nodes: list[str]) -> None:
+    models = an_answer(*BUSY["models"]) | {"nodes": nodes}
     lines = render(models, width).splitlines()[:-2]
     assert all(len(line) <= width for line in lines)
     kept = [name for name in COLUMNS if name in lines[0]]
-    gone = [name for name in DROPPED_FIRST if name not in kept]
-    assert gone == list(DROPPED_FIRST[: len(gone)])
+    order = [name for name in DROPPED_FIRST if name != "NODE" or len(nodes) > 1]
+    gone = [name for name in order if name not in kept]
+    assert gone == order[: len(gone)]
     assert kept[0] == "MODEL"
 
 
@@ -88,9 +90,16 @@ def test_a_name_that_alone_is_too_wide_is_cut_and_not_wrapped() -> None:
 
 
 def test_nodes_are_named_once_there_are_several() -> None:
-    text = render(an_answer(a_running("org/a", node="left"), a_running("org/b", node="right", devices=[0, 1])))
-    assert "left:gpu0 " in text
-    assert "right:gpu0,gpu1 " in text
+    further = [{"node": "right", "devices": [2, 3]}]
+    models = (
+        a_running("org/a", node="left"), a_running("org/b", node="left", devices=[0, 1], further=further), a_status(),
+    )  # fmt: skip
+    lines = render(an_answer(*models) | {"nodes": ["left", "right"]}).splitlines()
+    assert lines[0].split()[:4] == ["MODEL", "PHASE", "NODE", "DEVICES"]
+    assert [line.split()[2] for line in lines[1:]] == ["left", "left,right", "-"]
+    assert "left,right  gpu0,gpu1 + gpu2,gpu3  " in lines[2]
+    assert "NODE" not in render(an_answer(a_running("org/a", node="left")))
+    assert "NODE" in render(an_answer(a_running("org/a", node="left"), a_running("org/b", node="right")))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from vllama.cli.render.card import setting_value
 from vllama.cli.render.ps import shown_phase
-from vllama.cli.render.words import ago, amount, device_names, is_guess, phase_style, seconds, wrapped
+from vllama.cli.render.words import ago, amount, is_guess, phase_style, place_names, seconds, wrapped
 from vllama.domain.units import format_bytes, format_duration
 
 Page = Mapping[str, Any]
@@ -66,7 +66,7 @@ def _engine(engine: Page, now: datetime, width: int | None) -> list[Text]:
     if engine["devices"]:
         pid = "" if engine["pid"] is None else f", pid {engine['pid']}, port {engine['port']}"
         holds = "" if engine["memory_bytes"] is None else f", {format_bytes(engine['memory_bytes'])} of each"
-        where = f"{device_names(engine['devices'])} of {engine['node']}{holds}{pid}"
+        where = f"{place_names(engine, several_nodes=True)}{holds}{pid}"
         lines += _field("Where", where, width, before="  ")
     rows = [
         (each["type"], each["status"], "-" if (at := each["lastTransitionTime"]) is None else ago(at, now),

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from vllama.cli.render.words import counted, device_names, phase_style, wrapped
+from vllama.cli.render.words import counted, phase_style, place_names, wrapped
 from vllama.domain.reason import Reason
 
 Decision = Mapping[str, Any]
@@ -31,21 +31,29 @@ def kind_of(decision: Decision) -> str:
     return "waiting" if decision["waits_for"] or decision["reason"] in _WAITING else "unchanged"
 
 
-def render_plan(plan: Mapping[str, Any], *, width: int | None = None, show_all: bool = False) -> Text:
-    """`width` None: nothing is wrapped. Without `show_all` at most ten unchanged models are shown."""
+def render_plan(
+    plan: Mapping[str, Any], *, width: int | None = None, show_all: bool = False, several_nodes: bool = False
+) -> Text:
+    """`width` None: nothing is wrapped. Without `show_all` at most ten unchanged models are shown. Where there are
+    `several_nodes`, each device is said with its own.
+    """
     decisions: Sequence[Decision] = plan["decisions"]
-    lines = _rows(decisions, width=width, show_all=show_all)
+    lines = _rows(decisions, width=width, show_all=show_all, several=several_nodes)
     return _joined([*lines, *([Text("")] if lines else []), *_last(f"Plan: {_sum(decisions)}.", width)])
 
 
-def render_settled(plans: Sequence[Mapping[str, Any]], *, width: int | None = None, show_all: bool = False) -> Text:
+def render_settled(
+    plans: Sequence[Mapping[str, Any]], *, width: int | None = None, show_all: bool = False, several_nodes: bool = False
+) -> Text:
     """One plan after the other, only what each does; then where that ends."""
     steps = [acting for plan in plans if (acting := [d for d in plan["decisions"] if d["action"] is not None])]
     lines: list[Text] = []
     for number, step in enumerate(steps, start=1):
-        lines += [Text(f"Step {number}", style="bold"), *_rows(step, width=width, show_all=True), Text("")]
+        rows = _rows(step, width=width, show_all=True, several=several_nodes)
+        lines += [Text(f"Step {number}", style="bold"), *rows, Text("")]
     end = [_settled(decision) for decision in plans[-1]["decisions"]] if plans else []
-    lines += [Text("Then" if steps else "Now", style="bold"), *_rows(end, width=width, show_all=show_all), Text("")]
+    rows = _rows(end, width=width, show_all=show_all, several=several_nodes)
+    lines += [Text("Then" if steps else "Now", style="bold"), *rows, Text("")]
     actions = _sum([decision for step in steps for decision in step], rest=end)
     return _joined([*lines, *_last(f"Plan: {counted(len(steps), 'step')}: {actions}.", width)])
 
@@ -63,7 +71,7 @@ def _sum(decisions: Iterable[Decision], *, rest: Iterable[Decision] | None = Non
     return f"{to_do}; " + ", ".join(f"{others[kind]} {kind}" for kind in ("waiting", "refused", "unchanged"))
 
 
-def _rows(decisions: Iterable[Decision], *, width: int | None, show_all: bool) -> list[Text]:
+def _rows(decisions: Iterable[Decision], *, width: int | None, show_all: bool, several: bool) -> list[Text]:
     shown, hidden = list(decisions), 0
     if not show_all:
         unchanged = [d for d in shown if kind_of(d) == "unchanged"]
@@ -73,14 +81,16 @@ def _rows(decisions: Iterable[Decision], *, width: int | None, show_all: bool) -
     names = max((len(d["model"]) for d in shown), default=0)
     names = names if width is None else min(names, width // 2)
     states = max((len(_state(d).plain) for d in shown), default=0)
-    lines = [line for d in shown for line in (*_head(d, names, states, width), *_why(d, width))]
+    lines = [
+        line for d in shown for line in (*_head(d, _where(d, several=several), names, states, width), *_why(d, width))
+    ]
     if hidden:
         lines.append(Text(f"    and {hidden} more unchanged; --all shows them", style="dim"))
     return lines
 
 
-def _head(decision: Decision, names: int, states: int, width: int | None) -> list[Text]:
-    kind, state, where = kind_of(decision), _state(decision), _where(decision)
+def _head(decision: Decision, where: str, names: int, states: int, width: int | None) -> list[Text]:
+    kind, state = kind_of(decision), _state(decision)
     style = _STYLES.get(kind, "default")
     head = Text.assemble("  ", (_SYMBOLS[kind], style), " ", decision["model"].ljust(names), "  ", state)
     if not where:
@@ -97,13 +107,13 @@ def _state(decision: Decision) -> Text:
     return state if before == after else state.append(" -> ", style="dim").append(after, style=phase_style(after))
 
 
-def _where(decision: Decision) -> str:
+def _where(decision: Decision, *, several: bool) -> str:
     action = decision["action"]
     if action is None:
         others = [model for model in decision["waits_for"] if model != decision["model"]]
         return f"waits for {', '.join(others)}" if others else ""
     level = {"sleep": "at", "wake": "from"}.get(action["verb"])
-    where = device_names(action["devices"], between=", ")
+    where = place_names(action, several_nodes=several, between=", ")
     return f"{where}, {level} level {action['level']}" if level and action.get("level") else where
 
 

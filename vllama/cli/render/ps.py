@@ -13,8 +13,8 @@ from vllama.domain.units import format_bytes
 
 Status = Mapping[str, Any]
 
-COLUMNS = ("MODEL", "PHASE", "DEVICES", "MEMORY", "IN FLIGHT", "WAITING", "PORT", "PID", "LAST USED", "REASON")
-DROPPED_FIRST = ("PID", "PORT", "REASON", "LAST USED", "WAITING", "IN FLIGHT", "MEMORY", "DEVICES")
+COLUMNS = ("MODEL", "PHASE", "NODE", "DEVICES", "MEMORY", "IN FLIGHT", "WAITING", "PORT", "PID", "LAST USED", "REASON")
+DROPPED_FIRST = ("PID", "PORT", "REASON", "LAST USED", "WAITING", "IN FLIGHT", "MEMORY", "DEVICES", "NODE")
 _NO_MODELS = "No models yet: declare one in models.yaml, or put one into the model cache."
 
 
@@ -26,7 +26,7 @@ def render_ps(answer: Mapping[str, Any], *, now: datetime, width: int | None = N
     models: Sequence[Status] = answer["models"]
     shown = shown_models(models, show_all=show_all)
     if shown:
-        lines += _table(shown, now=now, width=width)
+        lines += _table(shown, now=now, width=width, several_nodes=several_nodes(answer))
     return Text("\n").join([*lines, *hidden_models(len(models), len(shown))])
 
 
@@ -67,12 +67,13 @@ def _only_cached(status: Status) -> bool:
     return quiet and not status["declared"] and status["phase"] == "Stopped"
 
 
-def _cells(status: Status, *, now: datetime, several_nodes: bool) -> dict[str, str]:
+def _cells(status: Status, *, now: datetime) -> dict[str, str]:
     memory = status["memory_bytes"]
     return {
         "MODEL": one_line(status["model"]),
         "PHASE": shown_phase(status),
-        "DEVICES": devices_cell(status, several_nodes=several_nodes),
+        "NODE": node_cell(status),
+        "DEVICES": devices_cell(status),
         "MEMORY": "-" if memory is None else format_bytes(memory),
         "IN FLIGHT": str(status["in_flight"]),
         "WAITING": str(status["waiting"]),
@@ -83,19 +84,28 @@ def _cells(status: Status, *, now: datetime, several_nodes: bool) -> dict[str, s
     }
 
 
-def _table(statuses: Sequence[Status], *, now: datetime, width: int | None) -> list[Text]:
-    rows = [_cells(status, now=now, several_nodes=several_nodes(statuses)) for status in statuses]
-    return phase_table(COLUMNS, rows, [status["phase"] for status in statuses], dropped=DROPPED_FIRST, width=width)
+def _table(statuses: Sequence[Status], *, now: datetime, width: int | None, several_nodes: bool) -> list[Text]:
+    columns = [name for name in COLUMNS if several_nodes or name != "NODE"]
+    dropped = [name for name in DROPPED_FIRST if name in columns]
+    rows = [_cells(status, now=now) for status in statuses]
+    return phase_table(columns, rows, [status["phase"] for status in statuses], dropped=dropped, width=width)
 
 
-def several_nodes(statuses: Iterable[Status]) -> bool:
-    return len({status["node"] for status in statuses if status["node"]}) > 1
+def several_nodes(answer: Mapping[str, Any]) -> bool:
+    """Of /admin/status."""
+    return len({*answer.get("nodes", ()), *(status["node"] for status in answer["models"] if status["node"])}) > 1
 
 
-def devices_cell(status: Status, *, several_nodes: bool) -> str:
-    devices = device_names(status["devices"])
-    node = f"{status['node']}:" if several_nodes and devices and status["node"] else ""
-    return node + devices or _servers(status.get("servers") or ()) or "-"
+def node_cell(status: Status) -> str:
+    """`a`, and of an engine that spans nodes `a,b`."""
+    nodes = [status["node"], *(place["node"] for place in status.get("further", ()))]
+    return ",".join(one_line(node) for node in nodes if node and status["devices"]) or "-"
+
+
+def devices_cell(status: Status) -> str:
+    """`gpu0,gpu1`, and of an engine that spans nodes `gpu0,gpu1 + gpu0,gpu1`, in the order of the nodes."""
+    places = [status["devices"], *(place["devices"] for place in status.get("further", ()))]
+    return " + ".join(map(device_names, places)) or _servers(status.get("servers") or ()) or "-"
 
 
 def _servers(urls: Sequence[str]) -> str:

@@ -17,7 +17,19 @@ def phase_table(
     dropped: Sequence[str],
     width: int | None,
 ) -> list[Text]:
-    """The first column is a name, the second, PHASE, is coloured as `phases` say, one for each row.
+    """As `table`, the second column, PHASE, coloured as `phases` say, one for each row."""
+    return table(columns, rows, [phase_style(phase) for phase in phases], dropped=dropped, width=width)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+    styles: Sequence[str],
+    *,
+    dropped: Sequence[str],
+    width: int | None,
+) -> list[Text]:
+    """The first column is a name, the second is a word that has the style of its row.
 
     Columns go in the order of `dropped` until the rest fits into `width`; then the name is cut.
     """
@@ -25,10 +37,10 @@ def phase_table(
     if width is not None:
         _fit(widths, width, dropped)
     lines = [Text(_line({name: name for name in widths}, widths), style="bold")]
-    for row, phase in zip(rows, phases, strict=True):
+    for row, style in zip(rows, styles, strict=True):
         line = Text(_line(row, widths))
         start = widths[columns[0]] + len(GAP)
-        line.stylize(phase_style(phase), start, start + len(row["PHASE"]))
+        line.stylize(style, start, start + len(row[columns[1]]))
         lines.append(line)
     return lines
 

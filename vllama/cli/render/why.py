@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from vllama.cli.render.table import cut
-from vllama.cli.render.words import counted, device_names, phase_style, wrapped
+from vllama.cli.render.words import counted, phase_style, place_names, wrapped
 from vllama.domain.units import format_bytes, format_duration
 
 Answer = Mapping[str, Any]
@@ -25,14 +25,14 @@ _DUE = {
 _DOES = {"start": "starts", "wake": "wakes", "sleep": "goes to sleep", "stop": "stops"}
 
 
-def render_why(answer: Answer, *, zone: tzinfo | None, width: int | None) -> Text:
-    """Prose is wrapped to `width`; None: it is not."""
-    blocks = [_engine(each, zone, width) for each in answer["engines"]]
+def render_why(answer: Answer, *, zone: tzinfo | None, width: int | None, several_nodes: bool = False) -> Text:
+    """Prose is wrapped to `width`; None: it is not. Where there are `several_nodes`, devices are said with theirs."""
+    blocks = [_engine(each, zone, width, several=several_nodes) for each in answer["engines"]]
     lines = [line for block in blocks for line in (*block, Text(""))]
     return Text("\n").join(lines[:-1])
 
 
-def _engine(why: Answer, zone: tzinfo | None, width: int | None) -> list[Text]:
+def _engine(why: Answer, zone: tzinfo | None, width: int | None, *, several: bool) -> list[Text]:
     decision = why["decision"]
     head = Text.assemble((decision["model"], "bold"), "  ", (decision["before"], phase_style(decision["before"])))
     lines = [head, *_wrap(f"{decision['reason']}: {decision['message']}", width)]
@@ -40,22 +40,23 @@ def _engine(why: Answer, zone: tzinfo | None, width: int | None) -> list[Text]:
     if decision["waits_for"]:
         lines += _wrap(f"waits for: {', '.join(decision['waits_for'])}", width)
     sections = [
-        *(_numbers(why["numbers"], width) if why["numbers"] else []),
+        *(_numbers(why["numbers"], width, several=several) if why["numbers"] else []),
         _otherwise(why["otherwise"], decision, width),
-        _decisions(why["decisions"], zone, width),
+        _decisions(why["decisions"], zone, width, several=several),
     ]
     for section in sections:
         lines += [Text(""), *section] if section else []
     return lines
 
 
-def _numbers(numbers: Answer, width: int | None) -> list[list[Text]]:
+def _numbers(numbers: Answer, width: int | None, *, several: bool) -> list[list[Text]]:
     return [
-        _devices(numbers, width), _candidates(numbers, width), _waiters(numbers, width), _deadlines(numbers, width)
+        _devices(numbers, width, several=several), _candidates(numbers, width, several=several),
+        _waiters(numbers, width), _deadlines(numbers, width),
     ]  # fmt: skip
 
 
-def _devices(numbers: Answer, width: int | None) -> list[Text]:
+def _devices(numbers: Answer, width: int | None, *, several: bool) -> list[Text]:
     if not numbers["devices"]:
         return []
     needed = sorted({each["needed_bytes"] for each in numbers["devices"]} - {0})
@@ -63,8 +64,12 @@ def _devices(numbers: Answer, width: int | None) -> list[Text]:
     head = f"{numbers['for_model']} needs {of} of a device" if needed else "Devices"
     lines = [Text(head, style="bold")]
     for each in numbers["devices"]:
-        lines += _wrap(f"gpu{each['device']}: {_sum_of(each)}", width)
+        lines += _wrap(f"{_device(each, several=several)}: {_sum_of(each)}", width)
     return lines
+
+
+def _device(each: Answer, *, several: bool) -> str:
+    return place_names({"node": each["node"], "devices": [each["device"]]}, several_nodes=several)
 
 
 def _sum_of(device: Answer) -> str:
@@ -82,12 +87,12 @@ def _sum_of(device: Answer) -> str:
     return said
 
 
-def _candidates(numbers: Answer, width: int | None) -> list[Text]:
-    rows = [_candidate(each) for each in numbers["candidates"]]
+def _candidates(numbers: Answer, width: int | None, *, several: bool) -> list[Text]:
+    rows = [_candidate(each, several=several) for each in numbers["candidates"]]
     return _table("Who could make room, in this order", ("MODEL", "WHERE", "FREES", "UNUSED", "NOW"), rows, width)
 
 
-def _candidate(each: Answer) -> tuple[str, ...]:
+def _candidate(each: Answer, *, several: bool) -> tuple[str, ...]:
     frees = format_bytes(each["stop_frees_bytes"])
     if each["sleep_frees_bytes"]:
         frees += f", asleep {format_bytes(each['sleep_frees_bytes'])}"
@@ -95,7 +100,13 @@ def _candidate(each: Answer) -> tuple[str, ...]:
     now += [f"{each['in_flight']} in flight"] if each["in_flight"] else []
     now += [f"{each['waiting']} waiting"] if each["waiting"] else []
     now += ["a spare replica"] if each["spare"] else []
-    return each["model"], device_names(each["devices"]), frees, format_duration(each["unused_s"]), ", ".join(now)
+    return (
+        each["model"],
+        place_names(each, several_nodes=several),
+        frees,
+        format_duration(each["unused_s"]),
+        ", ".join(now),
+    )
 
 
 def _waiters(numbers: Answer, width: int | None) -> list[Text]:
@@ -145,30 +156,29 @@ def _then(then: Answer, decision: Answer) -> str:
     return f"{refused}{then['reason']}: {then['message']}"
 
 
-def _decisions(each: Sequence[Answer], zone: tzinfo | None, width: int | None) -> list[Text]:
+def _decisions(each: Sequence[Answer], zone: tzinfo | None, width: int | None, *, several: bool) -> list[Text]:
     last = "The last decision" if len(each) == 1 else f"The last {counted(len(each), 'decision')}"
     lines = [Text(f"{last} about it", style="bold")] if each else []
     for one in each:
         when = datetime.fromisoformat(one["at"]).astimezone(zone).strftime("%m-%d %H:%M:%S")
-        does = (
-            "" if one["action"] is None else f" ({one['action']['verb']} on {device_names(one['action']['devices'])})"
-        )
+        action = one["action"]
+        does = "" if action is None else f" ({action['verb']} on {place_names(action, several_nodes=several)})"
         first = f"  {when}  {one['reason']}{does}: "
         lines += [Text(line) for line in wrapped(one["message"], width, indent=" " * 18, first=first)]
         speaks = one["action"] is not None or one["waits_for"] or one["refused"]
-        if one["numbers"] and speaks and (said := _in_short(one["numbers"])):
+        if one["numbers"] and speaks and (said := _in_short(one["numbers"], several=several)):
             part = "" if one["whole"] else "in part: "
             lines += [Text(line, style="dim") for line in wrapped(part + said, width, indent=" " * 18)]
     return lines
 
 
-def _in_short(numbers: Answer) -> str:
+def _in_short(numbers: Answer, *, several: bool) -> str:
     """The devices of the case: what was needed, and what there was."""
     parts = []
     for each in numbers["devices"][:4]:
         free = "unknown" if each["left_bytes"] is None else format_bytes(each["left_bytes"])
         needs = f"{format_bytes(each['needed_bytes'])} needed, " if each["needed_bytes"] else ""
-        parts.append(f"gpu{each['device']}: {needs}{free} free")
+        parts.append(f"{_device(each, several=several)}: {needs}{free} free")
     if parts and numbers["for_model"] != numbers["model"]:
         parts[0] = f"for {numbers['for_model']}: {parts[0]}"
     could = [f"{each['model']} {format_bytes(each['stop_frees_bytes'])}" for each in numbers["candidates"][:4]]

@@ -8,8 +8,8 @@ from rich.text import Text
 from vllama.cli.render.ps import (
     devices_cell,
     hidden_models,
+    node_cell,
     render_conditions,
-    several_nodes,
     shown_models,
     shown_phase,
 )
@@ -18,11 +18,12 @@ from vllama.cli.render.words import amount, is_guess, one_line, seconds, wrapped
 from vllama.domain.units import format_duration
 
 COLUMNS = (
-    "MODEL", "PHASE", "DEVICES", "PORT", "PID", "AWAKE", "ASLEEP", "WEIGHTS", "HOST COPY", "LOAD", "SLEEP", "WAKE",
-    "RESTS",
+    "MODEL", "PHASE", "NODE", "DEVICES", "PORT", "PID", "AWAKE", "ASLEEP", "WEIGHTS", "HOST COPY", "LOAD", "SLEEP",
+    "WAKE", "RESTS",
 )  # fmt: skip
 DROPPED_FIRST = (
     "PID", "PORT", "RESTS", "SLEEP", "WEIGHTS", "HOST COPY", "WAKE", "LOAD", "ASLEEP", "AWAKE", "DEVICES",
+    "NODE",
 )  # fmt: skip
 _LEGEND = "~ estimated or assumed; the rest is declared, or was measured. Awake and asleep are per device."
 
@@ -38,8 +39,7 @@ def render_wide(
     shown = shown_models(models, show_all=show_all)
     if shown:
         figures = {each["model"]: each for each in memory["models"]}
-        several = several_nodes(shown)
-        rows = [_cells(each, figures.get(each["model"], {}), several=several) for each in shown]
+        rows = [_cells(each, figures.get(each["model"], {})) for each in shown]
         phases = [each["phase"] for each in shown]
         lines += phase_table(COLUMNS, rows, phases, dropped=DROPPED_FIRST, width=width)
         if any("~" in line.plain for line in lines):
@@ -47,7 +47,7 @@ def render_wide(
     return Text("\n").join([*lines, *hidden_models(len(models), len(shown))])
 
 
-def _cells(status: Mapping[str, Any], figures: Mapping[str, Any], *, several: bool) -> dict[str, str]:
+def _cells(status: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
     sources = figures.get("sources", {})
 
     def size(name: str) -> str:
@@ -56,7 +56,8 @@ def _cells(status: Mapping[str, Any], figures: Mapping[str, Any], *, several: bo
     return {
         "MODEL": one_line(status["model"]),
         "PHASE": shown_phase(status),
-        "DEVICES": devices_cell(status, several_nodes=several),
+        "NODE": node_cell(status),
+        "DEVICES": devices_cell(status),
         "PORT": "-" if status["port"] is None else str(status["port"]),
         "PID": "-" if status["pid"] is None else str(status["pid"]),
         "AWAKE": size("awake_bytes"),

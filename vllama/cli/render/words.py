@@ -60,6 +60,16 @@ def device_names(devices: Iterable[int], *, between: str = ",") -> str:
     return between.join(f"gpu{device}" for device in devices)
 
 
+def place_names(placed: Mapping[str, Any], *, several_nodes: bool, between: str = ",") -> str:
+    """Of what has `node` and `devices`, and `further` where it spans nodes: `gpu0,gpu1 of a and gpu0,gpu1 of b`."""
+    further = placed.get("further") or ()
+    if not (several_nodes or further) or not placed["devices"]:
+        return device_names(placed["devices"], between=between)
+    return " and ".join(
+        f"{device_names(each['devices'], between=between)} of {one_line(each['node'])}" for each in (placed, *further)
+    )
+
+
 def ago(then: str | None, now: datetime) -> str:
     """`then` is ISO 8601 with a zone, or None (never). One unit is enough here: `2m ago`."""
     if then is None:
