@@ -13,7 +13,8 @@ from pathlib import Path
 import pynvml
 
 from tests.runtime.fake_nvml import FakeGpu, FakeNvml
-from vllama.cli import app, wiring
+from vllama.cli import app
+from vllama.runtime import machine
 
 LOOK_EVERY_S = 0.05
 _real_time = time.time
@@ -47,7 +48,7 @@ def follow(path: Path, nvml: FakeNvml) -> None:
 def main() -> None:
     nvml = FakeNvml(FakeGpu(), FakeGpu(uuid="GPU-bbbb"))
     assert pynvml.NVML_ERROR_GPU_IS_LOST
-    wiring.pynvml = nvml  # type: ignore[assignment]
+    machine.pynvml = nvml  # type: ignore[assignment]
     threading.Thread(target=follow, args=(Path(os.environ["FAULTS_ELSEWHERE"]), nvml), daemon=True).start()
     app.main()
 

@@ -45,6 +45,8 @@ from vllama.gateway.info import ServerFacts
 from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
+from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
+from vllama.runtime.base import LOCAL, LogFile
 from vllama.planner.books import Books, books_of
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal, rehearse, rehearse_wish
@@ -186,8 +188,14 @@ class ListedControl:
     def defaults(self) -> ModelSpec:
         return ModelSpec(model="", declared=False)
 
-    def log_of(self, model: str, replica: int = 1) -> Path:
-        return self.logs / f"{model.replace('/', '_')}-{replica}.log"
+    def log_of(self, model: str, replica: int = 1) -> LogFile:
+        return LogFile(node=LOCAL, path=self.logs / f"{model.replace('/', '_')}-{replica}.log")
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return read_part(log.path, after)
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        return read_tail(log.path, limit_bytes=limit_bytes)
 
     async def rescan(self) -> None:
         self.asked.append(("rescan",))

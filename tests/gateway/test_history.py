@@ -106,7 +106,7 @@ def test_a_follower_that_leaves_is_forgotten() -> None:
 def test_logs_are_the_last_lines_and_then_what_comes(tmp_path) -> None:
     async def test(here: House) -> None:
         here.control.logs = tmp_path
-        log = here.control.log_of(MODEL)
+        log = here.control.log_of(MODEL).path
         assert (await here.http.get(f"/admin/models/{MODEL}/logs")).text == ""
         log.write_text("one\ntwo\nthree\n")
         answer = await here.http.get("/admin/models/tiny/logs?tail=2")
@@ -119,7 +119,7 @@ def test_logs_are_the_last_lines_and_then_what_comes(tmp_path) -> None:
             assert await anext(lines) == "four"
             here.control.events.close()
             assert [line async for line in lines] == []
-        here.control.log_of(MODEL, 2).write_text("of the second\n")
+        here.control.log_of(MODEL, 2).path.write_text("of the second\n")
         assert (await here.http.get(f"/admin/models/{MODEL}/logs?replica=2")).text == "of the second\n"
 
     live(test)

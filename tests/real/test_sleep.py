@@ -31,7 +31,8 @@ from vllama.runtime import clock
 from vllama.runtime.base import Reading
 from vllama.runtime.local.host import HostMemory
 from vllama.runtime.local.launcher import VllmLauncher
-from vllama.runtime.local.runtime import NODE, LocalRuntime
+from vllama.runtime.base import LOCAL as NODE
+from vllama.runtime.local.runtime import LocalRuntime
 
 KV_BYTES = 256 * MIB
 READY_WITHIN_S = 400

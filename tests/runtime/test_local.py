@@ -22,7 +22,8 @@ from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
 from vllama.runtime.local.nvml import NvmlDevices
 from vllama.runtime.local.ports import claim, free_port
-from vllama.runtime.local.runtime import NODE, LocalRuntime, log_name
+from vllama.runtime.base import LOCAL as NODE
+from vllama.runtime.local.runtime import LocalRuntime, log_name
 from vllama.runtime.simulated.devices import SimulatedDeviceSource
 from vllama.runtime.simulated.launcher import SimulatorLauncher
 
@@ -261,7 +262,7 @@ def test_what_would_be_run_is_told_without_secrets_and_nothing_is_run(build, tmp
         assert (env["HF_TOKEN"], env["MINE"], env["CUDA_VISIBLE_DEVICES"]) == ("***", "1", "0")
         assert not {"PATH", "HOME", "VLLAMA_ENGINE"} & env.keys()
         assert "4242" in (await runtime.preview(spec, START, port=4242)).argv
-        assert runtime.log_of("org/chat") == tmp_path / "logs" / log_name("org/chat")
+        assert runtime.log_of("org/chat").path == tmp_path / "logs" / log_name("org/chat")
         assert not mine(tmp_path)
         assert not (tmp_path / "logs").exists()
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 
 from tests.simulation import checks
 from tests.simulation.engines import Engine, Stage
@@ -27,7 +26,8 @@ from vllama.engine.client import (
 from vllama.engine.command import EngineCommand
 from vllama.engine.metrics import NoLevel
 from vllama.engine.progress import Progress
-from vllama.runtime.base import EngineProcess, NoProcess, Reading, RuntimeFailed
+from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
+from vllama.runtime.base import LOCAL, EngineProcess, LogFile, NoProcess, Reading, RuntimeFailed
 from vllama.runtime.local.settling import memory_settles
 
 NODE = "here"
@@ -147,8 +147,14 @@ class VirtualRuntime:
     async def footprint(self, spec: ModelSpec) -> Footprint | None:
         return self._footprints.get(spec.model)
 
-    def log_of(self, model: str) -> Path:
-        return self._machine.logs / f"{model.replace('/', '_')}.log"
+    def log_of(self, model: str) -> LogFile:
+        return LogFile(node=LOCAL, path=self._machine.logs / f"{model.replace('/', '_')}.log")
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return read_part(log.path, after)
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        return read_tail(log.path, limit_bytes=limit_bytes)
 
     async def preview(self, spec: ModelSpec, action: Start, *, port: int | None) -> EngineCommand:
         if self.reads_fail:

@@ -94,61 +94,23 @@ def build(settings: Settings) -> House:
     return House(controller=controller, runtime=runtime, doors=doors, http=http, describe=describe)
 
 
-def _simulated(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
-    """Devices, what runs on them, how to call them, and what measurements there hold for."""
-    try:
-        totals = parse_devices(settings.simulate or "")
-    except ValueError as error:
-        raise CannotServe(f"--simulate: {error}") from error
-    directory = settings.config_dir / "simulated"
-    hides = settings.environ.get("VLLAMA_SIM_HIDES_PROCESSES", "0") not in {"", "0"}
-    source = SimulatedDeviceSource(node=NODE, directory=directory, totals=totals, tells_processes=not hides)
-    launcher = SimulatorLauncher(directory=directory, parent_env=settings.environ)
-    return source, launcher, f"simulated {settings.simulate}", "simulated"
-
-
-def _real(settings: Settings) -> tuple[DeviceSource, Launcher, str, str]:
+def _machine(settings: Settings) -> Machine:
     environ = settings.environ
     try:
-        version = installed_version(find_vllm(None, environ))
-    except EngineUnavailable as error:
+        if settings.simulate:
+            return machine.simulated(LOCAL, settings.config_dir / "simulated", settings.simulate, environ)
+        return machine.real(LOCAL, environ)
+    except ValueError as error:
+        raise CannotServe(f"--simulate: {error}") from error
+    except machine.NothingToRunOn as error:
         if load(settings.manifest, environ=environ).only_routes:
-            return _nowhere(environ)
-        raise CannotServe(f"{error}\nTo try vllama without vLLM: vllama serve --simulate 2x24GiB") from error
-    platform = Platform.CUDA if version is None else platform_of(version)
-    try:
-        source = real_devices(platform, environ)
-    except RuntimeFailed as error:
-        if load(settings.manifest, environ=environ).only_routes:
-            return _nowhere(environ)
-        raise CannotServe(
-            f"{error}\nvLLM {version or ''} is built for GPUs. Check with `nvidia-smi`.\n"
-            "To run on the CPU install vLLM's CPU build; to try vllama: vllama serve --simulate 2x24GiB"
-        ) from error
-    on_cpu = platform is Platform.CPU
-    describe = "the host's memory (vLLM's CPU build)" if on_cpu else "GPUs " + ", ".join(map(str, source.indices()))
-    kinds = {device.name for node in source.read({}).nodes for device in node.devices}
-    place = f"vllm {version or 'of unknown version'} | {', '.join(sorted(kinds))}"
-    return source, VllmLauncher(platform=platform, cache_root=_cache_root(environ), parent_env=environ), describe, place
-
-
-def _nowhere(environ: Mapping[str, str]) -> tuple[DeviceSource, Launcher, str, str]:
-    """A model that is declared later is told, when it starts, what is missing."""
-    launcher = VllmLauncher(platform=Platform.CPU, cache_root=_cache_root(environ), parent_env=environ)
-    return HostMemory(node=NODE), launcher, "no engines of its own, only servers that others run", "nowhere"
-
-
-def _cache_root(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vllm"
+            return machine.nowhere(LOCAL, environ)
+        raise CannotServe(str(error)) from error
 
 
 def real_devices(platform: Platform, environ: Mapping[str, str]) -> DeviceSource:
-    """Blocks. RuntimeFailed where the driver gives us no GPU, with what to do."""
-    if platform is Platform.CPU:
-        return HostMemory(node=NODE)
-    return NvmlDevices(
-        node=NODE, nvml=pynvml, environ=environ, clock=clock.now, sees_every_process=proc.sees_every_process()
-    )  # fmt: skip
+    """Of this machine. Blocks. RuntimeFailed where the driver gives us no GPU, with what to do."""
+    return machine.real_devices(platform, environ, node=LOCAL)
 
 
 def environment() -> Mapping[str, str]:

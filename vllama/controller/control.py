@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from vllama.controller.board import Board
@@ -22,10 +21,12 @@ from vllama.domain.decision import Plan
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.engine.address import Address
+from vllama.engine.logs import LogMark, LogPart
 from vllama.planner.books import Books
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
+from vllama.runtime.base import LogFile
 
 WishVerb = Literal["start", "stop", "sleep"]
 
@@ -167,8 +168,16 @@ class Control(Protocol):
         """What holds for a model that models.yaml does not name."""
         ...
 
-    def log_of(self, model: str, replica: int = 1) -> Path:
+    def log_of(self, model: str, replica: int = 1) -> LogFile:
         """The file that a replica's engines of `model` (its id) write to, whether it is there yet or not."""
+        ...
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        """As the Runtime's."""
+        ...
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        """As the Runtime's."""
         ...
 
     async def rescan(self) -> None:

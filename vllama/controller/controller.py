@@ -43,11 +43,12 @@ from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus
 from vllama.engine.client import EngineClient
+from vllama.engine.logs import LogMark, LogPart
 from vllama.planner.books import Books
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal
 from vllama.planner.together import Matrix
-from vllama.runtime.base import EngineProcess, Runtime
+from vllama.runtime.base import EngineProcess, LogFile, Runtime
 
 CATALOG_EVERY_S = 60.0
 CUT_WITHIN_S = 2.0
@@ -325,8 +326,14 @@ class Controller:
     def defaults(self) -> ModelSpec:
         return self._watch.current.undeclared
 
-    def log_of(self, model: str, replica: int = 1) -> Path:
+    def log_of(self, model: str, replica: int = 1) -> LogFile:
         return self._runtime.log_of(replica_name(model, replica))
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return await self._runtime.read_log(log, after)
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        return await self._runtime.log_tail(log, limit_bytes=limit_bytes)
 
     async def rescan(self) -> None:
         await self._watch.check()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vllama.controller.bell import Bell
 from vllama.controller.stall import LOOKS, Stall, Work
 from vllama.domain.observed import Asleep, Awake, Broken, EngineState, Exited, Loading, Lost, Unknown
-from vllama.domain.units import MIB
+from vllama.domain.units import KIB, MIB
 from vllama.engine.canary import Answer, agree
 from vllama.engine.cause import root_cause
 from vllama.engine.client import (
@@ -20,7 +20,7 @@ from vllama.engine.client import (
     Unhealthy,
 )
 from vllama.engine.learned import LearnedFootprint, learn
-from vllama.engine.logs import LogReader, read_tail
+from vllama.engine.logs import LogLines
 from vllama.engine.metrics import NoLevel
 from vllama.engine.stage import Stage, only_wait, part_of, stage_of
 from vllama.runtime.base import EngineProcess, Runtime, RuntimeFailed
@@ -34,6 +34,7 @@ LOG_EVERY_S = 1.0
 MOVED_EVERY_S = 5.0
 MOVED_BYTES = MIB  # between two looks: less is what processes say to each other while they wait
 TIMEOUT_S = 5.0
+TAIL_BYTES = 256 * KIB  # of a log, for a cause of death
 UNHEALTHY_IS_DEAD_AFTER = 3  # answers in a row; vLLM's 503 means that its core is gone
 FAR_IS_SILENT_AFTER = 2  # questions in a row without an answer: one may have met a long step of its event loop
 _KEY_REFUSED = 401
@@ -59,7 +60,7 @@ class Probe:
     canary: Answer | None = None  # what it answered before it first slept
     wakes: int = 0
     learned: LearnedFootprint = field(default_factory=LearnedFootprint)
-    _log: LogReader = field(init=False)
+    _log: LogLines = field(init=False)
     _log_read_at: float = 0.0
     _stage: Stage | None = None
     _moved_at: float = 0.0
@@ -71,7 +72,7 @@ class Probe:
     def __post_init__(self) -> None:
         self.state = Loading(progress_at=self.clock())
         self._soon = Bell()
-        self._log = LogReader(self.engine.log, begin=self.engine.log_offset)
+        self._log = LogLines(begin=self.engine.log_offset)
         self._stall = Stall(engine=self.engine, client=self.client, clock=self.clock)
 
     def become(self, state: EngineState) -> None:
@@ -127,9 +128,8 @@ class Probe:
         self.engine = engine
         if engine.exit is None or isinstance(self.state, Exited):
             return
-        cause = (
-            root_cause(await asyncio.to_thread(read_tail, engine.log)) or f"its log ends without a word ({engine.log})"
-        )
+        tail = await self.runtime.log_tail(engine.log_file, limit_bytes=TAIL_BYTES)
+        cause = root_cause(tail) or f"its log ends without a word ({engine.log_file})"
         self.become(Exited(code=engine.exit.code, cause=cause))
 
     async def _ask(self) -> None:
@@ -149,11 +149,14 @@ class Probe:
             return
         self._log_read_at = self.clock()
         seen = self._log.seen_bytes
-        lines = await asyncio.to_thread(self._log.read)
+        lines = await self._new_lines()
         self.learned, self._stage = learn(lines, self.learned), stage_of(lines, self._stage)
         moved = self._log.seen_bytes > seen and not only_wait(lines)
         if (moved or await self._reads_or_writes()) and isinstance(self.state, Loading):
             self.state = Loading(progress_at=self.clock(), part=part_of(self._stage), stage=self._stage or "")
+
+    async def _new_lines(self) -> tuple[str, ...]:
+        return self._log.take(await self.runtime.read_log(self.engine.log_file, self._log.mark))
 
     async def _reads_or_writes(self) -> bool:
         """A log may be silent for as long as it takes to fetch or to read a large model."""
@@ -171,7 +174,7 @@ class Probe:
         health = await self.client.health(self.engine.address, timeout_s=TIMEOUT_S)
         if not isinstance(health, Healthy):
             return
-        self.learned = learn(await asyncio.to_thread(self._log.read), self.learned)
+        self.learned = learn(await self._new_lines(), self.learned)
         try:
             proven = await self._prove()
         except (EngineRefused, EngineUnanswered, RuntimeFailed):

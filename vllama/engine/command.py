@@ -43,6 +43,20 @@ class EngineCommand:
     env: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """Which of an engine's nodes this is: `index` of `count`, and where rank 0 waits for the others.
+
+    `devices` counts those of all of them.
+    """
+
+    index: int
+    count: int
+    devices: int
+    master_address: str
+    master_port: int
+
+
 def serve_command(
     *,
     spec: ModelSpec,
@@ -54,12 +68,14 @@ def serve_command(
     parent_env: Mapping[str, str],
     tag: Mapping[str, str],
     door: Door | None = None,
+    rank: Rank | None = None,
 ) -> EngineCommand:
     """The command that starts `spec` as `action` says.
 
     `tag` is the identity that an engine carries in its environment. `door`: of an engine that other hosts reach; None:
     it listens on loopback, and wants no key. `cache_root` is where vLLM keeps what it
     compiled, unless the parent's or the model's environment says otherwise; it must survive restarts.
+    `rank`: of an engine that spans nodes; `action` then names the devices of this one.
     """
     argv = (
         *executable,
@@ -72,7 +88,8 @@ def serve_command(
         "127.0.0.1" if door is None else door.host,
         "--port",
         str(port),
-        *_ours(spec.launch, action, platform),
+        *_ours(spec.launch, action, platform, devices=len(action.devices) if rank is None else rank.devices),
+        *(() if rank is None else _rank(rank)),
         *_denied(spec.launch),
         *_settings(spec.launch),
         *(part for name, value in _extra(spec.launch) for part in _flag(name, value)),
@@ -84,7 +101,16 @@ def serve_command(
     return EngineCommand(argv=argv, env=tuple(sorted(env.items())))
 
 
-def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str]:
+def _rank(rank: Rank) -> Iterator[str]:
+    """vLLM's own processes on every node: by itself it would ask for Ray. Only rank 0 answers requests."""
+    yield from ("--distributed-executor-backend", "mp")
+    yield from ("--nnodes", str(rank.count), "--node-rank", str(rank.index))
+    yield from ("--master-addr", rank.master_address, "--master-port", str(rank.master_port))
+    if rank.index:
+        yield "--headless"
+
+
+def _ours(launch: LaunchSpec, action: Start, platform: Platform, *, devices: int) -> Iterator[str]:
     said = {flag_name(name) for name, _ in launch.said}
     if platform is Platform.CUDA and not _sleep_mode_declined(launch):
         yield "--enable-sleep-mode"
@@ -92,8 +118,8 @@ def _ours(launch: LaunchSpec, action: Start, platform: Platform) -> Iterator[str
     if action.kv_cache_bytes is not None and "kv-cache-memory-bytes" not in said:
         yield from ("--kv-cache-memory-bytes", str(action.kv_cache_bytes))
     # A list of devices without a word about parallelism means one engine across all of them.
-    if len(action.devices) > 1 and not said & _PARALLEL:
-        yield from ("--tensor-parallel-size", str(len(action.devices)))
+    if devices > 1 and not said & _PARALLEL:
+        yield from ("--tensor-parallel-size", str(devices))
     if "disable-uvicorn-access-log" not in said:
         yield "--disable-uvicorn-access-log"
     if _MEDIA_DOMAINS not in said or launch.setting("allowed_media_domains") == "none":

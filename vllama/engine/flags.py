@@ -6,7 +6,7 @@ from vllama.domain.spec import Setting
 
 _ADDRESS = "vllama gives every engine its address on the loopback interface and talks plain HTTP to it"
 _KEYS = "engines listen on the loopback interface only; keys for clients belong to vllama"
-_NODES = "vllama counts the GPUs of one machine per engine; it does not form clusters of several"
+_NODES = "vllama says how an engine spans machines, where it has to"
 _COPIES = "vllama counts tensor_parallel_size x pipeline_parallel_size GPUs per engine; write `replicas` for copies"
 
 _OWNED: dict[str, str] = {

@@ -33,59 +33,98 @@ def parse_line(line: str) -> LogLine:
     return LogLine(text=plain[match.end() :].rstrip(), process=match["process"], level=match["level"])
 
 
-class LogReader:
-    """Hands out what was appended to a log since the last time, in whole lines.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMark:
+    """How far a log was read: up to byte `offset` of `file` (device and inode; None: of whichever is there)."""
 
-    At most READ_LIMIT_BYTES per call: of more, the latest. A log that was truncated or replaced is read from its
-    start, after the rest of what it was, where that was kept as `path`.1.
-    `seen_bytes` grows with every sign of life, also where no line is complete yet. Blocks on the file system.
+    offset: int = 0
+    file: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """What came after a mark, and the mark after it. `passed_bytes` counts what was left out, too.
+
+    `anew`: what an unfinished line before it goes on with is not here.
     """
 
-    def __init__(self, path: Path, *, begin: int = 0) -> None:
+    data: bytes
+    mark: LogMark
+    passed_bytes: int = 0
+    anew: bool = False
+
+
+def read_part(path: Path, after: LogMark) -> LogPart:
+    """What was appended since: at most READ_LIMIT_BYTES; of more, the latest. Blocks on the file system.
+
+    A log that was truncated or replaced is read from its start, after the rest of what it was, where that was kept as
+    `path`.1. Never raises; what cannot be read is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            file_now = (status.st_dev, status.st_ino)
+            begun_anew = after.file not in {None, file_now} or status.st_size < after.offset
+            rest = _rest(path, after.offset) if begun_anew else b""
+            offset = 0 if begun_anew else after.offset
+            skipped = max(0, status.st_size - offset - READ_LIMIT_BYTES)
+            file.seek(offset + skipped)
+            data = file.read(READ_LIMIT_BYTES)
+    except (OSError, ValueError):
+        return LogPart(data=b"", mark=after)
+    return LogPart(
+        data=rest + data if rest or not skipped else _whole_lines(data),
+        mark=LogMark(offset=offset + skipped + len(data), file=file_now),
+        passed_bytes=skipped + len(rest) + len(data), anew=not rest and (begun_anew or skipped > 0),
+    )  # fmt: skip
+
+
+def _rest(path: Path, offset: int) -> bytes:
+    """What was written after the last look and before the log began anew."""
+    try:
+        with _rotated(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(READ_LIMIT_BYTES)
+    except (OSError, ValueError):
+        return b""
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """Without the end of a line whose beginning was skipped."""
+    first, _, others = data.replace(b"\r", b"\n").partition(b"\n")
+    return others if len(first) < len(data) else data
+
+
+class LogLines:
+    """Makes whole lines of the parts of a log. `seen_bytes` grows also where no line is complete yet."""
+
+    def __init__(self, *, begin: int = 0) -> None:
         """`begin`: the byte where what matters begins, in the file as it is now."""
-        self._path = path
-        self._file: tuple[int, int] | None = None  # device and inode
-        self._offset = begin
+        self.mark = LogMark(offset=begin)
         self._partial = b""
         self.seen_bytes = 0
 
+    def take(self, part: LogPart) -> tuple[str, ...]:
+        self.mark = part.mark
+        self.seen_bytes += part.passed_bytes
+        pieces = _split((b"" if part.anew else self._partial) + part.data)
+        self._partial = pieces.pop()[-LINE_LIMIT_CHARS:]
+        return _decoded(pieces)
+
+
+class LogReader:
+    """Hands out what was appended to a log on this machine since the last time, in whole lines. Blocks."""
+
+    def __init__(self, path: Path, *, begin: int = 0) -> None:
+        self._path, self._lines = path, LogLines(begin=begin)
+
+    @property
+    def seen_bytes(self) -> int:
+        return self._lines.seen_bytes
+
     def read(self) -> tuple[str, ...]:
         """Never raises; what cannot be read is empty."""
-        try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                file_now = (status.st_dev, status.st_ino)
-                replaced = self._file is not None and file_now != self._file
-                self._file = file_now
-                rest = b""
-                if replaced or status.st_size < self._offset:
-                    rest = self._rest()
-                    self._offset = 0
-                    self._partial = self._partial if rest else b""
-                skipped = max(0, status.st_size - self._offset - READ_LIMIT_BYTES)
-                file.seek(self._offset + skipped)
-                data = file.read(READ_LIMIT_BYTES)
-        except (OSError, ValueError):
-            return ()
-        self._offset += skipped + len(data)
-        self.seen_bytes += skipped + len(rest) + len(data)
-        return self._lines(rest + data, skipped=skipped > 0 and not rest)
-
-    def _rest(self) -> bytes:
-        """What was written after the last look and before the log began anew."""
-        try:
-            with _rotated(self._path).open("rb") as file:
-                file.seek(self._offset)
-                return file.read(READ_LIMIT_BYTES)
-        except (OSError, ValueError):
-            return b""
-
-    def _lines(self, data: bytes, *, skipped: bool) -> tuple[str, ...]:
-        pieces = _split((b"" if skipped else self._partial) + data)
-        self._partial = pieces.pop()[-LINE_LIMIT_CHARS:]
-        if skipped and pieces:
-            del pieces[0]  # the end of a line whose beginning was skipped
-        return _decoded(pieces)
+        return self._lines.take(read_part(self._path, self._lines.mark))
 
 
 def read_tail(path: Path, *, limit_bytes: int = 256 * KIB) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,10 +14,11 @@ from vllama.controller.events import KEPT, Event
 from vllama.controller.history import PhaseSpan
 from vllama.domain.replicas import MOST_REPLICAS, model_of
 from vllama.domain.units import MIB
-from vllama.engine.logs import LogReader, read_tail
+from vllama.engine.logs import LogLines
 from vllama.gateway import errors
 from vllama.gateway.render import iso
 from vllama.gateway.replies import reply
+from vllama.runtime.base import LogFile
 
 MOST_LINES = 10_000
 TAIL_BYTES = MIB
@@ -80,7 +80,7 @@ def history_router(control: Control) -> APIRouter:
         log = control.log_of(found.model, replica)
         if follow:
             return StreamingResponse(_lines(control, log, tail), media_type="text/plain; charset=utf-8")
-        lines = await asyncio.to_thread(read_tail, log, limit_bytes=TAIL_BYTES)
+        lines = await control.log_tail(log, limit_bytes=TAIL_BYTES)
         return PlainTextResponse("".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :]))
 
     return router
@@ -142,9 +142,9 @@ async def _events(control: Control, model: str | None, *, after: int, as_sse: bo
             yield f"id: {event.number}\ndata: {text}\n\n" if as_sse else f"{text}\n"
 
 
-async def _lines(control: Control, log: Path, tail: int) -> AsyncIterator[str]:
-    reader = LogReader(log)
-    lines = await asyncio.to_thread(reader.read)
+async def _lines(control: Control, log: LogFile, tail: int) -> AsyncIterator[str]:
+    reader = LogLines()
+    lines = reader.take(await control.read_log(log, reader.mark))
     lines = lines[len(lines) - min(tail, len(lines)) :]
     while True:
         if lines:
@@ -152,4 +152,4 @@ async def _lines(control: Control, log: Path, tail: int) -> AsyncIterator[str]:
         if control.events.closed:
             return
         await asyncio.sleep(LOOK_EVERY_S)
-        lines = await asyncio.to_thread(reader.read)
+        lines = reader.take(await control.read_log(log, reader.mark))

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Protocol
 
 from vllama.domain.action import Start
-from vllama.domain.observed import Footprint, Node
+from vllama.domain.observed import Footprint, Node, Place, Placed
 from vllama.domain.replicas import replica_name
 from vllama.domain.spec import ModelSpec
 from vllama.engine.address import Address
 from vllama.engine.command import EngineCommand
+from vllama.engine.logs import LogMark, LogPart
 
 LOOPBACK = "127.0.0.1"
+LOCAL = "local"  # the node's name where there is only this machine
 
 
 class RuntimeFailed(Exception):
@@ -31,10 +33,22 @@ class ProcessExit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineProcess:
+class LogFile:
+    """A file that engines write to, and the node where it lies. str() is for people."""
+
+    node: str
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path) if self.node == LOCAL else f"{self.node}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProcess(Placed):
     """One engine as its runtime sees it: processes, never health.
 
-    `exit` is set once the leader (the API server) is gone, while anything else of it may still live.
+    `exit` is set once the leader (the API server) is gone, while anything else of it may still live; of one that spans
+    nodes once any of its ranks is, and `further` are then those places where something is left or nobody can tell.
     `adopted`: it was started by an earlier manager. `model` is what it serves, `replica` which of its engines it is.
     It answers at `host` and `port`, to whoever shows its `key`; None: to everybody who gets there. `control_url` as
     in Address.
@@ -57,6 +71,11 @@ class EngineProcess:
     host: str = LOOPBACK
     key: str | None = field(default=None, repr=False)
     control_url: str | None = None
+    further: tuple[Place, ...] = ()
+
+    @property
+    def log_file(self) -> LogFile:
+        return LogFile(node=self.node, path=self.log)
 
     @property
     def name(self) -> str:
@@ -94,6 +113,10 @@ class Reading:
 
 class Runtime(Protocol):
     """Level-triggered: `engines` and `read` tell all there is, `watch` only says that they may tell something new."""
+
+    async def recover(self) -> None:
+        """Once, before anything else: find what an earlier manager left. RuntimeFailed: nothing can be done here."""
+        ...
 
     async def engines(self) -> tuple[EngineProcess, ...]:
         """Every engine that is ours, adopted ones and the remains of dead ones included."""
@@ -148,8 +171,16 @@ class Runtime(Protocol):
         """
         ...
 
-    def log_of(self, model: str) -> Path:
-        """The file that its engines write to, whether it is there yet or not; each replica's have their own."""
+    def log_of(self, model: str) -> LogFile:
+        """Where its engines write to, whether it is there yet or not; each replica's have their own."""
+        ...
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        """What was appended to it since, as in `read_part`. Never raises; what cannot be read now is empty."""
+        ...
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        """Its last lines, as in `read_tail`. Never raises."""
         ...
 
     async def cached_models(self) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.engine.command import EngineCommand
+from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
 from vllama.engine.shown import shown
 from vllama.runtime import clock
-from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
+from vllama.runtime.base import LOCAL, EngineProcess, LogFile, Reading, RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.identity import VARIABLE, Identity
@@ -28,7 +29,6 @@ from vllama.runtime.local.signals import reap_strangers
 from vllama.runtime.local.spawn import Leader, end, spawn
 from vllama.runtime.local.stopping import stop_tree
 
-NODE = "local"
 READ_WITHIN_S = 10.0  # a driver that lost a GPU may hang for ever
 
 _NO_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
@@ -61,8 +61,9 @@ class LocalRuntime:
 
     def __init__(
         self, *, owner: str, logs: Path, ports: range, devices: DeviceSource, launcher: Launcher,
-        read_within_s: float = READ_WITHIN_S,
+        read_within_s: float = READ_WITHIN_S, node: str = LOCAL,
     ) -> None:  # fmt: skip
+        self._node = node
         self._owner, self._logs, self._ports = owner, logs, ports
         self._devices, self._launcher, self._read_within_s = devices, launcher, read_within_s
         self._devices_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devices")
@@ -170,7 +171,7 @@ class LocalRuntime:
 
         A disk that takes no more costs this engine its log: vLLM would die of what it cannot write there.
         """
-        path = self.log_of(model)
+        path = self._log_path(model)
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
             with path.open("ab", buffering=0) as log:
@@ -223,8 +224,17 @@ class LocalRuntime:
         seen = shown(command, os.environ, port_known=port is not None)
         return EngineCommand(argv=seen.argv, env=tuple(entry for entry in seen.env if entry[0] != VARIABLE))
 
-    def log_of(self, model: str) -> Path:
+    def log_of(self, model: str) -> LogFile:
+        return LogFile(node=self._node, path=self._log_path(model))
+
+    def _log_path(self, model: str) -> Path:
         return self._logs / log_name(model)
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return await asyncio.to_thread(read_part, log.path, after)
+
+    async def log_tail(self, log: LogFile, *, limit_bytes: int) -> tuple[str, ...]:
+        return await asyncio.to_thread(read_tail, log.path, limit_bytes=limit_bytes)
 
     async def cached_models(self) -> tuple[str, ...]:
         return await asyncio.to_thread(self._launcher.cached_models)
