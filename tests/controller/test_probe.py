@@ -11,7 +11,8 @@ from tests.simulation.virtual import VirtualLoop
 from vllama.controller.probe import MOVED_BYTES, Probe
 from vllama.domain.observed import Awake, Broken, Loading, Unknown
 from vllama.engine.client import EngineClient
-from vllama.runtime.base import EngineProcess, RuntimeFailed
+from vllama.engine.logs import LogMark, LogPart, read_part
+from vllama.runtime.base import EngineProcess, LogFile, RuntimeFailed
 
 SAYS = "(EngineCore pid=8) INFO 11-21 12:00:00 [core_client.py:600] "
 WAITS = f"{SAYS}Waiting for 1 local, 0 remote core engine proc(s) to start.\n"
@@ -29,6 +30,9 @@ class Moving:
         if self.fails:
             raise RuntimeFailed("nobody can see")
         return self.moved
+
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return read_part(log.path, after)
 
 
 def progress(log: Path, happens, *, seconds: float = 60.0) -> float:

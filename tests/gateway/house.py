@@ -37,6 +37,7 @@ from vllama.domain.demand import WantAsleep, WantReady, WantStopped
 from vllama.domain.spec import ModelSpec, Policy, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
 from vllama.engine.client import EngineClient
+from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
 from vllama.gateway.access.log import AccessLog
 from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
@@ -45,12 +46,11 @@ from vllama.gateway.info import ServerFacts
 from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
-from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
-from vllama.runtime.base import LOCAL, LogFile
 from vllama.planner.books import Books, books_of
 from vllama.planner.outlook import Outlook
 from vllama.planner.rehearse import Rehearsal, rehearse, rehearse_wish
 from vllama.planner.together import Matrix, matrix_of
+from vllama.runtime.base import LOCAL, LogFile
 
 T = TypeVar("T")
 MODEL = "org/Tiny-1B"

@@ -28,10 +28,10 @@ from vllama.engine.address import Address
 from vllama.engine.client import EngineClient
 from vllama.engine.platform import Platform
 from vllama.runtime import clock
+from vllama.runtime.base import LOCAL as NODE
 from vllama.runtime.base import Reading
 from vllama.runtime.local.host import HostMemory
 from vllama.runtime.local.launcher import VllmLauncher
-from vllama.runtime.base import LOCAL as NODE
 from vllama.runtime.local.runtime import LocalRuntime
 
 KV_BYTES = 256 * MIB

@@ -17,12 +17,12 @@ from tests.waiting import async_wait_until, wait_until
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.domain.units import GIB, MIB
+from vllama.runtime.base import LOCAL as NODE
 from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.identity import owner_of
 from vllama.runtime.local.nvml import NvmlDevices
 from vllama.runtime.local.ports import claim, free_port
-from vllama.runtime.base import LOCAL as NODE
 from vllama.runtime.local.runtime import LocalRuntime, log_name
 from vllama.runtime.simulated.devices import SimulatedDeviceSource
 from vllama.runtime.simulated.launcher import SimulatorLauncher

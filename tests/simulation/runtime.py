@@ -24,9 +24,9 @@ from vllama.engine.client import (
     Unhealthy,
 )
 from vllama.engine.command import EngineCommand
+from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
 from vllama.engine.metrics import NoLevel
 from vllama.engine.progress import Progress
-from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
 from vllama.runtime.base import LOCAL, EngineProcess, LogFile, NoProcess, Reading, RuntimeFailed
 from vllama.runtime.local.settling import memory_settles
 

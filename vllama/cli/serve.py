@@ -38,8 +38,10 @@ from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits, connections_within
 from vllama.gateway.wire.memory import settle
 from vllama.gateway.wire.server import DataPath
+from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.local.rotation import keep_bounded
 from vllama.runtime.local.signals import become_subreaper
+from vllama.runtime.ray.settings import RaySettings
 
 BACKLOG = 2048
 FINISH_WITHIN_S = 5  # answers that are still being sent when all engines have ended
@@ -61,13 +63,14 @@ def run(
     simulate: str | None,
     logs: LogSettings,
     doors: DoorSettings | None = None,
+    ray: RaySettings | None = None,
     say: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Returns when stopped. `say(url)` is printed once it serves. Raises CannotServe with a text for a person."""
     configure(logs)
     settings = Settings(
         config_dir=config_dir.expanduser().absolute(), simulate=simulate, environ=wiring.environment(),
-        doors=doors or DoorSettings(),
+        doors=doors or DoorSettings(), ray=ray,
     )  # fmt: skip
     held = lease.take(settings.config_dir)
     try:
@@ -139,7 +142,10 @@ async def _serve(
     asyncio.get_running_loop().set_default_executor(all_at_once())
     notify = notify_of(settings.environ)
     notify.say(STATUS="Looking for engines and models.")
-    await house.runtime.recover()
+    try:
+        await house.runtime.recover()
+    except RuntimeFailed as error:
+        raise CannotServe(f"{error}\nNothing was started.") from error
     await house.controller.start_up()
     doors = house.doors
     hub, facts = hub_directory(settings.environ), _facts(listener, settings, house)

@@ -6,26 +6,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import pynvml
 
 from vllama.cli.doors import Doors, DoorSettings, open_doors
+from vllama.cli.logging import LogSettings
 from vllama.controller.controller import Controller
 from vllama.controller.manifest import ManifestInvalid, load
+from vllama.domain.units import parse_duration
 from vllama.engine.client import EngineClient
-from vllama.engine.platform import EngineUnavailable, Platform, find_vllm, installed_version, platform_of
+from vllama.engine.platform import Platform
 from vllama.gateway.tls import CertificateUnusable
 from vllama.gateway.wire.trust import trust
-from vllama.runtime import clock
-from vllama.runtime.base import RuntimeFailed
-from vllama.runtime.local import proc
+from vllama.runtime import clock, machine
+from vllama.runtime.base import LOCAL, Runtime, RuntimeFailed
 from vllama.runtime.local.devices import DeviceSource
-from vllama.runtime.local.host import HostMemory
 from vllama.runtime.local.identity import owner_of
-from vllama.runtime.local.launcher import VllmLauncher
-from vllama.runtime.local.nvml import NvmlDevices
-from vllama.runtime.local.runtime import NODE, Launcher, LocalRuntime
-from vllama.runtime.simulated.devices import SimulatedDeviceSource
-from vllama.runtime.simulated.launcher import SimulatorLauncher
+from vllama.runtime.local.runtime import LocalRuntime
+from vllama.runtime.machine import Machine
+from vllama.runtime.ray.runtime import RayRuntime
+from vllama.runtime.ray.settings import GRACE_S, SILENCE_S, RaySettings
+from vllama.runtime.ray.transport import AgentTransport
 from vllama.simulator.devices import parse_devices
 
 DEFAULT_PORTS = (33300, 34300)
@@ -37,12 +36,13 @@ class CannotServe(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `vllama serve` was told. `simulate` as in `2x24GiB`; None: real devices."""
+    """What `vllama serve` was told. `simulate` as in `2x24GiB`; None: real devices. `ray` None: this machine only."""
 
     config_dir: Path
     simulate: str | None
     environ: Mapping[str, str]
     doors: DoorSettings = field(default_factory=DoorSettings)
+    ray: RaySettings | None = None
 
     @property
     def manifest(self) -> Path:
@@ -66,7 +66,7 @@ class House:
     """All that a running server is made of."""
 
     controller: Controller
-    runtime: LocalRuntime
+    runtime: Runtime
     doors: Doors
     http: httpx.AsyncClient
     describe: str
@@ -74,14 +74,16 @@ class House:
 
 def build(settings: Settings) -> House:
     """Blocks (NVML, disk): call it before there is a loop to block. Raises CannotServe."""
-    devices, launcher, describe, place = _simulated(settings) if settings.simulate else _real(settings)
-    runtime = LocalRuntime(
-        owner=owner_of(settings.config_dir), logs=settings.config_dir / "logs", ports=settings.ports,
-        devices=devices, launcher=launcher,
-    )  # fmt: skip
+    transports: dict[str, httpx.AsyncBaseTransport | None] = {}
+    if settings.ray is None:
+        runtime, describe, place = _local(settings)
+    else:
+        runtime, describe, place = _ray(settings, settings.ray)
+        transports["agent://"] = AgentTransport(runtime)
     http = httpx.AsyncClient(
-        trust_env=False, verify=trust(), limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
-    )
+        trust_env=False, verify=trust(), limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        mounts=transports,
+    )  # fmt: skip
     controller = Controller(
         runtime=runtime, client=EngineClient(http), manifest=settings.manifest, environ=settings.environ,
         clock=clock.now, simulated=settings.simulate is not None, place=place, http=http,
@@ -92,6 +94,48 @@ def build(settings: Settings) -> House:
         raise CannotServe(f"{error}\nNothing was started.") from error
     controller.further_conditions.extend(doors.conditions)
     return House(controller=controller, runtime=runtime, doors=doors, http=http, describe=describe)
+
+
+def _local(settings: Settings) -> tuple[Runtime, str, str]:
+    here = _machine(settings)
+    runtime = LocalRuntime(
+        owner=owner_of(settings.config_dir), logs=settings.config_dir / "logs", ports=settings.ports,
+        devices=here.devices, launcher=here.launcher,
+    )  # fmt: skip
+    return runtime, here.describe, here.place
+
+
+def _ray(settings: Settings, ray: RaySettings) -> tuple[RayRuntime, str, str]:
+    """What measurements hold for is not told apart by node: machines of one cluster are taken to be alike."""
+    if settings.simulate:
+        try:
+            parse_devices(settings.simulate)
+        except ValueError as error:
+            raise CannotServe(f"--simulate: {error}") from error
+    try:
+        runtime = RayRuntime(
+            settings=ray, owner=owner_of(settings.config_dir), simulate=settings.simulate, environ=settings.environ,
+            ports=settings.ports, log=settings.config_dir / "logs" / "ray.log", clock=clock.now,
+        )  # fmt: skip
+    except RuntimeFailed as error:
+        raise CannotServe(str(error)) from error
+    each = f"simulated {settings.simulate} on each machine" if settings.simulate else "the machines"
+    return runtime, f"{each} of the Ray cluster at {ray.address}", "simulated" if settings.simulate else "cluster"
+
+
+def ray_settings(*, address: str, insecure: bool, environ: Mapping[str, str], logs: LogSettings) -> RaySettings:
+    """Raises CannotServe where the environment says nonsense."""
+    try:
+        silence_s, grace_s = (
+            parse_duration(environ.get(name) or str(usual))
+            for name, usual in (("VLLAMA_RAY_SILENCE", SILENCE_S), ("VLLAMA_RAY_GRACE", GRACE_S))
+        )
+    except ValueError as error:
+        raise CannotServe(f"VLLAMA_RAY_SILENCE or VLLAMA_RAY_GRACE: {error}") from error
+    return RaySettings(
+        address=address, insecure=insecure, silence_s=silence_s, grace_s=grace_s, log_max_bytes=logs.max_bytes,
+        log_backups=logs.backup_count,
+    )  # fmt: skip
 
 
 def _machine(settings: Settings) -> Machine:

@@ -57,6 +57,19 @@ class Rank:
     master_port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where an engine stands among several nodes. `door`: other hosts reach it; None: it listens on loopback, and wants
+    no key. `rank`: it is a part of one that spans nodes; None: it is whole.
+    """
+
+    door: Door | None = None
+    rank: Rank | None = None
+
+
+ALONE = Seat()
+
+
 def serve_command(
     *,
     spec: ModelSpec,
@@ -72,10 +85,10 @@ def serve_command(
 ) -> EngineCommand:
     """The command that starts `spec` as `action` says.
 
-    `tag` is the identity that an engine carries in its environment. `door`: of an engine that other hosts reach; None:
-    it listens on loopback, and wants no key. `cache_root` is where vLLM keeps what it
-    compiled, unless the parent's or the model's environment says otherwise; it must survive restarts.
-    `rank`: of an engine that spans nodes; `action` then names the devices of this one.
+    `tag` is the identity that an engine carries in its environment. `cache_root` is where vLLM keeps what it
+    compiled, unless the parent's or the model's environment says otherwise; it must survive restarts. `door`: of an
+    engine that other hosts reach; None: it listens on loopback, and wants no key. `rank`: it is a part of one that
+    spans nodes, and `action` names the devices of this one.
     """
     argv = (
         *executable,
@@ -102,7 +115,7 @@ def serve_command(
 
 
 def _rank(rank: Rank) -> Iterator[str]:
-    """vLLM's own processes on every node: by itself it would ask for Ray. Only rank 0 answers requests."""
+    """VLLM's own processes on every node: by itself it would ask for Ray. Only rank 0 answers requests."""
     yield from ("--distributed-executor-backend", "mp")
     yield from ("--nnodes", str(rank.count), "--node-rank", str(rank.index))
     yield from ("--master-addr", rank.master_address, "--master-port", str(rank.master_port))

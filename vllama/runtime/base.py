@@ -50,8 +50,8 @@ class EngineProcess(Placed):
     `exit` is set once the leader (the API server) is gone, while anything else of it may still live; of one that spans
     nodes once any of its ranks is, and `further` are then those places where something is left or nobody can tell.
     `adopted`: it was started by an earlier manager. `model` is what it serves, `replica` which of its engines it is.
-    It answers at `host` and `port`, to whoever shows its `key`; None: to everybody who gets there. `control_url` as
-    in Address.
+    It is part `rank` of `ranks`: others than 0 are seen from their own node only. It answers at `host` and `port`, to
+    whoever shows its `key`; None: to everybody who gets there. `control_url` as in Address.
     """
 
     engine_id: str
@@ -72,6 +72,8 @@ class EngineProcess(Placed):
     key: str | None = field(default=None, repr=False)
     control_url: str | None = None
     further: tuple[Place, ...] = ()
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def log_file(self) -> LogFile:

@@ -8,7 +8,7 @@ from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.engine.cache import arrived_bytes, find_on_disk, models_on_disk
-from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.command import ALONE, EngineCommand, Seat, serve_command
 from vllama.engine.estimate import NoEstimate, WeightsEstimate, estimate, footprint_of
 from vllama.engine.platform import EngineUnavailable, Platform, find_vllm
 from vllama.runtime.base import RuntimeFailed
@@ -19,7 +19,9 @@ class VllmLauncher:
         self._platform, self._cache_root, self._parent_env = platform, cache_root, parent_env
         self._callable: dict[str, Path] = {}
 
-    def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
+    def command(
+        self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str], seat: Seat = ALONE
+    ) -> EngineCommand:  # fmt: skip
         try:
             vllm = find_vllm(spec.launch.vllm, self._parent_env)
         except EngineUnavailable as error:
@@ -27,6 +29,7 @@ class VllmLauncher:
         return serve_command(
             spec=self._located(spec), action=action, port=port, executable=(vllm,), platform=self._platform,
             cache_root=self._cache_root, parent_env=self._parent_env, tag={tag[0]: tag[1]},
+            door=seat.door, rank=seat.rank,
         )  # fmt: skip
 
     def footprint(self, spec: ModelSpec) -> Footprint | None:

@@ -24,6 +24,7 @@ from vllama.runtime.local import proc
 from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.identity import VARIABLE, Identity
 from vllama.runtime.local.ports import Port, claim, free_port
+from vllama.runtime.local.recovery import leaders_of
 from vllama.runtime.local.settling import memory_settles
 from vllama.runtime.local.signals import reap_strangers
 from vllama.runtime.local.spawn import Leader, end, spawn
@@ -75,18 +76,12 @@ class LocalRuntime:
 
     async def recover(self) -> None:
         """Take up every engine of ours that is there already, the orphans of dead leaders included."""
-        found = await asyncio.to_thread(proc.tagged, self._owner)
-        for each, identity in sorted(found.values(), key=lambda pair: pair[0].start_ticks):
-            if identity.engine_id in self._leaders:
-                continue
-            leads = found.get(each.sid, (None, None))[0]
-            leader = Leader(
-                identity=identity, sid=each.sid, since_ticks=(leads or each).start_ticks,
-                started_at=(leads or each).started_at, process=leads,
-            )  # fmt: skip
-            leader.watch(self._ring)
-            self._leaders[identity.engine_id] = leader
-            self._adopted.add(identity.engine_id)
+        for leader in await asyncio.to_thread(leaders_of, self._owner):
+            engine_id = leader.identity.engine_id
+            if engine_id not in self._leaders:
+                leader.watch(self._ring)
+                self._leaders[engine_id] = leader
+                self._adopted.add(engine_id)
 
     async def engines(self) -> tuple[EngineProcess, ...]:
         reap_strangers({leader.sid for leader in self._leaders.values() if leader.popen is not None})

@@ -9,7 +9,7 @@ from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
 from vllama.domain.units import GIB, MIB, parse_bytes
 from vllama.engine.cache import arrived_bytes, hub_directory, scan
-from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.command import ALONE, EngineCommand, Seat, serve_command
 from vllama.engine.platform import Platform
 
 SILENT_BYTES = GIB  # of a model that does not say what it takes
@@ -21,12 +21,15 @@ class SimulatorLauncher:
     def __init__(self, *, directory: Path, parent_env: Mapping[str, str]) -> None:
         self._directory, self._parent_env = directory, parent_env
 
-    def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
+    def command(
+        self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str], seat: Seat = ALONE
+    ) -> EngineCommand:  # fmt: skip
         made_up = {"VLLAMA_SIM_MEMORY": str(action.memory_bytes)} | dict(self._parent_env)
         return serve_command(
             spec=spec, action=action, port=port, executable=(sys.executable, "-m", "vllama.simulator.engine"),
             platform=Platform.CUDA, cache_root=self._directory,
             parent_env=made_up | {"VLLAMA_SIM_DEVICES": str(self._directory)}, tag={tag[0]: tag[1]},
+            door=seat.door, rank=seat.rank,
         )  # fmt: skip
 
     def footprint(self, spec: ModelSpec) -> Footprint:

@@ -1,0 +1,125 @@
+"""The process that speaks Ray, for the manager, which must not hang or end where Ray does.
+
+    python -m vllama.runtime.ray.driver FD ADDRESS
+
+It reads (number, operation, arguments, seconds) from the socket FD, and writes (number, came out right, what). Numbers
+that come again without an operation are given up. It ends when the manager does, or when Ray is gone from this machine.
+"""
+
+import asyncio
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from vllama.runtime.ray import cluster, frames
+from vllama.runtime.ray.messages import Answer, Call
+
+NODE_EVERY_S = 2.0
+GONE_AFTER = 3  # looks in a row
+_THREADS = 64  # each holds one question that Ray may never answer
+
+
+class Driver:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="ray")
+        self._agents: dict[str, Any] = {}
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        """Until the manager is gone."""
+        try:
+            while True:
+                number, operation, arguments, within_s = await frames.read(reader)
+                if operation is None:
+                    if (task := self._tasks.get(number)) is not None:
+                        task.cancel()
+                    continue
+                work = self._carry_out(number, operation, arguments, within_s)
+                self._tasks[number] = asyncio.create_task(work, name=operation)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+
+    async def _carry_out(self, number: int, operation: str, arguments: tuple[Any, ...], within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                value = await self._do(operation, arguments)
+        except TimeoutError:
+            self._say(number, failed=f"no answer within {within_s:g} s")
+        except Exception as error:  # noqa: BLE001  # whatever Ray raises is an answer, too
+            self._say(number, failed=_words(error))
+        else:
+            self._say(number, value)
+        finally:
+            self._tasks.pop(number, None)
+
+    async def _do(self, operation: str, arguments: tuple[Any, ...]) -> Any:
+        match operation:
+            case "ping":
+                return None
+            case "call":
+                return await self._call(*arguments)
+            case "attach" | "let_go":
+                self._agents.pop(arguments[0].name if operation == "attach" else arguments[0], None)
+                return await self._in_thread(partial(getattr(cluster, operation), *arguments))
+            case "nodes":
+                return await self._in_thread(partial(getattr(cluster, operation), *arguments))
+            case _:
+                raise ValueError(f"{operation} is nothing that the driver does")
+
+    async def _call(self, name: str, call: Call) -> Answer:
+        if name not in self._agents:
+            self._agents[name] = await self._in_thread(partial(cluster.agent_of, name))
+        under_way = await self._in_thread(partial(cluster.begin_call, self._agents[name], call))
+        try:
+            answer: Answer = await under_way
+        except asyncio.CancelledError:
+            self._pool.submit(cluster.cancel, under_way)
+            raise
+        return answer
+
+    async def _in_thread(self, work: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _say(self, number: int, value: Any = None, *, failed: str | None = None) -> None:
+        if not self._writer.is_closing():
+            frames.write(self._writer, (number, failed is None, value if failed is None else failed))
+
+    async def watch_over_ray(self) -> None:
+        """Returns when Ray's own process on this machine is gone: this one would never find another."""
+        gone = 0
+        while gone < GONE_AFTER:
+            await asyncio.sleep(NODE_EVERY_S)
+            try:
+                async with asyncio.timeout(NODE_EVERY_S):
+                    gone = 0 if await self._in_thread(cluster.own_node_lives) else gone + 1
+            except TimeoutError:
+                continue  # the head is gone; agents may answer all the same
+
+
+def _words(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if "ray::" in lines[0] else lines[0]
+
+
+async def main(fd: int, address: str) -> None:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+    driver = Driver(writer)
+    try:
+        await driver._in_thread(partial(cluster.connect, address))  # noqa: SLF001  # its own main
+    except Exception as error:  # noqa: BLE001  # a person must read why
+        frames.write(writer, (0, False, _words(error)))
+        await writer.drain()
+        cluster.leave()
+    frames.write(writer, (0, True, None))
+    ends = {asyncio.create_task(driver.serve(reader)), asyncio.create_task(driver.watch_over_ray())}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    cluster.leave()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
