@@ -1,6 +1,5 @@
 """What one engine says of itself, asked beside the loop: it rings when the answer changes."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
