@@ -134,6 +134,9 @@ class Network:
     async def moved_bytes(self, _engine_id: str) -> int:
         return 0
 
+    async def read_log(self, log: LogFile, after: LogMark) -> LogPart:
+        return read_part(log.path, after)
+
 
 def watched(play, *, host: str = "10.0.0.2", every_s: float = 2.0):
     """What `play(network, probe)` gives, which begins when the engine at `host` is awake."""

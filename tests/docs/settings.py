@@ -43,6 +43,8 @@ Read by the server and the commands. `.env` of the working directory counts for 
 ABOUT = {
     "VLLAMA_VLLM_PORT_START": "The first port for engines, on loopback.",
     "VLLAMA_VLLM_PORT_END": "The port after the last one for engines.",
+    "VLLAMA_RAY_SILENCE": "With `--runtime ray`: a machine that says nothing for longer is lost.",
+    "VLLAMA_RAY_GRACE": "With `--runtime ray`: how long engines go on where their machine's agent is gone.",
     "VLLAMA_TRANSFORMERS_CACHE": "The model cache. Else `HF_HUB_CACHE`, else `hub` in `HF_HOME`.",
     "VLLAMA_UNLOAD_TIMEOUT": "Seconds or a duration: `idle.sleep_after` where the file says nothing of it.",
     "VLLAMA_UNLOAD_MODE": "1, 2, 3 or auto: `idle.level` where the file says nothing of it.",

@@ -22,7 +22,11 @@ OLDER = {
     "HF_HOME": "/cache", "HF_TOKEN": "hf_secret",
 }  # fmt: skip
 # Not settings of the server in the container.
-NOT_INSIDE = {"VLLAMA_CONFIG_DIR", "VLLAMA_SERVER", "VLLAMA_API_KEY"}
+NOT_INSIDE = {
+    "VLLAMA_CONFIG_DIR", "VLLAMA_SERVER", "VLLAMA_API_KEY",
+    # several machines: what compose starts is one, and no part of a cluster
+    "VLLAMA_RUNTIME", "VLLAMA_RAY_ADDRESS", "VLLAMA_RAY_INSECURE", "VLLAMA_RAY_SILENCE", "VLLAMA_RAY_GRACE",
+}  # fmt: skip
 
 
 def interpolated(value: Any, environ: Mapping[str, str]) -> Any:

@@ -16,9 +16,11 @@ from vllama.domain.spec import IdleSpec
 from vllama.domain.units import format_duration
 from vllama.engine.cache import hub_directory
 from vllama.engine.shown import masked
+from vllama.runtime.ray.settings import GRACE_S, SILENCE_S
 
 FURTHER: tuple[tuple[str, Any], ...] = (
     ("VLLAMA_VLLM_PORT_START", DEFAULT_PORTS[0]), ("VLLAMA_VLLM_PORT_END", DEFAULT_PORTS[1]),
+    ("VLLAMA_RAY_SILENCE", f"{SILENCE_S:g}s"), ("VLLAMA_RAY_GRACE", f"{GRACE_S:g}s"),
     ("VLLAMA_TRANSFORMERS_CACHE", None), ("VLLAMA_UNLOAD_TIMEOUT", format_duration(IdleSpec().sleep_after_s or 0)),
     ("VLLAMA_UNLOAD_MODE", "auto"), ("VLLAMA_DEFAULT_DEVICE", None), ("VLLAMA_OFFLINE_MODE", False),
     ("VLLAMA_VLLM", None), ("VLLAMA_SERVER", None), ("VLLAMA_API_KEY", None), ("HF_HOME", None), ("HF_TOKEN", None),

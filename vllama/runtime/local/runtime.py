@@ -215,7 +215,10 @@ class LocalRuntime:
         return await asyncio.to_thread(self._launcher.footprint, spec)
 
     async def preview(self, spec: ModelSpec, action: Start, *, port: int | None) -> EngineCommand:
-        command = await asyncio.to_thread(self._launcher.command, spec, action, port=port or 0, tag=(VARIABLE, ""))
+        seat = ALONE if self._host == LOOPBACK else Seat(door=Door(host=self._host, key=""))
+        command = await asyncio.to_thread(
+            self._launcher.command, spec, action, port=port or 0, tag=(VARIABLE, ""), seat=seat
+        )
         seen = shown(command, os.environ, port_known=port is not None)
         return EngineCommand(argv=seen.argv, env=tuple(entry for entry in seen.env if entry[0] != VARIABLE))
 

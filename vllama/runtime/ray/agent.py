@@ -244,6 +244,9 @@ def environ_of_this_node() -> dict[str, str]:
         found = {name: value for name, _, value in pairs}
     except OSError:
         found = dict(os.environ)
+    allocator = found.get("LD_PRELOAD", "")
+    if "ray/core" in allocator:
+        del found["LD_PRELOAD"]  # the raylet's own, and nobody's else
     return {name: value for name, value in found.items() if not name.startswith("RAY_")}
 
 
