@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 VARIABLE = "VLLAMA_ENGINE"
@@ -13,7 +13,8 @@ VARIABLE = "VLLAMA_ENGINE"
 class Identity:
     """`owner` says whose engine it is: a hash of the configuration directory and the user.
 
-    `replica`: which of its model's engines; tags of before there were several do not say.
+    `replica`: which of its model's engines; tags of before there were several do not say. It answers at `host` to who
+    shows `key`; None: to everybody there. Of an engine that spans nodes this is part `rank` of `ranks`.
     """
 
     owner: str
@@ -27,6 +28,10 @@ class Identity:
     log: str
     log_offset: int
     replica: int = 1
+    host: str = "127.0.0.1"
+    key: str | None = field(default=None, repr=False)
+    rank: int = 0
+    ranks: int = 1
 
     def encode(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

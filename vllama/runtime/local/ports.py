@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from vllama.runtime.base import RuntimeFailed
+from vllama.runtime.base import LOOPBACK, RuntimeFailed
 
 
 @dataclass(slots=True)
@@ -35,31 +35,31 @@ class Port:
 
 
 def bindable(port: int) -> bool:
-    bound = _bind(port, reuse=True)
+    bound = _bind(LOOPBACK, port, reuse=True)
     if bound is not None:
         bound.close()
     return bound is not None
 
 
-def _bind(port: int, *, reuse: bool) -> socket.socket | None:
+def _bind(host: str, port: int, *, reuse: bool) -> socket.socket | None:
     """`reuse`: also where others have bound it so and nobody listens, or connections of late are still remembered."""
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
-        bound.bind(("127.0.0.1", port))
+        bound.bind((host, port))
     except OSError:
         bound.close()
         return None
     return bound
 
 
-def free_port(ports: range, taken: Collection[int], *, after: int) -> Port:
+def free_port(ports: range, taken: Collection[int], *, after: int, host: str = LOOPBACK) -> Port:
     """The next port of the range past `after`, going round, that is not `taken`, nobody's and can be bound."""
     start = ports.index(after) + 1 if after in ports else 0
     numbers = [number for i in range(len(ports)) if (number := ports[(start + i) % len(ports)]) not in taken]
     for unused in (True, False):
         for number in numbers:
-            if (port := claim(number, unused=unused)) is not None:
+            if (port := claim(number, unused=unused, host=host)) is not None:
                 return port
     raise RuntimeFailed(
         f"No free port between {ports.start} and {ports.stop - 1} for an engine. "
@@ -67,7 +67,7 @@ def free_port(ports: range, taken: Collection[int], *, after: int) -> Port:
     )
 
 
-def claim(number: int, *, unused: bool = False) -> Port | None:
+def claim(number: int, *, unused: bool = False, host: str = LOOPBACK) -> Port | None:
     """None: somebody listens there, or another vllama has it.
 
     `unused`: nor has anybody bound it, as an engine does that loads and whose vllama was killed.
@@ -83,10 +83,10 @@ def claim(number: int, *, unused: bool = False) -> Port | None:
     except OSError:
         os.close(lock)
         return None
-    probe = _bind(number, reuse=False) if unused else None
+    probe = _bind(host, number, reuse=False) if unused else None
     if probe is not None:
         probe.close()
-    bound = None if unused and probe is None else _bind(number, reuse=True)
+    bound = None if unused and probe is None else _bind(host, number, reuse=True)
     if bound is None:
         os.close(lock)
         return None

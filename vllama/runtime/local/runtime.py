@@ -15,11 +15,12 @@ from typing import Protocol, TypeVar
 from vllama.domain.action import Start
 from vllama.domain.observed import Footprint
 from vllama.domain.spec import ModelSpec
-from vllama.engine.command import EngineCommand
+from vllama.engine.command import ALONE, EngineCommand, Rank, Seat
+from vllama.engine.door import Door, new_key
 from vllama.engine.logs import LogMark, LogPart, read_part, read_tail
 from vllama.engine.shown import shown
 from vllama.runtime import clock
-from vllama.runtime.base import LOCAL, EngineProcess, LogFile, Reading, RuntimeFailed
+from vllama.runtime.base import LOCAL, LOOPBACK, EngineProcess, LogFile, Reading, RuntimeFailed
 from vllama.runtime.local import proc
 from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.identity import VARIABLE, Identity
@@ -40,7 +41,9 @@ T = TypeVar("T")
 class Launcher(Protocol):
     """What to run for a model: real vLLM, or the simulator."""
 
-    def command(self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str]) -> EngineCommand:
+    def command(
+        self, spec: ModelSpec, action: Start, *, port: int, tag: tuple[str, str], seat: Seat = ALONE
+    ) -> EngineCommand:  # fmt: skip
         """Pure but for finding the program. RuntimeFailed says what is missing."""
         ...
 
@@ -62,9 +65,10 @@ class LocalRuntime:
 
     def __init__(
         self, *, owner: str, logs: Path, ports: range, devices: DeviceSource, launcher: Launcher,
-        read_within_s: float = READ_WITHIN_S, node: str = LOCAL,
+        read_within_s: float = READ_WITHIN_S, node: str = LOCAL, host: str = LOOPBACK,
     ) -> None:  # fmt: skip
-        self._node = node
+        """`host`: where engines listen. Anywhere but on loopback each has a door, and a key of its own."""
+        self._node, self._host = node, host
         self._owner, self._logs, self._ports = owner, logs, ports
         self._devices, self._launcher, self._read_within_s = devices, launcher, read_within_s
         self._devices_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="devices")
@@ -112,31 +116,48 @@ class LocalRuntime:
                 "hangs as well, the driver hangs: see `dmesg`; a reboot may be all that helps."
             ) from None
 
-    async def start(self, engine_id: str, spec: ModelSpec, action: Start) -> EngineProcess:
+    async def start(
+        self, engine_id: str, spec: ModelSpec, action: Start, rank: Rank | None = None
+    ) -> EngineProcess:  # fmt: skip
+        """`rank`: the part of an engine that spans nodes which is to run here; `action` has the devices of this one."""
         async with self._starting:  # a port is chosen and taken in one step
             if engine_id not in self._leaders:
-                self._leaders[engine_id] = await self._spawn(engine_id, spec, action)
+                self._leaders[engine_id] = await self._spawn(engine_id, spec, action, rank)
         return self._process(self._leaders[engine_id])
 
-    async def _spawn(self, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
+    async def a_free_port(self) -> int:
+        """For what the ranks of an engine say to each other. Nobody holds it until the engine does."""
+        async with self._starting:
+            taken = {leader.identity.port for leader in self._leaders.values()}
+            port = free_port(self._ports, taken, after=self._last_port, host=self._host)
+            self._last_port = port.number
+            port.release()
+            return port.number
+
+    async def _spawn(self, engine_id: str, spec: ModelSpec, action: Start, rank: Rank | None) -> Leader:
         port = self._port_for(spec)
         try:
-            leader = await self._spawn_on(port, engine_id, spec, action)
+            leader = await self._spawn_on(port, engine_id, spec, action, rank)
         except BaseException:
             port.release()
             raise
         self._ring()
         return leader
 
-    async def _spawn_on(self, port: Port, engine_id: str, spec: ModelSpec, action: Start) -> Leader:
+    async def _spawn_on(
+        self, port: Port, engine_id: str, spec: ModelSpec, action: Start, rank: Rank | None
+    ) -> Leader:  # fmt: skip
+        door = None if self._host == LOOPBACK else Door(host=self._host, key=new_key())
         log, offset = await asyncio.to_thread(self._open_log, spec.model, engine_id)
         identity = Identity(
             owner=self._owner, engine_id=engine_id, model=spec.served_name, replica=spec.replica,
             spec_hash=action.spec_hash, node=action.node, devices=action.devices, memory_bytes=action.memory_bytes,
-            port=port.number, log=str(log), log_offset=offset,
+            port=port.number, log=str(log), log_offset=offset, host=self._host, key=None if door is None else door.key,
+            rank=0 if rank is None else rank.index, ranks=1 if rank is None else rank.count,
         )  # fmt: skip
         command = await asyncio.to_thread(
-            self._launcher.command, spec, action, port=port.number, tag=(VARIABLE, identity.encode())
+            self._launcher.command, spec, action, port=port.number, tag=(VARIABLE, identity.encode()),
+            seat=Seat(door=door, rank=rank),
         )  # fmt: skip
         leader = await asyncio.to_thread(spawn, identity, command.argv, dict(command.env), port)
         try:
@@ -150,10 +171,10 @@ class LocalRuntime:
     def _port_for(self, spec: ModelSpec) -> Port:
         taken = {leader.identity.port for leader in self._leaders.values()}
         if spec.launch.port is None:
-            port = free_port(self._ports, taken, after=self._last_port)
+            port = free_port(self._ports, taken, after=self._last_port, host=self._host)
             self._last_port = port.number
             return port
-        given = None if spec.launch.port in taken else claim(spec.launch.port)
+        given = None if spec.launch.port in taken else claim(spec.launch.port, host=self._host)
         if given is None:
             raise RuntimeFailed(
                 f"Port {spec.launch.port}, which models.yaml gives to {spec.model}, is in use. "
@@ -256,7 +277,8 @@ class LocalRuntime:
             spec_hash=identity.spec_hash, node=identity.node, devices=identity.devices,
             memory_bytes=identity.memory_bytes, pid=leader.sid, port=identity.port,
             started_at=leader.started_at, log=Path(identity.log), log_offset=identity.log_offset, exit=leader.exit,
-            adopted=identity.engine_id in self._adopted,
+            adopted=identity.engine_id in self._adopted, host=identity.host, key=identity.key, rank=identity.rank,
+            ranks=identity.ranks,
         )  # fmt: skip
 
 
