@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.metrics.everything import everything
 from vllama.controller.tally import FOR_OTHERS, Cause
-from vllama.domain.observed import Verb
+from vllama.domain.observed import NodeState, Verb
 from vllama.domain.status import Phase
 from vllama.gateway.metrics.engines import written_engines
 from vllama.gateway.metrics.exposition import exposition
@@ -56,6 +56,7 @@ PARTS = (
     ("Models", ("vllama_model",)),
     ("Starts, sleeps, swaps and failures", ("vllama_operation", "vllama_evictions", "vllama_swaps",
                                             "vllama_engine_f")),
+    ("Machines", ("vllama_node",)),
     ("Memory", ("vllama_device", "vllama_host")),
     ("Servers that others run", ("vllama_server",)),
     ("vllama itself", ("vllama_", "process_")),
@@ -74,7 +75,7 @@ def labels() -> dict[str, str]:
         f"`StartFailed`: an engine that could not even be spawned); of evictions {_words(sorted(FOR_OTHERS))}",
         "cause": f"who wanted it: {_words(Cause)} (`vllama start`, `auto_start`, or its settings changed while it ran)",
         "loaded": "`true`: the engine had been ready; `false`: it failed while it loaded",
-        "state": "`awake`, `asleep`, `weights`, `host_copy`",
+        "state": f"of a footprint `awake`, `asleep`, `weights`, `host_copy`; of a machine {_words(NodeState)}",
         "node, device, name": "the machine, a device's index on it, and what it is",
         "server": "its URL, as in models.yaml",
         "type": "the condition, as at /health",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from prometheus_client.core import Metric
 
 from vllama.controller.measures import Measures
+from vllama.domain.observed import NodeState
 from vllama.gateway.metrics.families import gauge
 from vllama.planner.books import Books, DevicePage, HostPage
 
@@ -25,10 +26,17 @@ _OF_HOSTS: tuple[tuple[str, str, Callable[[HostPage], float | None]], ...] = (
 
 def memory_of(measures: Measures, model_of: Callable[[str], str]) -> Iterator[Metric]:
     """`model_of(name)`: the model whose replica has this name."""
+    yield from _nodes(measures.books)
     yield from _devices(measures.books, model_of)
     yield from _hosts(measures.books, model_of)
     what = "What one engine takes: of a device when awake and asleep; in all for weights and the copy on the host."
     yield gauge("model_footprint_bytes", what, ["model", "state"], _footprints(measures.footprints))
+
+
+def _nodes(books: Books) -> Iterator[Metric]:
+    what = "1 for the state that a machine is in; only one that is ready is given anything to do."
+    states = (((node.name, state.value), float(node.state is state)) for node in books.nodes for state in NodeState)
+    yield gauge("node_state", what, ["node", "state"], states)
 
 
 def _devices(books: Books, model_of: Callable[[str], str]) -> Iterator[Metric]:
