@@ -18,7 +18,8 @@ def test_what_is_defended_is_shown_by_a_test_that_is_there() -> None:
         if row not in tables:
             assert row[0] in {
                 "the port", "an engine's port on loopback",
-                "an engine's port on the network, where there are several machines", "the engine", "the hub", "servers that others run", "files",
+                "an engine's port on the network, where there are several machines",
+                "the engine", "the hub", "servers that others run", "files",
             }, f"no test for: {row[0]}"  # fmt: skip
         missing = [f"{file}::{name}" for file, name in named if name not in names_in(file)]
         assert not missing, row[0]

@@ -11,7 +11,7 @@ import { Live } from "./live.js";
 import * as logs from "./logs.js";
 import * as models from "./models.js";
 import * as servers from "./servers.js";
-import { amend, changed, fill, onChange, store } from "./store.js";
+import { amend, changed, fill, onChange, severalNodes, store } from "./store.js";
 import * as timeline from "./timeline.js";
 import * as tips from "./tip.js";
 
@@ -72,11 +72,16 @@ function sums({ about, conditions, memory, models: all, filled }) {
     ["In flight", sum("in_flight"), ""], ["Waiting", waiting, waiting ? "for a model" : ""],
     ["Free memory", bytes(free), `of ${bytes(size)}`],
   ];
+  const away = memory.nodes.filter((node) => (node.state ?? "ready") !== "ready");
+  const ready = memory.nodes.length - away.length;
+  const why = away.map((node) => `${node.name} ${node.state}`).join(", ");
+  if (severalNodes()) rows.splice(4, 0, ["Machines", ready, away.length ? `of ${memory.nodes.length}; ${why}` : "ready"]);
+  set(byId("sums"), "data-machines", severalNodes());
   keyed(byId("sums"), rows, ([name]) => name, make, (box, [name, value, more]) => {
     text(box.children[0], name);
     text(box.children[1].children[0], value);
     text(box.children[1].children[1], more);
-    set(box, "data-warn", name === "Waiting" && waiting > 0);
+    set(box, "data-warn", (name === "Waiting" && waiting > 0) || (name === "Machines" && away.length > 0));
   });
   const wrong = conditions.filter((condition) => !condition.ok);
   byId("conditions").hidden = !wrong.length;

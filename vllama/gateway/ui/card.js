@@ -2,10 +2,10 @@
 
 import { byId, h, refill } from "./dom.js";
 import { json, modelPath } from "./api.js";
-import { ago, bytes, clock, devices, kindOf, seconds } from "./format.js";
+import { ago, bytes, clock, kindOf, places, seconds } from "./format.js";
 import { showLog } from "./logs.js";
 import { openPlan } from "./plan.js";
-import { onChange, store } from "./store.js";
+import { onChange, severalNodes, store } from "./store.js";
 import { verbsOf, wordOf } from "./verbs.js";
 
 const FIGURES = [
@@ -63,7 +63,7 @@ async function fetchRest(mine, status) {
 function now(status) {
   const verbs = verbsOf(status);
   const facts = [
-    ["In flight", status.in_flight], ["Waiting", status.waiting], ["Where", devices(status.devices) || "–"],
+    ["In flight", status.in_flight], ["Waiting", status.waiting], ["Where", places(status, severalNodes()) || "–"],
     ["Memory", status.memory_bytes === null ? "–" : bytes(status.memory_bytes)], ["Last used", ago(status.last_used, Date.now())],
   ];
   if (status.ready_at) facts.unshift(["Ready in", seconds(Math.max(0, (Date.parse(status.ready_at) - Date.now()) / 1000))]);

@@ -1,7 +1,7 @@
 // Each device's memory as one bar: whose it is, to the byte. And the host's, for the copies that sleepers keep there.
 
 import { byId, h, keyed, set, text } from "./dom.js";
-import { bytes, counted, device, kindOf } from "./format.js";
+import { bytes, counted, kindOf, kindOfNode } from "./format.js";
 import { severalNodes } from "./store.js";
 import { stepping, tip } from "./tip.js";
 
@@ -11,6 +11,10 @@ const LEGEND = [
 ];
 const ORDER = ["awake", "changing", "failed", "asleep", "stopped", "foreign", "unknown", "free", "reserve"];
 const WORDS = { foreign: "Other programs", reserve: "Reserve", free: "Free", unknown: "Not told by the driver" };
+const AWAY = {
+  lost: "It does not answer. Nothing on it takes requests, nothing is started there, and what it holds counts as held.",
+  fenced: "It is back, and has not said yet that nothing is left there of what ran before. Until then nothing is started.",
+};
 
 export function install() {
   for (const [kind, label] of LEGEND) byId("legend").append(h("li", {}, h("i", { class: `swatch ${kind}` }), label));
@@ -18,17 +22,45 @@ export function install() {
 
 export function show({ memory, filled }) {
   const several = severalNodes();
-  const cards = memory.nodes.flatMap((node) => [
-    ...node.devices.map((page) => deviceCard(node, page, several)),
-    hostCard(node, several),
-  ]);
   const box = byId("device-cards");
-  if (!cards.length) {
+  if (!memory.nodes.length) {
     if (filled) box.replaceChildren(h("p", { class: "empty" }, "No device was seen yet."));
     return;
   }
-  if (box.firstElementChild?.matches(".empty")) box.replaceChildren();
-  keyed(box, cards, (card) => card.id, make, update);
+  const shape = several ? "machines" : "cards";
+  if (box.className !== shape || box.firstElementChild?.matches(".empty")) box.replaceChildren();
+  set(box, "class", shape);
+  if (several) keyed(box, memory.nodes, (node) => node.name, makeMachine, updateMachine);
+  else keyed(box, cardsOf(memory.nodes[0], several), (card) => card.id, make, update);
+}
+
+const cardsOf = (node, several) => [...node.devices.map((page) => deviceCard(node, page, several)), hostCard(node, several)];
+
+/** A machine of several: how it is, and its devices below. */
+function makeMachine() {
+  return h(
+    "section", { class: "machine" },
+    h("div", { class: "machine-head" }, h("h3", {}), h("span", { class: "pill" }, h("i", {}), h("span", {})), h("span", { class: "muted small" })),
+    h("p", { class: "machine-why", hidden: true }), h("div", { class: "cards" }),
+  );
+}
+
+function updateMachine(box, node) {
+  const state = node.state ?? "ready";
+  const [head, why, cards] = box.children;
+  const [name, pill, sum] = head.children;
+  set(box, "data-state", state);
+  set(box, "aria-label", `${node.name}, ${state}`);
+  text(name, node.name);
+  set(pill, "class", `pill ${kindOfNode(state)}`);
+  text(pill.lastElementChild, `${state[0].toUpperCase()}${state.slice(1)}`);
+  const total = node.devices.reduce((all, page) => all + page.total_bytes, 0);
+  const free = node.devices.reduce((all, page) => all + Math.max(0, page.room_bytes ?? 0), 0);
+  const room = state === "ready" ? `${bytes(free)} free of ` : "";
+  text(sum, `${counted(node.devices.length, "device")} · ${room}${bytes(total)}`);
+  why.hidden = state === "ready";
+  text(why, [node.said && `${node.said[0].toUpperCase()}${node.said.slice(1).replace(/\.$/, "")}.`, AWAY[state]].filter(Boolean).join(" "));
+  keyed(cards, cardsOf(node, true), (card) => card.id, make, update);
 }
 
 /** What a bar and its lines show. `parts`: kind, who, size in bytes, and further rows for the tip. */
@@ -50,13 +82,14 @@ function deviceCard(node, page, several) {
   }
   const rest = told ? Math.max(0, page.room_bytes) : Math.max(0, page.total_bytes - page.reserve_bytes - ours);
   const kind = told ? "free" : "unknown";
-  parts.push({ key: "rest", kind, who: WORDS[kind], size: rest, rows: [] });
+  const away = (node.state ?? "ready") !== "ready";
+  parts.push({ key: "rest", kind, who: away ? "Nobody's to take now" : WORDS[kind], size: rest, rows: [] });
   if (page.reserve_bytes) {
     const rows = ["Kept free by policy, for what vLLM takes besides."];
     parts.push({ key: "reserve", kind: "reserve", who: WORDS.reserve, size: page.reserve_bytes, rows });
   }
   return {
-    id: `${node.name} ${page.index}`, name: device(node.name, page.index, several), what: page.name,
+    id: `${node.name} ${page.index}`, name: `gpu${page.index}`, of: several ? node.name : "", what: page.name,
     total: page.total_bytes, free: page.room_bytes, freeWord: "free", parts: sorted(parts),
     note: told && page.room_bytes < 0 ? "More is given away than there is." : "",
   };
@@ -75,7 +108,7 @@ function hostCard(node, several) {
   const machine = host.available_bytes === null ? [] : [["The machine has available", bytes(host.available_bytes)]];
   parts.push({ key: "rest", kind: "free", who: "Left of the budget", size: left, rows: machine });
   return {
-    id: `${node.name} host`, name: `${several ? `${node.name}:` : ""}host`, what: "memory for copies of sleepers",
+    id: `${node.name} host`, name: "host", of: several ? node.name : "", what: "memory for copies of sleepers",
     total: host.budget_bytes, free: host.left_bytes, freeWord: "left", parts: sorted(parts),
     note: node.sleep_frees_memory ? "" : "Sleeping frees nothing here, so there are no copies.",
   };
@@ -93,14 +126,14 @@ function make() {
   );
 }
 
-function update(card, { name, what, total, free, freeWord, parts, note }) {
+function update(card, { name, of, what, total, free, freeWord, parts, note }) {
   text(card.querySelector("h3"), name);
   text(card.querySelector(".what"), what);
   text(card.querySelector(".total"), `${free === null ? "unknown" : bytes(Math.max(0, free))} ${freeWord} of ${bytes(total).replace(".0 ", " ")}`);
   text(card.querySelector(".note"), note);
   const bar = card.querySelector(".bar");
   const spoken = parts.map((part) => `${part.who} ${bytes(part.size)}`).join(", ");
-  set(bar, "aria-label", `${name}: ${spoken}. Arrow keys step through it.`);
+  set(bar, "aria-label", `${of ? `${name} of ${of}` : name}: ${spoken}. Arrow keys step through it.`);
   const drawn = parts.filter((part) => part.size > 0);
   keyed(bar, drawn, (part) => part.key, () => h("div", {}, h("span", {})), (piece, part) => {
     set(piece, "class", `piece ${part.kind}`);

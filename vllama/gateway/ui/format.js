@@ -43,6 +43,12 @@ export const hhmm = (time) =>
 
 export const device = (node, index, several) => `${several ? `${node}:` : ""}gpu${index}`;
 
+/** Of a model or an engine: `gpu0 gpu1`, with their machine where there are several, and all of those that it spans. */
+export function places(of, several) {
+  const each = [of, ...(of.further ?? [])].filter((place) => place.devices.length);
+  return each.map((place) => `${several && place.node ? `${place.node}: ` : ""}${devices(place.devices)}`).join(" + ");
+}
+
 export const devices = (indices) => (indices.length ? indices.map((index) => `gpu${index}`).join(" ") : "");
 
 export function counted(count, word) {
@@ -54,6 +60,9 @@ export function parted(model) {
   const cut = model.lastIndexOf("/") + 1;
   return [model.slice(0, cut), model.slice(cut)];
 }
+
+/** The colours of what a machine is. */
+export const kindOfNode = (state) => ({ ready: "awake", fenced: "changing" })[state] ?? "failed";
 
 /** Where one word of a model's phase belongs: the colours and the chips. */
 export function kindOf(phase) {

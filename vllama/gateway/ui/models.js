@@ -1,10 +1,10 @@
 // The table of models: where each is and why, who waits, and the buttons. Rows stay where they are while things change.
 
 import { byId, choice, h, keyed, set, text } from "./dom.js";
-import { ago, bytes, devices, kindOf, parted, seconds } from "./format.js";
+import { ago, bytes, kindOf, parted, places, seconds } from "./format.js";
 import { openCard } from "./card.js";
 import { openPlan } from "./plan.js";
-import { changed } from "./store.js";
+import { changed, severalNodes } from "./store.js";
 import { tip } from "./tip.js";
 import { verbsOf, wordOf } from "./verbs.js";
 
@@ -22,7 +22,7 @@ const SORTS = {
   in_flight: (a, b) => b.in_flight - a.in_flight,
   waiting: (a, b) => b.waiting - a.waiting,
   eta: (a, b) => (a.ready_at ? Date.parse(a.ready_at) : Infinity) - (b.ready_at ? Date.parse(b.ready_at) : Infinity) || 0,
-  where: (a, b) => (a.devices[0] ?? 1e6) - (b.devices[0] ?? 1e6),
+  where: (a, b) => (a.node ?? "~").localeCompare(b.node ?? "~") || (a.devices[0] ?? 1e6) - (b.devices[0] ?? 1e6),
   memory: (a, b) => (b.memory_bytes ?? -1) - (a.memory_bytes ?? -1),
   used: (a, b) => (b.last_used ?? "").localeCompare(a.last_used ?? ""),
 };
@@ -118,7 +118,7 @@ function isOf(model, value) {
 
 function matches(model, wanted) {
   if (!wanted) return true;
-  const words = [model.model, model.phase, model.reason, ...model.aliases, ...model.adapters, devices(model.devices)];
+  const words = [model.model, model.phase, model.reason, ...model.aliases, ...model.adapters, places(model, severalNodes())];
   return words.some((word) => word.toLowerCase().includes(wanted));
 }
 
@@ -160,7 +160,7 @@ function update(row, model) {
   set(cell.waiting, "data-high", model.waiting > 0);
   text(cell.eta, model.ready_at ? seconds(Math.max(0, (Date.parse(model.ready_at) - now) / 1000)) : "–");
   set(cell.eta, "data-none", !model.ready_at);
-  text(cell.where, devices(model.devices) || model.servers.map(hostOf).join(" ") || "–");
+  text(cell.where, places(model, severalNodes()) || model.servers.map(hostOf).join(" ") || "–");
   set(cell.where, "data-none", !model.devices.length && !model.servers.length);
   text(cell.memory, model.memory_bytes === null ? "–" : bytes(model.memory_bytes));
   set(cell.memory, "data-none", model.memory_bytes === null);
