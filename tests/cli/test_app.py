@@ -130,8 +130,8 @@ def test_the_exit_code_of_plan(
 def test_ps_wide_adds_what_models_take(vllama: Vllama, server: ScriptedServer) -> None:
     server.statuses, server.pages = [[a_running("Qwen/Qwen3-8B")]], {"/admin/memory": everything()}
     lines = vllama("ps", "-o", "wide", "--server", server.url).stdout.splitlines()
-    assert lines[0].split()[5:8] == ["AWAKE", "ASLEEP", "WEIGHTS"]
-    assert lines[1].split()[5:7] == ["24.0", "GiB"]
+    assert lines[0].split()[6:9] == ["AWAKE", "ASLEEP", "WEIGHTS"]
+    assert lines[1].split()[6:8] == ["24.0", "GiB"]
 
 
 @pytest.mark.parametrize(
