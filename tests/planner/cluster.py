@@ -16,6 +16,7 @@ from vllama.domain.observed import (
     EngineState,
     Footprint,
     Node,
+    NodeState,
     Operation,
     Snapshot,
     Verb,
@@ -33,7 +34,9 @@ LONG_AGO = 600.0
 
 @dataclass
 class Cluster:
-    """`gpus`: GiB of each device. Engines are added awake; what they hold counts as used."""
+    """`gpus`: GiB of each device of the node `here`, `more` those of further nodes. Engines are added awake; what they
+    hold counts as used. `away`: nodes that are lost, or fenced; `read_at`: when memory was read, by node.
+    """
 
     gpus: tuple[float, ...] = (8.0,)
     residue: float = 0.4
@@ -54,6 +57,9 @@ class Cluster:
     discardable: set[str] = field(default_factory=set)
     refused: dict[str, set[int]] = field(default_factory=dict)
     load_s: dict[str, float] = field(default_factory=dict)
+    more: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    away: dict[str, NodeState] = field(default_factory=dict)
+    read_at: dict[str, float] = field(default_factory=dict)
     crashes: dict[str, Crashes] = field(default_factory=dict)
     engines: list[EngineObservation] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
@@ -102,7 +108,8 @@ class Cluster:
         spec = self.models[name]
         self.operations.append(
             Operation(
-                verb=verb, engine_id=engine.engine_id if engine else f"{name}-new", model=name, node="here",
+                verb=verb, engine_id=engine.engine_id if engine else f"{name}-new", model=name,
+                node=engine.node if engine else "here", further=engine.further if engine else (),
                 devices=engine.devices if engine else devices, started_at=self.now - 1,
                 memory_bytes=spec.memory_bytes or 0, level=SleepLevel(1) if verb is Verb.SLEEP else None,
             )
@@ -124,30 +131,44 @@ class Cluster:
             load_s=self.load_s.get(name),
         )  # fmt: skip
 
-    def states(self) -> tuple[DesiredState, Snapshot]:
-        used = {index: int(self.foreign.get(index, 0) * GIB) for index in range(len(self.gpus))}
-        for engine in self.engines:
-            sleeps = isinstance(engine.state, Asleep) and self.sleep_frees_memory
-            for device in engine.devices:
-                used[device] += int(self.residue * GIB) if sleeps else engine.memory_bytes
+    @property
+    def gpus_of(self) -> dict[str, tuple[float, ...]]:
+        return {"here": self.gpus, **self.more}
+
+    def _node(self, name: str, gpus: tuple[float, ...], used: dict[tuple[str, int], int]) -> Node:
+        here = name == "here"
         devices = tuple(
             Device(
                 index=i, name=f"GPU {i}", total_bytes=int(gib * GIB), reserve_bytes=int(self.reserve * GIB),
-                used_bytes=None if i in self.unknown else used[i], unified=self.unified,
+                used_bytes=None if here and i in self.unknown else used[name, i], unified=self.unified,
             )
-            for i, gib in enumerate(self.gpus)
+            for i, gib in enumerate(gpus)
         )  # fmt: skip
-        node = Node(
-            name="here", devices=devices, host_budget_bytes=int(self.host * GIB),
+        return Node(
+            name=name, devices=devices, host_budget_bytes=int(self.host * GIB),
             sleep_frees_memory=self.sleep_frees_memory, linked=self.linked,
             host_available_bytes=None if self.available is None else int(self.available * GIB),
+            state=self.away.get(name, NodeState.READY), seen_at=self.read_at.get(name),
+            said="no word for 4s" if name in self.away else "",
         )  # fmt: skip
+
+    def states(self) -> tuple[DesiredState, Snapshot]:
+        used = {
+            (name, index): int(self.foreign.get(index, 0) * GIB) if name == "here" else 0
+            for name, gpus in self.gpus_of.items()
+            for index in range(len(gpus))
+        }
+        for engine in self.engines:
+            sleeps = isinstance(engine.state, Asleep) and self.sleep_frees_memory
+            for key in engine.keys:
+                used[key] += int(self.residue * GIB) if sleeps else engine.memory_bytes
+        nodes = tuple(self._node(name, gpus, used) for name, gpus in self.gpus_of.items())
         desired = DesiredState(
             generation=1, models=dict(self.models), demand=dict(self.demand), overrides=dict(self.overrides),
             policy=self.policy,
         )  # fmt: skip
         snapshot = Snapshot(
-            taken_at=self.now, nodes=(node,), engines=tuple(self.engines), operations=tuple(self.operations),
+            taken_at=self.now, nodes=nodes, engines=tuple(self.engines), operations=tuple(self.operations),
             footprints={name: self.footprint(name) for name in self.models}, crashes=dict(self.crashes),
         )  # fmt: skip
         return desired, snapshot

@@ -3,18 +3,20 @@
 from dataclasses import replace
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import Situation, any_state, quiet_state, sane_state
 from vllama.domain.action import Start, Wake
 from vllama.domain.decision import Plan
 from vllama.domain.demand import WantReady
-from vllama.domain.observed import Awake
+from vllama.domain.observed import Awake, NodeState
 from vllama.domain.reason import Reason
+from vllama.domain.spec import Policy
 from vllama.planner import plan
 from vllama.planner.check import check
 from vllama.planner.project import apply, settle
+from vllama.planner.spans import span_of
 from vllama.planner.view import View
 from vllama.planner.wanted import wanted_models
 
@@ -84,6 +86,25 @@ def test_the_order_of_the_inputs_does_not_matter(situation, random):
 
 @SOME
 @given(sane_state())
+def test_of_machines_that_do_not_answer_nothing_is_done_and_nothing_depends_on_them(situation):
+    """Where nobody was to be there alone, the others are used as if there were no such machines."""
+    desired, snapshot = replace(situation.desired, policy=Policy()), situation.snapshot
+    ready = {node.name: node for node in snapshot.nodes if node.state is NodeState.READY}
+    assume(ready)
+    assume(all(ready.keys() >= set(e.nodes) or ready.keys().isdisjoint(e.nodes) for e in snapshot.engines))
+    for spec in desired.models.values():
+        assume(span_of(spec, snapshot.nodes) == span_of(spec, list(ready.values())))
+    without = replace(
+        snapshot, nodes=tuple(ready.values()),
+        engines=tuple(engine for engine in snapshot.engines if engine.node in ready),
+        operations=tuple(op for op in snapshot.operations if op.node in ready),
+    )  # fmt: skip
+    made, then = plan(desired, snapshot, situation.now), plan(desired, without, situation.now)
+    assert list(made.actions) == list(then.actions)
+
+
+@SOME
+@given(sane_state())
 def test_a_cluster_at_rest_is_left_alone(situation):
     _, made = steps(situation)[-1]
     assert list(made.actions) == []
@@ -108,6 +129,7 @@ def test_when_faults_have_stopped_everybody_is_served_or_told_why_not(situation)
     never = (
         Reason.CANNOT_FIT,
         Reason.NO_SUCH_DEVICE,
+        Reason.NO_SUCH_NODE,
         Reason.WOULD_EVICT,
         Reason.HELD_BY_OPERATOR,
         Reason.OPERATOR_ASKED,

@@ -1,6 +1,7 @@
 """A situation, from a few lines of YAML to the two states that a plan is made of.
 
     devices: [24GiB, 24GiB]          what the machine has; `foreign: {0: 4GiB}` is held by others, `unreadable: [1]`
+    nodes: {n1: {devices: [24GiB], is: lost, said: why, read: 40s}}     where there are several; `foreign`, too
     models: {a: {memory: 10GiB}}     as in models.yaml; `policy` too
     engines: {a: {gpus: [0], is: awake, used: 5m}}     how long ago it was used last
     demand: {b: {waiting: 2, since: 40s, in_flight: 1, closed: 10s, drained: 60s, left: 6s, keep_alive: 5m}}
@@ -14,7 +15,8 @@
 
 A sleeper holds 1 GiB (else `holds`; and `first_held` after its first sleep), and its copy in host memory takes three
 quarters of what it holds awake, unless said otherwise.
-Durations are ages: how long ago. Everything happens on a node called `here`.
+Durations are ages: how long ago. Everything happens on a node called `here`, or on what an engine says: `node: n1`, and
+`further: {n2: [0, 1]}` of one that spans nodes.
 """
 
 import json
@@ -41,7 +43,9 @@ from vllama.domain.observed import (
     Footprint,
     Loading,
     Node,
+    NodeState,
     Operation,
+    Place,
     Snapshot,
     Unknown,
     Verb,
@@ -58,7 +62,7 @@ NODE = "here"
 START_AT = 100_000.0
 WIDTH = 100
 RESIDUE_BYTES = GIB
-KEYS = {"devices", "foreign", "unreadable", "host", "sleep_frees", "policy", "models", "engines", "demand",
+KEYS = {"nodes", "devices", "foreign", "unreadable", "host", "sleep_frees", "policy", "models", "engines", "demand",
         "operations", "overrides", "crashes", "measured", "steps"}  # fmt: skip
 
 
@@ -94,8 +98,8 @@ class Scenario:
         fresh._read()
         assert fresh.desired is not None
         assert fresh.snapshot is not None
-        engines = {e.model: e for e in self.snapshot.engines} if "engines" not in step else {}
-        engines |= {e.model: e for e in fresh.snapshot.engines if e.model in step.get("engines", {})}
+        engines = list(self.snapshot.engines) if "engines" not in step else []
+        engines += [e for e in fresh.snapshot.engines if e.model in step.get("engines", {})]
         demand = {
             **self.desired.demand,
             **{m: d for m, d in fresh.desired.demand.items() if m in step.get("demand", {})},
@@ -106,7 +110,7 @@ class Scenario:
             overrides=fresh.desired.overrides if "overrides" in step else self.desired.overrides,
         )  # fmt: skip
         self.snapshot = replace(
-            fresh.snapshot, engines=tuple(engines.values()), nodes=(self._node(list(engines.values())),),
+            fresh.snapshot, engines=tuple(engines), nodes=self._nodes(engines),
             operations=fresh.snapshot.operations if "operations" in step else (),
         )  # fmt: skip
 
@@ -125,7 +129,7 @@ class Scenario:
             overrides={name: self._override(each) for name, each in said.get("overrides", {}).items() if each},
         )  # fmt: skip
         self.snapshot = Snapshot(
-            taken_at=self.now, nodes=(self._node(engines),), engines=tuple(engines),
+            taken_at=self.now, nodes=self._nodes(engines), engines=tuple(engines),
             operations=tuple(self._operation(name, each) for name, each in said.get("operations", {}).items() if each),
             footprints=footprints,
             crashes={
@@ -137,21 +141,26 @@ class Scenario:
     def _ago(self, age: str | float | None) -> float:
         return self.now - parse_duration(0 if age is None else age)
 
-    def _node(self, engines: list[EngineObservation]) -> Node:
+    def _nodes(self, engines: list[EngineObservation]) -> tuple[Node, ...]:
+        one = {key: self.said[key] for key in ("devices", "foreign", "unreadable") if key in self.said}
+        return tuple(self._node(name, said, engines) for name, said in self.said.get("nodes", {NODE: one}).items())
+
+    def _node(self, name: str, said: dict[str, Any], engines: list[EngineObservation]) -> Node:
         devices, reserve = [], parse_bytes(self.said.get("policy", {}).get("reserve", 0))
-        for index, total in enumerate(self.said["devices"]):
-            used = parse_bytes(self.said.get("foreign", {}).get(index, 0))
-            used += sum(engine.measured_bytes or 0 for engine in engines if index in engine.devices)
-            known = index not in self.said.get("unreadable", [])
+        for index, total in enumerate(said["devices"]):
+            foreign = parse_bytes(said.get("foreign", {}).get(index, 0))
+            used = foreign + sum(engine.measured_bytes or 0 for engine in engines if (name, index) in engine.keys)
+            known = index not in said.get("unreadable", [])
             devices.append(
                 Device(
                     index=index, name="GPU", total_bytes=parse_bytes(total), reserve_bytes=reserve,
-                    used_bytes=used if known else None,
+                    used_bytes=used if known else None, foreign_bytes=foreign if "read" in said else None,
                 )
             )  # fmt: skip
         return Node(
-            name=NODE, devices=tuple(devices), host_budget_bytes=parse_bytes(self.said.get("host", "64GiB")),
-            sleep_frees_memory=self.said.get("sleep_frees", True),
+            name=name, devices=tuple(devices), host_budget_bytes=parse_bytes(self.said.get("host", "64GiB")),
+            sleep_frees_memory=self.said.get("sleep_frees", True), state=NodeState(said.get("is", "ready")),
+            said=said.get("said", ""), seen_at=self._ago(said["read"]) if "read" in said else None,
         )  # fmt: skip
 
     def _engine(self, manifest: Manifest, name: str, said: dict[str, Any]) -> EngineObservation:
@@ -160,7 +169,7 @@ class Scenario:
         state = self._state(said)
         holds = RESIDUE_BYTES if isinstance(state, Asleep) else memory
         return EngineObservation(
-            engine_id=f"{name}-engine", model=name.partition("/")[0], node=NODE, devices=tuple(said["gpus"]),
+            engine_id=f"{name}-engine", model=name.partition("/")[0], **_places(said),
             spec_hash=said.get("settings", spec.spec_hash if spec else "gone"), memory_bytes=memory, state=state,
             started_at=self._ago(said.get("started", said.get("used", "1h"))),
             measured_bytes=parse_bytes(said.get("holds", holds)),
@@ -211,10 +220,15 @@ class Scenario:
     def _operation(self, name: str, said: dict[str, Any]) -> Operation:
         memory = self.said["models"][name.partition("#")[0]].get("memory", "4GiB")
         return Operation(
-            verb=Verb(said["verb"]), engine_id=f"{name}-engine", model=name, node=NODE, devices=tuple(said["gpus"]),
+            verb=Verb(said["verb"]), engine_id=f"{name}-engine", model=name, **_places(said),
             started_at=self._ago(said.get("since", "2s")), memory_bytes=parse_bytes(memory),
             level=SleepLevel(said.get("level", 1)) if said["verb"] == "sleep" else None,
         )  # fmt: skip
+
+
+def _places(said: dict[str, Any]) -> dict[str, Any]:
+    further = (Place(node=node, devices=tuple(gpus)) for node, gpus in said.get("further", {}).items())
+    return {"node": said.get("node", NODE), "devices": tuple(said["gpus"]), "further": tuple(further)}
 
 
 def _footprint(manifest: Manifest, name: str, said: dict[str, Any]) -> Footprint:

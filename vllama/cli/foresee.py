@@ -37,6 +37,7 @@ def wish_of(old: ModelSpec, new: ModelSpec) -> dict[str, Any]:
         "model": new.model, "new_engine": old.spec_hash != new.spec_hash,
         "settings": {name: value for name, value in said.items() if name in SIZING and not isinstance(value, tuple)},
         "device_count": new.device_count, "devices": None if new.devices is None else list(new.devices),
+        "node": new.node,
         "memory_bytes": new.memory_bytes, "sleep_mode": new.sleep_mode, "pin": new.pin, "auto_start": new.auto_start,
         "priority": new.priority, "sleep_after_s": new.idle.sleep_after_s, "level": new.idle.level,
         "stop_after_s": new.idle.stop_after_s, "eviction_level": new.eviction_level, "on_conflict": new.on_conflict,

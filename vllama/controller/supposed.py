@@ -23,6 +23,7 @@ class Supposed:
     settings: tuple[tuple[str, Setting], ...] = ()
     device_count: int = 1
     devices: tuple[int, ...] | None = None
+    node: str | None = None
     memory_bytes: int | None = None
     sleep_mode: bool = True
     pin: bool = False
@@ -41,6 +42,7 @@ class Supposed:
         launch = replace(old.launch, settings=settings) if self.new_engine else old.launch
         spec = replace(
             old, model=self.model, launch=launch, device_count=self.device_count, devices=self.devices,
+            node=self.node,
             memory_bytes=self.memory_bytes, sleep_mode=self.sleep_mode, pin=self.pin, auto_start=self.auto_start,
             priority=self.priority, eviction_level=self.eviction_level, on_conflict=self.on_conflict, declared=True,
             idle=IdleSpec(sleep_after_s=self.sleep_after_s, level=self.level, stop_after_s=self.stop_after_s),

@@ -22,6 +22,7 @@ class SupposedModel(BaseModel):
     settings: dict[str, Scalar] = {}
     device_count: Annotated[int, Field(ge=1, le=4096)] = 1
     devices: list[_Index] | None = None
+    node: Annotated[str, Field(max_length=256)] | None = None
     memory_bytes: _Bytes | None = None
     sleep_mode: bool = True
     pin: bool = False

@@ -32,7 +32,7 @@ MOST_DEVICES = 32
 MOST_REPLAYED = 16  # in one pass: nobody should wait for what people may read later
 LONGEST_CAUSE = 200
 OLDER = "older"  # in place of the hash of settings that are no longer in force
-_SHARE = "gpu_memory_utilization"
+_LOOKED_AT = ("gpu_memory_utilization", "tensor_parallel_size")  # of what vLLM is told, by plans
 _SPEAKS_FOR_ITSELF = frozenset({
     Reason.NOT_WANTED, Reason.SERVING, Reason.IDLE, Reason.PINNED, Reason.SLEEPING, Reason.STARTING, Reason.WAKING,
 })  # fmt: skip
@@ -157,8 +157,8 @@ def _slice(desired: DesiredState, snapshot: Snapshot, now: float, names: Set[str
 
 @functools.lru_cache(maxsize=4 * MOST_MODELS)  # a new spec has its hash made
 def _bare(spec: ModelSpec) -> ModelSpec:
-    share = spec.launch.setting(_SHARE)
-    settings = () if share is None else ((_SHARE, share),)
+    found = {name: spec.launch.setting(name) for name in _LOOKED_AT}
+    settings = tuple((name, value) for name, value in found.items() if value is not None)
     return replace(spec, launch=LaunchSpec(settings=settings), aliases=(), lora=())
 
 

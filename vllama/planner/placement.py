@@ -1,6 +1,5 @@
 """Where a model goes: every set of devices it may use is priced by who would have to make room there."""
 
-import enum
 import itertools
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -17,17 +16,11 @@ from vllama.planner.victims import together
 from vllama.planner.view import View
 
 _Where = tuple[str, tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
-Price = tuple[bool, bool, bool, int, bool, bool, float, int, int, float, _Where]
+Beside = tuple[int, bool]  # engines of the same model on the same nodes; and whether on the same devices
+Price = tuple[bool, bool, bool, Beside, bool, bool, float, int, int, float, _Where]
+FAR: Beside = 0, False  # from every engine of its model
 NOBODY_IS_MISSED = float("-inf")
 MOST_SETS = 128  # of devices on one node that are priced one by one
-
-
-class Beside(enum.IntEnum):
-    """How near another engine of the same model is: what befalls the one befalls the other, too."""
-
-    NOT = 0
-    ON_ITS_NODE = 1
-    ON_ITS_DEVICE = 2
 
 
 class Offer(Placed, msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
@@ -58,12 +51,10 @@ class Offer(Placed, msgspec.Struct, frozen=True, kw_only=True):  # tens per plan
         """Whom it displaces."""
         return tuple(sorted(victim.candidate.engine.model for victim in self.victims))
 
-    def price(
-        self, *, beside: Beside = Beside.NOT, loading: bool = False, linked: bool = True, load: float = 0.0
-    ) -> Price:
-        """Nobody displaced, then nobody busy, then a drain that is on, then no other engine of the same model there
-        (`beside`), then no load to wait for, then devices that are linked to each other, then the victims that are
-        missed least.
+    def price(self, *, beside: Beside = FAR, loading: bool = False, linked: bool = True, load: float = 0.0) -> Price:
+        """Nobody displaced, then nobody busy, then a drain that is on, then as few other engines of the same model on
+        that node as can be, and none on these devices (`beside`), then no load to wait for, then devices that are
+        linked to each other, then the victims that are missed least.
 
         Between equals: the fewest victims, then where most is left free, then the node that has most left (`load`),
         then the lowest name and index. Victims that go down already do not make a set dearer: who has begun to make
@@ -212,7 +203,7 @@ def _best_on(spec: ModelSpec, ledger: Ledger, candidates: Candidates, nodes: Ite
 def _cheapest(spec: ModelSpec, ledger: Ledger, offers: Iterable[Offer]) -> Offer | None:
     best: Offer | None = None
     lowest: Price | None = None
-    theirs = _places_of_siblings(ledger.view, spec.model)
+    theirs = _siblings(ledger.view, spec.model)
     several = len(ledger.view.ready) > 1
     loads: dict[str, float] = {}
     for offer in offers:
@@ -224,11 +215,12 @@ def _cheapest(spec: ModelSpec, ledger: Ledger, offers: Iterable[Offer]) -> Offer
     return best
 
 
-def _price(view: View, offer: Offer, theirs: Collection[DeviceKey], load: float) -> Price:
+def _price(view: View, offer: Offer, theirs: Sequence[Collection[DeviceKey]], load: float) -> Price:
     linked = all(is_linked(view.nodes[place.node], place.devices) for place in offer.places)
-    beside = Beside.NOT
-    if theirs and any(node in offer.nodes for node, _ in theirs):
-        beside = Beside.ON_ITS_DEVICE if any(key in theirs for key in offer.keys) else Beside.ON_ITS_NODE
+    beside = FAR
+    if theirs:
+        near = [keys for keys in theirs if any(node in offer.nodes for node, _ in keys)]
+        beside = len(near), any(key in keys for keys in near for key in offer.keys)
     loading = view.loading(offer.keys, besides=offer.models)
     return offer.price(beside=beside, loading=loading, linked=linked, load=load)
 
@@ -237,7 +229,7 @@ def _best_span(
     spec: ModelSpec, ledger: Ledger, candidates: Candidates, offers: Iterable[Offer], count: int
 ) -> Offer | None:
     """Of each kind of node the `count` cheapest, taken together: who makes room on them makes room on all of them."""
-    view, theirs = ledger.view, _places_of_siblings(ledger.view, spec.model)
+    view, theirs = ledger.view, _siblings(ledger.view, spec.model)
     kinds: dict[tuple[int, ...], list[Offer]] = {}
     for offer in sorted(offers, key=lambda offer: _price(view, offer, theirs, ledger.load(offer.node))):
         kinds.setdefault(kind_of(spec, view.nodes[offer.node]), []).append(offer)
@@ -251,8 +243,14 @@ def _best_span(
     return _cheapest(spec, ledger, (span for span in spans if span is not None))
 
 
-def _places_of_siblings(view: View, model: str) -> set[DeviceKey]:
-    names = view.siblings(model)
-    engines = (key for name in names for engine in view.engines.get(name, ()) for key in engine.keys)
-    operations = (key for name in names if name in view.operations for key in view.operations[name].keys)
-    return {*engines, *operations}
+def _siblings(view: View, model: str) -> list[set[DeviceKey]]:
+    """The devices of each other replica of its model that has an engine, or comes to have one."""
+    found = []
+    for name in view.siblings(model):
+        keys = {key for engine in view.engines.get(name, ()) for key in engine.keys}
+        if name in view.operations:
+            keys.update(view.operations[name].keys)
+        if len(view.ready) > 1:  # what this plan begins, too: all of them would go to the same other node
+            keys.update(key for key, models in view.held.items() if name in models)
+        found.append(keys)
+    return [keys for keys in found if keys]

@@ -10,6 +10,7 @@ from vllama.domain.demand import Demand, Override, WantReady
 from vllama.domain.desired import DesiredState
 from vllama.domain.observed import Asleep, Awake, DeviceKey, EngineObservation, Node, Snapshot, Verb
 from vllama.domain.spec import SleepLevel
+from vllama.planner.believed import believed
 from vllama.planner.ledger import Ledger
 from vllama.planner.plan import plan
 from vllama.planner.view import View
@@ -45,7 +46,8 @@ def apply(done: Plan, desired: DesiredState, snapshot: Snapshot, now: float) -> 
         after = _after(ledger, action, before, now)
         held = 0 if before is None else ledger.actual(before)
         for key in action.keys:
-            grown[key] = grown.get(key, 0) + (0 if after is None else after.measured_bytes or 0) - held
+            there = 0 if after is None or key not in after.keys else after.measured_bytes or 0
+            grown[key] = grown.get(key, 0) + there - held
         if before is not None:
             del engines[before.engine_id]
         if after is not None:
@@ -64,7 +66,7 @@ def _after(ledger: Ledger, action: Action, engine: EngineObservation | None, now
                 state=Awake(ready_at=now), started_at=now, measured_bytes=action.memory_bytes,
             )  # fmt: skip
         case Stop():
-            return None
+            return _left(engine, action)
         case Sleep() | Wake() if engine is None:
             raise AssertionError(f"{action} is for an engine that was not observed")
         case Sleep():
@@ -80,6 +82,14 @@ def _after(ledger: Ledger, action: Action, engine: EngineObservation | None, now
             assert_never(action)
 
 
+def _left(engine: EngineObservation | None, stop: Stop) -> EngineObservation | None:
+    """Of one that spans nodes, what is on those that could not be reached."""
+    left = [place for place in engine.places if place not in stop.places] if engine is not None else []
+    if engine is None or not left:
+        return None
+    return replace(engine, node=left[0].node, devices=left[0].devices, further=tuple(left[1:]))
+
+
 def _node_after(node: Node, grown: dict[DeviceKey, int]) -> Node:
     devices = tuple(
         device
@@ -93,7 +103,7 @@ def _node_after(node: Node, grown: dict[DeviceKey, int]) -> Node:
 def _desired_after(view: View, decisions: Iterable[Decision], then: Snapshot) -> DesiredState:
     """Doors as the decisions say, waiters of ready models served, the refused told, what operators asked for done."""
     going = {op.engine_id for op in then.operations if op.verb in {Verb.SLEEP, Verb.STOP}}
-    awake = {e.model for e in then.engines if isinstance(e.state, Awake) and e.engine_id not in going}
+    awake = {e.model for e in believed(then) if isinstance(e.state, Awake) and e.engine_id not in going}
     demand, overrides = dict(view.desired.demand), dict(view.desired.overrides)
     for decision in decisions:
         model, old = decision.model, view.demand(decision.model)

@@ -18,7 +18,10 @@ def sleep_of(engine: EngineObservation, level: SleepLevel) -> Sleep:
 
 
 def stop_of(engine: EngineObservation, *, cut: bool = False) -> Stop:
-    return Stop(model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices, cut=cut)
+    return Stop(
+        model=engine.model, engine_id=engine.engine_id, node=engine.node, devices=engine.devices,
+        further=engine.further, cut=cut,
+    )  # fmt: skip
 
 
 def put_down(

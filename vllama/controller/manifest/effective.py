@@ -53,6 +53,7 @@ def _own(spec: ModelSpec) -> Iterator[tuple[str, Any]]:
     yield "port", spec.launch.port
     yield "memory", spec.memory_bytes
     yield "devices", None if spec.devices is None else list(spec.devices)
+    yield "node", spec.node
     yield "replicas", spec.replicas
     yield "aliases", list(spec.aliases)
     yield "pin", spec.pin

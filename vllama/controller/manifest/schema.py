@@ -41,6 +41,7 @@ def _aliases(value: Any) -> tuple[str, ...]:
 Port = Annotated[int | None, unless_null(values.whole(1, 65535)), shape(*shapes.whole(1, 65535))]
 Memory = Annotated[int | None, unless_null(amounts.amount_or_auto), shape(*shapes.AMOUNT, either("auto"))]
 Devices = Annotated[tuple[int, ...] | None, unless_null(values.devices), shape(*shapes.DEVICES)]
+Node = Annotated[str | None, unless_null(values.name), shape(shapes.TEXT)]
 Replicas = Annotated[int | None, unless_null(values.whole(1, MOST_REPLICAS)), shape(*shapes.whole(1, MOST_REPLICAS))]
 Aliases = Annotated[tuple[str, ...] | None, unless_null(_aliases), shape(shapes.NAMES)]
 Priority = Annotated[
@@ -84,6 +85,8 @@ class ModelKeys(Keys):
     """What it takes of each of its GPUs when it is awake, e.g. 24GiB; auto: estimated, then measured."""
     devices: Devices = None
     """The GPUs that it may use; several without tensor_parallel_size: one engine across all of them. Or auto."""
+    node: Node = None
+    """The only machine of a cluster that it may be on, by its name there; `devices` are its GPUs. Default: any."""
     replicas: Replicas = None
     """Engines of this model beside each other; further ones take free memory only, while it is in use."""
     aliases: Aliases = None

@@ -57,6 +57,7 @@ def model_spec(
         lora=tuple(_adapters(entry, environment).items()),
         device_count=count,
         devices=devices,
+        node=keys.node,
         memory_bytes=keys.memory,
         idle=_idle(keys.idle),
         eviction_level=keys.eviction_level,
