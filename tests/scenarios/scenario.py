@@ -271,4 +271,5 @@ def _shown(scenario: Scenario, made: Plan) -> str:
     assert scenario.desired is not None
     assert scenario.snapshot is not None
     assert check(scenario.desired, scenario.snapshot, scenario.now, made) == ()
-    return str(render_plan(plan_json(made), width=WIDTH).plain)
+    several = len(scenario.snapshot.nodes) > 1
+    return str(render_plan(plan_json(made), width=WIDTH, several_nodes=several).plain)

@@ -100,7 +100,8 @@ class Actuator:
     ) -> None:  # fmt: skip
         operation = Operation(
             verb=verb, engine_id=engine_id, model=action.model, node=action.node, devices=action.devices,
-            started_at=self._clock(), memory_bytes=action.memory_bytes if isinstance(action, Start) else 0,
+            further=action.further, started_at=self._clock(),
+            memory_bytes=action.memory_bytes if isinstance(action, Start) else 0,
             level=action.level if isinstance(action, Sleep) else None,
         )  # fmt: skip
         self.operations[engine_id] = operation
@@ -130,8 +131,7 @@ class Actuator:
         began = self._clock()
         try:
             await work
-            if operation.verb in {Verb.SLEEP, Verb.WAKE}:  # a stop has seen to that itself, a start has only begun
-                await self._runtime.settled(operation.node, operation.devices)
+            await self._settle(operation)
             # what it freed or took must be seen before anybody plans with it
             await self._observer.look()
         except Outdated as error:
@@ -157,6 +157,11 @@ class Actuator:
                 probe.paused = False
             self._bell()
 
+    async def _settle(self, operation: Operation) -> None:
+        if operation.verb in {Verb.SLEEP, Verb.WAKE}:  # a stop has seen to that itself, a start has only begun
+            for place in operation.places:
+                await self._runtime.settled(place.node, place.devices)
+
     def _failed(self, operation: Operation, cause: str) -> None:
         self._events.record(f"{operation.verb}Failed", cause, model=operation.model, warning=True)
         probe = self._observer.probes.get(operation.engine_id)
@@ -181,7 +186,7 @@ class Actuator:
         await self._sleeps.wake(action, spec, within_s=within_s)
 
     def _free(self, action: Start | Wake) -> Free:
-        devices = (self._observer.device(action.node, index) for index in action.devices)
+        devices = (self._observer.device(*key) for key in action.keys)
         return tuple(
             None if device is None or device.used_bytes is None else device.total_bytes - device.used_bytes
             for device in devices
@@ -194,7 +199,9 @@ class Actuator:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_WITHIN_S):
                 await self._observer.look()
-        for device, before, now in zip(action.devices, planned_with, self._free(action), strict=True):
+        if (why := self._observer.away(action.nodes)) is not None:
+            raise Outdated(f"{why}.")
+        for (_, device), before, now in zip(action.keys, planned_with, self._free(action), strict=True):
             if before is None or now is None:
                 raise Outdated(f"How much of gpu{device} is free cannot be read any more.")
             if now < before - MOVED_BYTES or (now < needs and now < before):

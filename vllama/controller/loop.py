@@ -33,7 +33,9 @@ AT_LEAST_EVERY_S = 5.0
 OUTLOOK_HOLDS_S = 0.5
 SLOW_PASS_S = 2.0
 CRASHES = frozenset({Reason.ENGINE_EXITED, Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.LOAD_STALLED})
-_TAKEN_DOWN = frozenset({Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE})  # while they lived, and did not serve
+_TAKEN_DOWN = frozenset(
+    {Reason.ENGINE_BROKEN, Reason.PROBE_DEADLINE, Reason.NODE_LOST}
+)  # while they lived, and did not serve
 
 
 class Loop:

@@ -4,11 +4,12 @@ Nothing here waits for anything: a pass takes the latest that each source said.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vllama.controller.bell import Bell
 from vllama.controller.events import Events
+from vllama.controller.foreign import Foreign
 from vllama.controller.probe import FAR_EVERY_S, Probe
 from vllama.controller.stall import Work
 from vllama.controller.tending import Tending
@@ -28,6 +29,7 @@ from vllama.domain.observed import (
 from vllama.domain.spec import DEFAULT_RESERVE_BYTES, Policy, SleepLevel
 from vllama.engine.canary import Answer
 from vllama.engine.client import EngineClient
+from vllama.planner.believed import why_away
 from vllama.planner.ledger import host_copy_bytes
 from vllama.runtime.base import EngineProcess, Reading, Runtime
 
@@ -61,6 +63,7 @@ class Observer:
         self.probes: dict[str, Probe] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reading = Reading(nodes=())
+        self._foreign = Foreign()
         self._read_at = -1.0
         self._memory_error: str | None = None
         self._something_ended = Bell()
@@ -74,6 +77,11 @@ class Observer:
     def measured_bytes(self, engine_id: str) -> int | None:
         """What the engine held when memory was last read; None: not visible."""
         return self._reading.measured_bytes.get(engine_id)
+
+    def away(self, nodes: Iterable[str]) -> str | None:
+        """Why nothing can be done on these: one of them did not answer when memory was last read. None: all did."""
+        seen = (node for node in self._reading.nodes if node.name in nodes and node.state is not NodeState.READY)
+        return next(map(why_away, seen), None)
 
     def device(self, node: str, index: int) -> Device | None:
         """The device as it was when memory was last read."""
@@ -158,6 +166,7 @@ class Observer:
             self._note_troubles(reading.troubles)
             self._note_nodes(reading.nodes)
             self._reading, self._read_at = reading, started
+            self._foreign.note(reading, (probe.engine for probe in self.probes.values()))
 
     def _note_nodes(self, nodes: Sequence[Node]) -> None:
         """An event for each that is lost, fenced or ready again, and its engines are asked how they are."""
@@ -205,13 +214,8 @@ class Observer:
         footprints: Mapping[str, Footprint],
         crashes: Mapping[str, Crashes],
     ) -> Snapshot:
-        outdated = {
-            (probe.engine.node, device)
-            for probe in self.probes.values()
-            if self._is_unweighed(probe)
-            for device in probe.engine.devices
-        }
-        nodes = (_without(node, outdated) for node in self._reading.nodes)
+        outdated = {key for probe in self.probes.values() if self._is_unweighed(probe) for key in probe.engine.keys}
+        nodes = (_without(self._foreign.on(node), outdated) for node in self._reading.nodes)
         return Snapshot(
             taken_at=now,
             nodes=tuple(_under_policy(node, policy, simulated=simulated) for node in nodes),
@@ -224,7 +228,9 @@ class Observer:
     def _is_unweighed(self, probe: Probe) -> bool:
         """Ready since the last reading, and nobody tells what it holds: what others hold cannot be told from it."""
         known = probe.engine.engine_id in self._reading.measured_bytes
-        return not known and isinstance(probe.state, Awake) and probe.state.ready_at > self._read_at
+        read_at = next((node.seen_at for node in self._reading.nodes if node.name == probe.engine.node), None)
+        since = self._read_at if read_at is None else read_at
+        return not known and isinstance(probe.state, Awake) and probe.state.ready_at > since
 
     def _observation(self, probe: Probe, footprints: Mapping[str, Footprint]) -> EngineObservation:
         engine = probe.engine
@@ -246,7 +252,7 @@ class Observer:
             started_at=engine.started_at, measured_bytes=measured, first_residue_bytes=probe.first_residue_bytes,
             host_copy_bytes=copy if unproven else probe.host_copy_bytes,
             host_measured_bytes=self._reading.host_bytes.get(engine.engine_id),
-            pid=engine.pid, port=engine.port,
+            pid=engine.pid, port=engine.port, further=engine.further,
         )  # fmt: skip
 
     def _pins(self, engine: EngineProcess, weights_bytes: int) -> bool:

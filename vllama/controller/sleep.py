@@ -156,7 +156,7 @@ class VerifiedSleep:
             raise Untrue("POST /wake_up", 200, said)
 
     def _used(self, action: Sleep) -> tuple[int | None, ...]:
-        devices = (self.observer.device(action.node, index) for index in action.devices)
+        devices = (self.observer.device(*key) for key in action.keys)
         return tuple(None if device is None else device.used_bytes for device in devices)
 
     def _probe(self, engine_id: str) -> Probe:
