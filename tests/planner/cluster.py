@@ -160,8 +160,8 @@ class Cluster:
         }
         for engine in self.engines:
             sleeps = isinstance(engine.state, Asleep) and self.sleep_frees_memory
-            for key in engine.keys:
-                used[key] += int(self.residue * GIB) if sleeps else engine.memory_bytes
+            for node, device in engine.keys:
+                used[node if node in self.gpus_of else "here", device] += int(self.residue * GIB) if sleeps else engine.memory_bytes
         nodes = tuple(self._node(name, gpus, used) for name, gpus in self.gpus_of.items())
         desired = DesiredState(
             generation=1, models=dict(self.models), demand=dict(self.demand), overrides=dict(self.overrides),
