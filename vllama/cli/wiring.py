@@ -22,6 +22,7 @@ from vllama.runtime.local.devices import DeviceSource
 from vllama.runtime.local.identity import owner_of
 from vllama.runtime.local.runtime import LocalRuntime
 from vllama.runtime.machine import Machine
+from vllama.runtime.ray.link import Link
 from vllama.runtime.ray.runtime import RayRuntime
 from vllama.runtime.ray.settings import GRACE_S, SILENCE_S, RaySettings
 from vllama.runtime.ray.transport import AgentTransport
@@ -113,9 +114,10 @@ def _ray(settings: Settings, ray: RaySettings) -> tuple[RayRuntime, str, str]:
         except ValueError as error:
             raise CannotServe(f"--simulate: {error}") from error
     try:
+        link = Link(ray, environ=settings.environ, log=settings.config_dir / "logs" / "ray.log", clock=clock.now)
         runtime = RayRuntime(
-            settings=ray, owner=owner_of(settings.config_dir), simulate=settings.simulate, environ=settings.environ,
-            ports=settings.ports, log=settings.config_dir / "logs" / "ray.log", clock=clock.now,
+            link=link, settings=ray, owner=owner_of(settings.config_dir), simulate=settings.simulate,
+            environ=settings.environ, ports=settings.ports, clock=clock.now,
         )  # fmt: skip
     except RuntimeFailed as error:
         raise CannotServe(str(error)) from error

@@ -33,8 +33,9 @@ LOCK_WITHIN_S = 30.0
 class Agent:
     """The actor. It never raises, as Ray would pack that up in ways of its own; the answer says what went wrong."""
 
-    def __init__(self, settings: AgentSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: AgentSettings, environ: Mapping[str, str] | None = None) -> None:
+        """`environ`: the machine's; None: that of whoever started Ray on it."""
+        self._settings, self._environ = settings, environ
         self._duties: Duties | None = None
         self._lock: asyncio.Lock | None = None
 
@@ -48,13 +49,19 @@ class Agent:
         except ValueError as error:
             return Answer(failure=Failure.ERROR, said=str(error))
 
+    async def close(self) -> None:
+        if self._duties is not None:
+            await self._duties.close()
+            self._duties = None
+
     async def _do(self, call: Call) -> Answer:
         if call.verb == "hello":
             return Answer(value=self._settings)
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             if self._duties is None:
-                self._duties = await Duties.begin(self._settings)
+                environ = environ_of_this_node() if self._environ is None else self._environ
+                self._duties = await Duties.begin(self._settings, environ)
         duties = self._duties
         if call.verb != "claim" and (call.generation or 0) < duties.generation:
             return Answer(superseded=True, said=duties.taken_over)
@@ -80,13 +87,13 @@ class Duties:
         self.generation = _read_number(directory / "generation")
 
     @staticmethod
-    async def begin(settings: AgentSettings) -> "Duties":
+    async def begin(settings: AgentSettings, environ: Mapping[str, str]) -> "Duties":
         """RuntimeFailed says why this machine cannot be used."""
         if (mine := version("vllama")) != settings.version:
             raise RuntimeFailed(
                 f"{settings.node} has vllama {mine}, its manager {settings.version}. Install the same on all machines."
             )
-        environ = {**settings.environ, **environ_of_this_node()}
+        environ = {**settings.environ, **environ}
         directory = directory_of(Path(environ.get("HOME") or Path.home()), settings.engine_owner)
         (directory / "logs").mkdir(parents=True, exist_ok=True)
         lock = Lock(directory / AGENT)
@@ -98,6 +105,15 @@ class Duties:
         keeping = {"keeper": duties.have_a_keeper(environ), "logs": duties.bound_logs()}
         duties._tasks = [asyncio.create_task(work, name=name) for name, work in keeping.items()]
         return duties
+
+    async def close(self) -> None:
+        """As where the actor ends, for who embeds it otherwise. Engines are left as they are."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.aclose()
+        await self._runtime.close()
+        self._lock.release()
 
     @property
     def taken_over(self) -> str:

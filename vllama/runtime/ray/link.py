@@ -6,16 +6,19 @@ Every question has a deadline, and nothing here waits for Ray in any other way.
 import asyncio
 import contextlib
 import itertools
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vllama.runtime.base import RuntimeFailed
 from vllama.runtime.ray import frames
 from vllama.runtime.ray.messages import Unreachable
+from vllama.runtime.ray.settings import RaySettings
+from vllama.runtime.ray.token import check_token
 
 BEGINS_WITHIN_S = 60.0
 PING_EVERY_S = 2.0
@@ -32,9 +35,14 @@ class Link:
     """`is_up`: a driver is connected. `said`: why not, for people."""
 
     def __init__(
-        self, *, address: str, environ: Mapping[str, str], log: Path, clock: Callable[[], float]
+        self, settings: RaySettings, *, environ: Mapping[str, str], log: Path, clock: Callable[[], float]
     ) -> None:  # fmt: skip
-        self._address, self._log, self._clock = address, log, clock
+        """`log`: where Ray's own words go. RuntimeFailed: Ray is not installed, or nothing keeps strangers out."""
+        if find_spec("ray") is None:
+            raise RuntimeFailed("Ray is not installed here. Install it, on every machine: pip install 'vllama[ray]'")
+        if not settings.insecure:
+            check_token(environ)
+        self._address, self._log, self._clock = settings.address, log, clock
         self._environ = {**environ, **_ENVIRON}
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -145,8 +153,3 @@ class Link:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await asyncio.to_thread(process.wait)
-
-
-def environ_for_ray(environ: Mapping[str, str]) -> dict[str, str]:
-    """The manager's own, whole: Ray's token may be in it."""
-    return {**os.environ, **environ}

@@ -9,8 +9,7 @@ from typing import Any
 from vllama.domain.observed import Node, NodeState
 from vllama.domain.units import format_duration
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
-from vllama.runtime.ray.link import Link
-from vllama.runtime.ray.messages import Answer, Attached, Call, RayNode, Report, Unreachable
+from vllama.runtime.ray.messages import Answer, Asks, Attached, Call, RayNode, Report, Unreachable
 from vllama.runtime.ray.settings import AgentSettings
 from vllama.runtime.ray.transport import control_url
 
@@ -28,7 +27,7 @@ class Member:
     """`node` is what Ray says of it. Everything that is asked of the agent goes through `call`."""
 
     def __init__(
-        self, node: RayNode, *, link: Link, settings: Callable[[RayNode], AgentSettings],
+        self, node: RayNode, *, link: Asks, settings: Callable[[RayNode], AgentSettings],
         clock: Callable[[], float], bell: Callable[[], None], silence_s: float,
     ) -> None:  # fmt: skip
         self.node = node

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vllama.runtime.base import EngineProcess, NoProcess, RuntimeFailed
 
@@ -71,6 +71,29 @@ class Attached:
 
     ready: bool
     said: str = ""
+
+
+class Asks(Protocol):
+    """The way to Ray and the agents, as `link` is."""
+
+    said: str
+
+    @property
+    def is_up(self) -> bool: ...
+
+    async def open(self) -> None:
+        """Unreachable says why not."""
+        ...
+
+    async def keep(self) -> None:
+        """For ever."""
+        ...
+
+    async def ask(self, operation: str, *arguments: Any, within_s: float) -> Any:
+        """Unreachable: no answer in time, or none at all, or Ray raised something."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from vllama.engine.command import EngineCommand, Rank
 from vllama.engine.logs import LogMark, LogPart
 from vllama.runtime.base import EngineProcess, LogFile, Reading, RuntimeFailed
 from vllama.runtime.local.runtime import log_name
-from vllama.runtime.ray.link import Link, environ_for_ray
 from vllama.runtime.ray.member import Member
-from vllama.runtime.ray.messages import Forwarded, RayNode, Unreachable
+from vllama.runtime.ray.messages import Asks, Forwarded, RayNode, Unreachable
 from vllama.runtime.ray.presence import directory_of
 from vllama.runtime.ray.settings import AgentSettings, RaySettings, given
-from vllama.runtime.ray.token import check_token
 from vllama.runtime.ray.whole import whole_engines
 
 NODES_EVERY_S = 1.0
@@ -40,17 +37,10 @@ class RayRuntime:
     """Use `await recover()` once before anything else: it joins the cluster."""
 
     def __init__(
-        self, *, settings: RaySettings, owner: str, simulate: str | None, environ: Mapping[str, str], ports: range,
-        log: Path, clock: Callable[[], float],
+        self, *, link: Asks, settings: RaySettings, owner: str, simulate: str | None, environ: Mapping[str, str],
+        ports: range, clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        """RuntimeFailed: there is no Ray here, or nothing keeps strangers out of the cluster."""
-        if find_spec("ray") is None:
-            raise RuntimeFailed("Ray is not installed here. Install it, on every machine: pip install 'vllama[ray]'")
-        environ = environ_for_ray(environ)
-        if not settings.insecure:
-            check_token(environ)
-        self._settings, self._clock = settings, clock
-        self._link = Link(address=settings.address, environ=environ, log=log, clock=clock)
+        self._link, self._settings, self._clock = link, settings, clock
         self._owner, self._simulate, self._given, self._ports = owner, simulate, given(environ), ports
         self._members: dict[str, Member] = {}
         self._starting: set[str] = set()
