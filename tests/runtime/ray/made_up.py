@@ -24,6 +24,7 @@ class MadeUpCluster:
         self.home, self.environ = home, dict(os.environ) | {"VLLAMA_SIM_LOAD_S": "0"} | dict(environ or {})
         self.nodes = {name: _joined(name, "1") for name in names}
         self.agents: dict[str, Agent] = {}
+        self._settings: dict[str, AgentSettings] = {}
         self.silent: set[str] = set()
         self.refused: dict[str, str] = {}  # machines whose agents cannot be had, and why
         self.is_up, self.said = True, ""
@@ -69,8 +70,13 @@ class MadeUpCluster:
         if agent is not None and (await agent.do(Call(verb="hello"))).value == settings:
             return Attached(ready=True)
         await self.end_agent(node.name)
-        self.agents[node.name] = Agent(settings, self.environ | {"HOME": str(self.home / node.name)})
+        self._settings[node.name] = settings
+        self.restarts_agent(node.name)
         return Attached(ready=True)
+
+    def restarts_agent(self, name: str) -> None:
+        """As Ray does where one crashed."""
+        self.agents[name] = Agent(self._settings[name], self.environ | {"HOME": str(self.home / name)})
 
     async def _call(self, name: str, call: Call) -> Answer:
         self.asked.append((name, call.verb))

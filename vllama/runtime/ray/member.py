@@ -16,11 +16,12 @@ from vllama.runtime.ray.transport import control_url
 LOOK_S = 1.0  # an agent that has nothing new says so after this long
 ATTACH_WITHIN_S = 90.0
 AGAIN_AFTER_S = 0.2
-ATTACH_AGAIN_AFTER_S = 1.0
+ATTACH_AGAIN_AFTER_S = 2.0
 ATTACH_AFTER_S = 20.0  # of silence: Ray restarts an agent in seconds, which is not to be disturbed
 BLIND_FOR_S = 60.0  # while the manager's own part of Ray is gone, nobody else is at fault
 CALL_WITHIN_S = 10.0
 STOP_ALL_WITHIN_S = 60.0
+_TO_BE_FOUND = frozenset({"claim", "look"})  # all that is asked of a lost machine
 
 
 class Member:
@@ -123,7 +124,8 @@ class Member:
 
     async def call(self, verb: str, *args: Any, within_s: float = CALL_WITHIN_S) -> Any:
         """Unreachable where nobody answers; RuntimeFailed and ValueError are the agent's own."""
-        if self._dead or not self._attached:
+        lost = self._state is NodeState.LOST and verb not in _TO_BE_FOUND
+        if self._dead or not self._attached or lost:
             raise Unreachable(f"{self.name} cannot be asked: {self._said}")
         call = Call(verb=verb, args=args, generation=self._generation)
         try:
