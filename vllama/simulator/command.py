@@ -39,6 +39,11 @@ class ServeCommand:
     lora_modules: Mapping[str, str]  # name -> path
     load_tracking: bool
     middleware: tuple[str, ...]  # import paths, the outermost last
+    nodes: int
+    node_rank: int
+    headless: bool
+    master_address: str
+    master_port: int
     options: Mapping[str, tuple[str, ...]]  # all of them, by their long name
 
 
@@ -78,6 +83,11 @@ def parse_command(argv: Sequence[str]) -> ServeCommand:
         load_tracking="--enable-server-load-tracking" in options,
         lora_modules=dict(map(_lora_module, options.get("--lora-modules", ()))),
         middleware=options.get("--middleware", ()),
+        nodes=number("--nnodes") or 1,
+        node_rank=number("--node-rank") or 0,
+        headless="--headless" in options,
+        master_address=last("--master-addr", "127.0.0.1"),
+        master_port=number("--master-port") or 29501,
         options=options,
     )
 

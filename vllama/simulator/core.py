@@ -22,6 +22,7 @@ from vllama.simulator.load import LoadFailed, load
 from vllama.simulator.log import log, log_traceback
 from vllama.simulator.memory import DeviceMemory
 from vllama.simulator.methods import CoreDied, Methods
+from vllama.simulator.ranks import Ranks
 from vllama.simulator.scheduler import Scheduler
 from vllama.simulator.settings import Settings
 from vllama.simulator.wire import Abort, Add, Call, Dead, Event, Ready, Reply, decode_command, encode
@@ -38,7 +39,12 @@ def run_core(connection: socket.socket, command: ServeCommand, settings: Setting
         threading.Thread(target=_flood, daemon=True).start()
     memory = DeviceMemory(settings, tensor_parallel_size=command.tensor_parallel_size)
     try:
+        if command.nodes > 1:
+            memory.elsewhere = Ranks(command).hold
         load(command, settings, memory)
+    except TimeoutError:
+        log_traceback("EngineCore", "torch.distributed.DistStoreError: Timed out, not all clients joined")
+        return 1
     except LoadFailed as failure:
         _say("core.py:1510", "EngineCore failed to start.", level="ERROR")
         log_traceback("EngineCore", str(failure))

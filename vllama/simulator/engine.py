@@ -10,6 +10,7 @@ import sys
 
 from vllama.simulator.command import parse_command
 from vllama.simulator.log import write_in_halves
+from vllama.simulator.ranks import run_headless
 from vllama.simulator.server import run_server
 from vllama.simulator.settings import read_settings
 
@@ -23,7 +24,7 @@ def main() -> int:
         return 2
     if settings.faults.log_halves:
         write_in_halves()
-    return run_server(command, settings)
+    return run_headless(command, settings) if command.headless else run_server(command, settings)
 
 
 if __name__ == "__main__":

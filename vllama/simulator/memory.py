@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from vllama.simulator.changes import Changes
@@ -19,9 +19,13 @@ class DeviceMemory:
         self.devices = SimulatedDevices(settings.devices) if settings.devices else None
         self.indices = settings.visible_devices or tuple(range(tensor_parallel_size))
         self.held_bytes = 0
+        self.elsewhere: Callable[[int], bool] = lambda _: True  # the same on other nodes; False: not so much is there
 
     def hold(self, memory_bytes: int) -> None:
         """Change what is held. OutOfMemory leaves everything as it was."""
+        if not self.elsewhere(memory_bytes):
+            self.elsewhere(self.held_bytes)
+            raise OutOfMemory(index=0, wanted_bytes=memory_bytes, free_bytes=0)
         for done, index in enumerate(self.indices if self.devices else ()):
             try:
                 self._claim(index, memory_bytes)

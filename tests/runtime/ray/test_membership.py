@@ -30,7 +30,7 @@ def start(*nodes: str) -> Start:
     )  # fmt: skip
 
 
-def build(cluster: MadeUpCluster, *, silence_s: float = 1.0) -> RayRuntime:
+def build(cluster: MadeUpCluster, *, silence_s: float = 2.0) -> RayRuntime:
     return RayRuntime(
         link=cluster, settings=RaySettings(silence_s=silence_s, grace_s=3.0), owner=f"o{os.getpid()}",
         simulate="2x8GiB", environ={}, ports=range(25000, 25200), clock=clock.now,
@@ -43,7 +43,7 @@ def machines(tmp_path):
     owners = set()
 
     @asynccontextmanager
-    async def of(*names: str, silence_s: float = 1.0):
+    async def of(*names: str, silence_s: float = 2.0):
         cluster = MadeUpCluster(tmp_path, *names)
         runtime = build(cluster, silence_s=silence_s)
         owners.update(runtime._agent_settings(node).engine_owner for node in cluster.nodes.values())
@@ -220,3 +220,54 @@ def test_nothing_that_hangs_holds_up_the_rest(machines):
             await runtime.stop("e1", deadline_s=5)
 
     asyncio.run(test())
+
+
+def test_an_engine_that_spans_machines_starts_serves_and_stops_as_one(machines):
+    async def test():
+        async with machines("a", "b") as (_, runtime):
+            engine = await runtime.start("e1", SPEC, start("a", "b"))
+            assert (engine.node, engine.further) == ("a", (Place(node="b", devices=(0,)),))
+            await async_wait_until(lambda: runtime.listening("e1"), what="the engine to listen")
+            (found,) = await runtime.engines()
+            assert (found.exit, found.places) == (None, engine.places)
+            assert await held_gib(runtime) == {"a": 4, "b": 4}
+            await runtime.stop("e1", deadline_s=10)
+            assert await runtime.engines() == ()
+            assert await held_gib(runtime) == {"a": 0, "b": 0}
+
+    asyncio.run(test())
+
+
+def test_where_a_rank_is_gone_the_engine_is_and_the_rest_is_stopped(machines):
+    async def test():
+        async with machines("a", "b") as (_, runtime):
+            await runtime.start("e1", SPEC, start("a", "b"))
+            await async_wait_until(lambda: runtime.listening("e1"), what="the engine to listen")
+            (headless,) = runtime._members["b"].engines()
+            os.kill(headless.pid, signal.SIGKILL)
+
+            async def is_over() -> bool:
+                (engine,) = await runtime.engines()
+                return engine.exit is not None
+
+            await async_wait_until(is_over, what="the engine to be over")
+            assert (await held_gib(runtime))["a"] == 4  # nobody told rank 0
+            await runtime.stop("e1", deadline_s=10)
+            assert await held_gib(runtime) == {"a": 0, "b": 0}
+
+    asyncio.run(test())
+
+
+def test_ranks_that_cannot_all_be_started_are_none(machines):
+    async def test():
+        async with machines("a", "b") as (_, runtime):
+            with pytest.raises(RuntimeFailed, match="There is no machine c"):
+                await runtime.start("e1", SPEC, start("a", "b", "c"))
+            assert await runtime.engines() == ()
+            assert await held_gib(runtime) == {"a": 0, "b": 0}
+
+    asyncio.run(test())
+
+
+async def held_gib(runtime: RayRuntime) -> dict[str, float]:
+    return {name: node.devices[0].used_bytes / GIB for name, node in (await nodes(runtime)).items()}
