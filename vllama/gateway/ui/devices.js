@@ -63,6 +63,8 @@ function updateMachine(box, node) {
   keyed(cards, cardsOf(node, true), (card) => card.id, make, update);
 }
 
+const isAway = (node) => (node.state ?? "ready") !== "ready";
+
 /** What a bar and its lines show. `parts`: kind, who, size in bytes, and further rows for the tip. */
 function deviceCard(node, page, several) {
   const parts = page.engines.map((entry) => ({
@@ -82,7 +84,7 @@ function deviceCard(node, page, several) {
   }
   const rest = told ? Math.max(0, page.room_bytes) : Math.max(0, page.total_bytes - page.reserve_bytes - ours);
   const kind = told ? "free" : "unknown";
-  const away = (node.state ?? "ready") !== "ready";
+  const away = isAway(node);
   parts.push({ key: "rest", kind, who: away ? "Nobody's to take now" : WORDS[kind], size: rest, rows: [] });
   if (page.reserve_bytes) {
     const rows = ["Kept free by policy, for what vLLM takes besides."];
@@ -90,7 +92,7 @@ function deviceCard(node, page, several) {
   }
   return {
     id: `${node.name} ${page.index}`, name: `gpu${page.index}`, of: several ? node.name : "", what: page.name,
-    total: page.total_bytes, free: page.room_bytes, freeWord: "free", parts: sorted(parts),
+    total: page.total_bytes, free: page.room_bytes, freeWord: "free", away, parts: sorted(parts),
     note: told && page.room_bytes < 0 ? "More is given away than there is." : "",
   };
 }
@@ -109,7 +111,7 @@ function hostCard(node, several) {
   parts.push({ key: "rest", kind: "free", who: "Left of the budget", size: left, rows: machine });
   return {
     id: `${node.name} host`, name: "host", of: several ? node.name : "", what: "memory for copies of sleepers",
-    total: host.budget_bytes, free: host.left_bytes, freeWord: "left", parts: sorted(parts),
+    total: host.budget_bytes, free: host.left_bytes, freeWord: "left", away: isAway(node), parts: sorted(parts),
     note: node.sleep_frees_memory ? "" : "Sleeping frees nothing here, so there are no copies.",
   };
 }
@@ -126,10 +128,11 @@ function make() {
   );
 }
 
-function update(card, { name, of, what, total, free, freeWord, parts, note }) {
+function update(card, { name, of, what, total, free, freeWord, away, parts, note }) {
   text(card.querySelector("h3"), name);
   text(card.querySelector(".what"), what);
-  text(card.querySelector(".total"), `${free === null ? "unknown" : bytes(Math.max(0, free))} ${freeWord} of ${bytes(total).replace(".0 ", " ")}`);
+  const room = `${free === null ? "unknown" : bytes(Math.max(0, free))} ${freeWord} of `;
+  text(card.querySelector(".total"), `${away ? "" : room}${bytes(total).replace(".0 ", " ")}`);
   text(card.querySelector(".note"), note);
   const bar = card.querySelector(".bar");
   const spoken = parts.map((part) => `${part.who} ${bytes(part.size)}`).join(", ");
