@@ -3,13 +3,12 @@
 What comes from this machine's own address on the network to 127.0.0.1 is, to the engine, from another host.
 """
 
-import socket
-
 import httpx
 import pytest
 
 from tests.contract.engines import DOOR
 from tests.contract.test_routes import ALWAYS, DEV, EVERYTHING, GENERATE
+from tests.lan import lan_address
 from tests.simulator.engines import CHAT
 
 KEY = f"Bearer {DOOR.key}"
@@ -38,13 +37,7 @@ def ask(engine, method="GET", path="/health", headers=(), *, address="127.0.0.1"
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """An address of this machine that is not loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent
-        except OSError as error:
-            pytest.skip(f"this machine has no address but loopback ({error}), so nobody comes from another host")
-        return probe.getsockname()[0]
+    return lan_address()
 
 
 @pytest.mark.parametrize("shown", WRONG)

@@ -169,13 +169,16 @@ class Observer:
             self._foreign.note(reading, (probe.engine for probe in self.probes.values()))
 
     def _note_nodes(self, nodes: Sequence[Node]) -> None:
-        """An event for each that is lost, fenced or ready again, and its engines are asked how they are."""
+        """An event for each that joins, or is lost, fenced or ready again; then its engines are asked how they are."""
         before = {node.name: node.state for node in self._reading.nodes}
         for node in nodes:
-            was = before.get(node.name, NodeState.READY)
-            if node.state is was:
-                continue
             message = f"{node.name}: {node.said}" if node.said else node.name
+            if node.name not in before:
+                if self._read_at >= 0 or node.state is not NodeState.READY:
+                    self._events.record("NodeJoined", message)
+                continue
+            if node.state is before[node.name]:
+                continue
             match node.state:
                 case NodeState.READY:
                     self._events.record("NodeReady", message)
