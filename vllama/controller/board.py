@@ -45,6 +45,7 @@ class Board:
         self._firsts: dict[str, Line] = {}  # by further replica
         self._shut: Failure | None = None
         self._given_up: deque[str] = deque(maxlen=64)  # engines
+        self._waiting = 0  # in all lines
         self.queued_bytes = 0  # of bodies whose requests wait
         self.on_unreachable: Callable[[str, str], None] = lambda _engine_id, _why: None
         self.on_doubt: Callable[[str], None] = lambda _engine_id: None
@@ -58,7 +59,7 @@ class Board:
         `engine_id`: of a server or a replica, where no other will do.
         """
         line = self._lines.get(model)
-        if line is None or line.waiters or self._is_of_server(engine_id):
+        if line is None or line.waiters or (engine_id is not None and self.servers.has_engine(engine_id)):
             return self.servers.admit(model, engine_id)
         if not line.further:
             free = line if line.can_grant else None
@@ -282,17 +283,16 @@ class Board:
 
     def _grant(self, line: Line, first: Line, waiter: Waiter | None, keep_alive: KeepAlive | None) -> Grant:
         """By one replica's line, of those whose requests wait in `first`."""
-        if line.endpoint is None:
+        if (endpoint := line.endpoint) is None:
             raise AssertionError("granted by a line without an endpoint")
         line.last_used_at = now = self._clock()
         line.in_flight += 1
         first.asked.append(now)
         if keep_alive is not None:
             first.keep_alive = keep_alive
-        waited_s, found = (0.0, _HIT) if waiter is None else (now - waiter.since, waiter.found)
         return Grant(
-            endpoint=line.endpoint, at=now, waited_s=waited_s, found=found, line=line, first=first,
-            give_back=self._give_back,
+            endpoint=endpoint, at=now, line=line, first=first, give_back=self._give_back,
+            waited_s=0.0 if waiter is None else now - waiter.since, found=_HIT if waiter is None else waiter.found,
         )  # fmt: skip
 
     def _give_back(self, grant: Grant) -> None:
@@ -304,7 +304,8 @@ class Board:
         first.took(now - grant.at)
         if first.waiters:
             self._pour(first)
-        if line.in_flight == 0 and (self.ring_when_idle or _rests_soon(first)):
+        said = first.keep_alive
+        if line.in_flight == 0 and (self.ring_when_idle or (said is not None and _is_soon(said))):
             self._bell()
 
     def _pour(self, line: Line) -> None:
@@ -315,7 +316,7 @@ class Board:
 
     def _pour_to_servers(self, models: Collection[str]) -> None:
         """Who waits for an engine here goes to a server that has room first."""
-        for model in models:
+        for model in models if self._waiting else ():
             line = self._lines.get(model)
             while line is not None and line.waiters and (grant := self.servers.admit(model)) is not None:
                 waiter = self._next(line)
@@ -327,12 +328,14 @@ class Board:
 
     def _queue(self, line: Line, waiter: Waiter) -> None:
         line.waiters.append(waiter)
+        self._waiting += 1
         self.queued_bytes += waiter.body_bytes
         if len(line.waiters) == 1:
             self._bell()
 
     def _next(self, line: Line) -> Waiter:
         waiter = line.waiters.popleft()
+        self._waiting -= 1
         self.queued_bytes -= waiter.body_bytes
         return waiter
 
@@ -347,6 +350,7 @@ class Board:
         """Whoever goes leaves no trace in the queue, and gives back a grant that no longer reached it."""
         if waiter in line.waiters:
             line.waiters.remove(waiter)
+            self._waiting -= 1
             self.queued_bytes -= waiter.body_bytes
             if not line.waiters:
                 line.left_at = self._clock()
@@ -374,7 +378,6 @@ class Board:
         return turned_away.max_wait(model, outlook, max_wait_s=max_wait_s)
 
 
-def _rests_soon(line: Line) -> bool:
-    """A request said so, and a pass that comes by itself may be too late for it."""
-    said = line.keep_alive
-    return said is not None and said.idle_s is not None and said.idle_s <= SOON_S
+def _is_soon(said: KeepAlive) -> bool:
+    """It rests so soon after its last request that a pass that comes by itself may be too late for it."""
+    return said.idle_s is not None and said.idle_s <= SOON_S

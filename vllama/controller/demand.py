@@ -5,12 +5,15 @@ import enum
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from vllama.domain.demand import LATEST, Demand, KeepAlive
 from vllama.planner.balance import replica_rank
+
+if TYPE_CHECKING:
+    from vllama.controller.servers.server import Server
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
 _NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
@@ -73,32 +76,22 @@ class Found(enum.StrEnum):
     STARTED = "started"  # not there, or loading
 
 
-class Reports(Protocol):
-    """A server, told how a request went there. No report: the client left."""
-
-    def went_well(self) -> None: ...
-
-    def went_wrong(self, why: str) -> None: ...
-
-    def knows_no_such(self) -> None:
-        """It answered 404: it may have other models than it said."""
-        ...
-
-
 class Grant(msgspec.Struct, eq=False, kw_only=True):  # one per request: three times as fast as a dataclass
     """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice.
 
-    `server`: who wants to know how it went, where it goes to somebody else's server.
+    `server`: somebody else's, where it goes there, which is told how it went; `tries`: whether that works again.
     """
 
     endpoint: Endpoint
     waited_s: float
     found: Found
     give_back: "Callable[[Grant], None] | None"  # None: it was released
+    model: str = ""
     at: float = 0.0
     line: "Line | None" = None
     first: "Line | None" = None  # where its model's requests wait
-    server: Reports | None = None
+    server: "Server | None" = None
+    tries: bool = False
 
     def release(self) -> None:
         give_back, self.give_back = self.give_back, None

@@ -102,7 +102,7 @@ def test_a_404_makes_it_look_before_its_time():
             await until(lambda: fleet.has("m"))
             said.has("n")
             grant = fleet.admit("m")
-            grant.server.knows_no_such()
+            grant.server.doubt()
             grant.release()
             await until(lambda: fleet.has("n"))
 

@@ -12,7 +12,6 @@ from vllama.controller.demand import Failure, Found, Grant, Waiter, WaitFailed
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.servers.health import Health
 from vllama.controller.servers.server import Server
-from vllama.controller.servers.visit import Visit
 from vllama.domain.spec import ModelSpec
 from vllama.planner.balance import choose
 
@@ -49,7 +48,7 @@ class Fleet:
         """Those that stay keep what is known of them; what is under way at one that goes, goes on."""
         before, self.servers, self.balance = self.servers, {}, balance
         for spec in specs:
-            server = before.get(spec.url) or Server(spec=spec, balance=balance, health=Health(balance=balance))
+            server = before.get(spec.url) or self._new(spec, balance)
             if server.spec is not spec or server.balance is not balance:
                 server.apply(spec, balance)
                 server.doubt()
@@ -108,11 +107,10 @@ class Fleet:
 
     def admit(self, model: str, engine_id: str | None = None) -> Grant | None:
         """At once, or None. Nobody overtakes those who wait for the same model."""
-        if model not in self._having or self._shut is not None:
+        having = self._having.get(model)
+        if having is None or self._shut is not None or (self._queue and self.waiting(model)):
             return None
-        if self._queue and self.waiting(model):
-            return None
-        return self._grant(self._fit(model, engine_id), model, since=None)
+        return self._grant(having if engine_id is None else self._fit(model, engine_id), model, since=None)
 
     def again(self, model: str, tried: Collection[str]) -> Grant | None:
         """For a request that `tried` (engine ids) have failed; None: they were enough, or there is no other."""
@@ -159,6 +157,9 @@ class Fleet:
 
     # inside
 
+    def _new(self, spec: ServerSpec, balance: BalanceSpec) -> Server:
+        return Server(spec=spec, balance=balance, health=Health(balance=balance), clock=self.clock)
+
     def _pour(self) -> None:
         full: set[tuple[str, str | None]] = set()
         for queued in list(self._queue):
@@ -186,27 +187,44 @@ class Fleet:
         having = self._having.get(model, [])
         return having if engine_id is None else [server for server in having if server.engine_id == engine_id]
 
-    def _grant(self, servers: Iterable[Server], model: str, *, since: float | None) -> Grant | None:
+    def _grant(self, servers: Sequence[Server], model: str, *, since: float | None) -> Grant | None:
         now = self.clock()
-        well = [server for server in servers if server.health.takes(now)]
-        server = self._least_loaded(well)
+        server = _alone(servers[0], now) if len(servers) == 1 else self._least_loaded(servers, now)
         if server is None:
+            return None
+        health = server.health
+        if tries := health.half_open:
+            health.trying = True
+        server.in_flight += 1
+        server.last_chosen_at = now
+        self.in_flight[model] += 1
+        return Grant(
+            endpoint=server.endpoint(model), model=model, waited_s=0.0 if since is None else now - since,
+            found=_HIT if since is None else _QUEUED, give_back=self._give_back, server=server, tries=tries,
+        )  # fmt: skip
+
+    def _give_back(self, grant: Grant) -> None:
+        server, model = grant.server, grant.model
+        if server is None:
+            raise AssertionError("not granted here")
+        server.in_flight -= 1
+        self.in_flight[model] -= 1
+        self.last_used_at[model] = self.clock()
+        if grant.tries:
+            server.health.trying = False
+            self.review()
+        else:
+            self.pour(server.models)
+
+    def _least_loaded(self, servers: Sequence[Server], now: float) -> Server | None:
+        well = [server for server in servers if server.health.takes(now)]
+        chosen = choose(server.candidate() for server in well)
+        if chosen is None:
             return None
         for each in well:
             if each.load_at is None or now - each.load_at > LOAD_EVERY_S:
                 each.look.ring()
-        visit = Visit(self, server, model, now)
-        return Grant(
-            endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
-            found=_HIT if since is None else _QUEUED, give_back=visit.end, server=visit,
-        )  # fmt: skip
-
-    def _least_loaded(self, well: Sequence[Server]) -> Server | None:
-        if len(well) == 1:  # most often: nothing is to be weighed then, for each request
-            alone = well[0]
-            return alone if alone.in_flight < alone.spec.max_concurrent_requests else None
-        chosen = choose(server.candidate() for server in well)
-        return None if chosen is None else self.servers[chosen]
+        return self.servers[chosen]
 
     def _nobody(self, model: str) -> Failure:
         having = self._having.get(model, ())
@@ -228,3 +246,12 @@ class Fleet:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 granted.result().release()  # it no longer reached whoever waited
             raise
+
+
+def _alone(server: Server, now: float) -> Server | None:
+    """Nothing is to be weighed, most often, and that is for each request."""
+    if server.in_flight >= server.spec.max_concurrent_requests or not server.health.takes(now):
+        return None
+    if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
+        server.look.ring()
+    return server

@@ -1,5 +1,6 @@
 """One server: what the file says of it, what it said of itself, and what is under way there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ class Server:
     spec: ServerSpec
     balance: BalanceSpec
     health: Health
+    clock: Callable[[], float]
     models: tuple[str, ...] = ()
     models_at: float | None = None
     load: EngineLoad | None = None
@@ -67,8 +69,17 @@ class Server:
     def told_load(self, load: EngineLoad | None, now: float) -> None:
         self.load, self.load_at, self.in_flight_then = load, now, self.in_flight
 
+    # how a request went there; no word of it: its client left
+
+    def went_well(self) -> None:
+        self.health.succeeded()
+
+    def went_wrong(self, why: str) -> None:
+        self.health.failed(why, self.clock())
+        self.doubt()
+
     def doubt(self) -> None:
-        """What happened there makes another look worth while."""
+        """What happened there makes another look worth while; a 404: it may have other models than it said."""
         self.checks = True
         self.look.ring()
 

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from vllama.controller.board import Board
 from vllama.controller.control import Control
-from vllama.controller.demand import Endpoint, Grant, Reports
+from vllama.controller.demand import Endpoint, Grant
+from vllama.controller.servers.server import Server
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
 from vllama.gateway.inference import Refused, Wanted
@@ -33,7 +34,7 @@ class Attempt:
 
     __slots__ = ("_answered", "_asker", "_moved", "_mover", "_server", "_wrong", "unchunked")
 
-    def __init__(self, asker: Asker, server: Reports, mover: Mover) -> None:
+    def __init__(self, asker: Asker, server: Server, mover: Mover) -> None:
         self.unchunked = asker.unchunked
         self._asker, self._server, self._mover = asker, server, mover
         self._answered = self._moved = self._wrong = False
@@ -46,7 +47,7 @@ class Attempt:
                 self._moved = True  # and nobody hears the rest of this
                 return
         elif status == 404:
-            self._server.knows_no_such()
+            self._server.doubt()
         self._answered = True
         self._asker.answered(head, length, data)
 
