@@ -43,6 +43,7 @@ from vllama.gateway.app import create_app
 from vllama.gateway.cors import Origins
 from vllama.gateway.guard import Guard
 from vllama.gateway.info import ServerFacts
+from vllama.gateway.recording import Recording
 from vllama.gateway.telling import Telling
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.server import DataPath
@@ -284,6 +285,7 @@ async def house(
     origins: Origins | None = None,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     log: Callable[[Guard], AccessLog] | None = None,
+    recording: Recording | None = None,
     metrics_within_s: float = 2.0,
     hub: Path | None = None,
 ) -> AsyncIterator[House]:
@@ -293,7 +295,7 @@ async def house(
     to_engines = httpx.AsyncClient(trust_env=False, verify=NO_TLS)
     telling = Telling(
         client=EngineClient(to_engines), access_log=None if log is None else log(guard),
-        metrics_within_s=metrics_within_s,
+        metrics_within_s=metrics_within_s, recording=recording,
     )  # fmt: skip
     data_path = DataPath(
         control, finished=telling.finished, limits=limits, keyring=guard.keyring, origins=origins

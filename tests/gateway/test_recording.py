@@ -34,8 +34,8 @@ def test_arrival_model_and_the_time_at_the_engine(path):
     assert (request.at_s, request.model, request.busy_s) == (1_699_999_996, "org/a", 2.5)
 
 
-@pytest.mark.parametrize("other", [{"model": ""}, {"wait_s": 4.0}])
-def test_who_never_came_to_an_engine_is_left_out(path, other):
+@pytest.mark.parametrize("other", [{"model": ""}, {"wait_s": 4.0}, {"elsewhere": True}])
+def test_who_never_came_to_an_engine_here_is_left_out(path, other):
     record = recording(path)
     record.add(msgspec.structs.replace(DONE, **other))
     record.close()

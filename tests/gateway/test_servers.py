@@ -4,19 +4,22 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import certificates
-from tests.gateway.house import House, live, post, until
+from tests.gateway.house import MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange, Upstream, echo, upstream
 from tests.gateway.wire.ear import a_mouth, an_ear
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.servers.fleet import Fleet
 from vllama.controller.servers.health import Check
 from vllama.engine.load import EngineLoad
+from vllama.gateway.recording import Recording
 from vllama.gateway.wire import pool
+from vllama.replay.trace import read_trace
 
 REMOTE = "org/Remote-7B"
 ASKED = {"model": REMOTE, "messages": [{"role": "user", "content": "hello"}]}
@@ -82,6 +85,22 @@ def test_every_kind_of_request_goes_by_its_model_with_its_query(path: str) -> No
             assert ([got.line for got in other.exchanges], one.exchanges) == ([f"POST {path}?x=1&y=%20 HTTP/1.1"], [])
 
     live(test)
+
+
+def test_what_it_answered_is_not_recorded_as_if_an_engine_here_had(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "requests.csv")
+
+    async def test(here: House) -> None:
+        here.open()
+        async with servers(here, 2) as (_, (up, _other)):
+            up.script = answering(503)
+            assert (await here.chat(ASKED)).status_code == 200
+            assert (await here.chat(ASKED | {"stream": True})).status_code == 200
+            assert (await here.chat(ASKED | {"model": MODEL})).status_code == 200
+
+    live(test, recording=recording)
+    recording.close()
+    assert [request.model for request in read_trace(tmp_path / "requests.csv")] == [MODEL]
 
 
 def test_connections_are_kept_and_a_stale_one_costs_nothing() -> None:

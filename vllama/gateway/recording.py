@@ -1,4 +1,4 @@
-"""Which model was asked for when, and for how long it was busy with it: for `vllama simulate`.
+"""Which model was asked for when, and for how long an engine here was busy with it: for `vllama simulate`.
 
 Three fields per request and nothing else: no content, no client, no key. One append on the data path; written every few
 seconds from a thread, to a file that only its owner can read, and that is kept within bounds.
@@ -36,7 +36,9 @@ class Recording:
         self._numbers: dict[str, int] = {}
 
     def add(self, one: Finished) -> None:
-        """Who never came to an engine is left out."""
+        """Who never came to an engine is left out; and who went elsewhere needed no memory here."""
+        if one.elsewhere:
+            return
         wait_s, duration_s = one.wait_s, one.duration_s
         if one.model and wait_s < duration_s and len(self._kept) < 4 * MOST_WAITING:
             number = self._numbers.setdefault(one.model, len(self._numbers))

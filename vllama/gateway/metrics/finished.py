@@ -28,6 +28,7 @@ class Finished(msgspec.Struct, frozen=True, gc=False, kw_only=True):  # one per 
     `model` is empty where the request named none that exists: what clients make up becomes no label.
     `wait_s`: until an engine was theirs. `first_byte_s`: from the asking of the engine to the first byte of the body.
     `duration_s`: from the last byte of the request to the last of its answer. `usage`: prompt and completion tokens.
+    `elsewhere`: it went to somebody else's server, so no engine here was busy with it.
     """
 
     request: Request | None  # None: what came was no request
@@ -41,6 +42,7 @@ class Finished(msgspec.Struct, frozen=True, gc=False, kw_only=True):  # one per 
     request_bytes: int = 0
     answer_bytes: int = 0
     usage: tuple[int, int] | None = None
+    elsewhere: bool = False
 
 
 def outcome_of(answer: ErrorAnswer) -> Outcome:

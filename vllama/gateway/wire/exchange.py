@@ -386,6 +386,7 @@ class Exchange:
             first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,
             request_bytes=self._request_bytes, answer_bytes=self._answer_bytes,
             usage=usage_of(self._last) if status == 200 else None,
+            elsewhere=grant is not None and grant.server is not None,
         )  # fmt: skip
         shared.finished(told)
         if grant is None:

@@ -355,6 +355,7 @@ class Tunnel:
                 duration_s=duration_s,
                 request_bytes=self._heard_bytes,
                 answer_bytes=self._said_bytes,
+                elsewhere=self._grant is not None and self._grant.server is not None,
             )
         )
 
