@@ -19,7 +19,7 @@ LEVELS = [SleepLevel.WEIGHTS_OFFLOADED, SleepLevel.DISCARDED]
 MODES = ["abort", "wait", "keep"]
 
 
-def ask(engine: Engine, call: Callable[[EngineClient, str], Awaitable[T]]) -> T:
+def ask(engine: Engine, call: Callable[[EngineClient, Address], Awaitable[T]]) -> T:
     async def within_a_client() -> T:
         async with httpx.AsyncClient(trust_env=False) as http:
             return await call(EngineClient(http), Address(base_url=f"http://127.0.0.1:{engine.port}"))
@@ -33,7 +33,7 @@ async def state(client: EngineClient, at: Address) -> tuple[bool, object]:
 
 def test_health(chat):
     assert ask(chat, lambda client, at: client.health(at, timeout_s=30)) == Healthy()
-    nobody = f"http://127.0.0.1:{free_port()}"
+    nobody = Address(base_url=f"http://127.0.0.1:{free_port()}")
     assert ask(chat, lambda client, _: client.health(nobody, timeout_s=30)) == Refused()
 
 

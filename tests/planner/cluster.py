@@ -160,8 +160,9 @@ class Cluster:
         }
         for engine in self.engines:
             sleeps = isinstance(engine.state, Asleep) and self.sleep_frees_memory
-            for node, device in engine.keys:
-                used[node if node in self.gpus_of else "here", device] += int(self.residue * GIB) if sleeps else engine.memory_bytes
+            known = engine.node in self.gpus_of
+            for key in engine.keys if known else (("here", device) for device in engine.devices):
+                used[key] += int(self.residue * GIB) if sleeps else engine.memory_bytes
         nodes = tuple(self._node(name, gpus, used) for name, gpus in self.gpus_of.items())
         desired = DesiredState(
             generation=1, models=dict(self.models), demand=dict(self.demand), overrides=dict(self.overrides),
