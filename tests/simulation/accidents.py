@@ -5,6 +5,7 @@ import random
 from typing import TYPE_CHECKING
 
 from tests.simulation.engines import Engine, Stage
+from tests.simulation.hosts import Trouble
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -15,7 +16,7 @@ async def befall(world: "World", rng: random.Random) -> None:
     rates = world.profile.faults
     if rates.every_s is None:
         return
-    kinds = {foreign: rates.foreign, crash: rates.crash, reading: rates.reading, still: rates.still}
+    kinds = {foreign: rates.foreign, crash: rates.crash, reading: rates.reading, still: rates.still, node: rates.node}
     while True:
         await asyncio.sleep(rng.expovariate(1 / rates.every_s))
         accident = rng.choices(list(kinds), list(kinds.values()))[0]
@@ -59,6 +60,18 @@ def still(world: "World", rng: random.Random) -> str | None:
     engine.excuse = "stands still"
     world.machine.stand_still(engine)
     return f"{engine} stands still"
+
+
+def node(world: "World", rng: random.Random) -> str | None:
+    """One of several hosts says nothing for a while: it, or the way to it, or only its agent."""
+    hosts = world.machine.hosts
+    well = [host for host in hosts.all if host.answers]
+    if not hosts.several or not well:
+        return None
+    host, trouble, seconds = rng.choice(well), rng.choice(list(Trouble)), 0.5 + rng.expovariate(1 / 15.0)
+    hosts.fall_silent(host, trouble)
+    world.loop.call_later(seconds, hosts.hear_again, host)
+    return f"{host.name} {trouble.value}, for {seconds:.1f} s"
 
 
 def _lose_core(world: "World", engine: Engine) -> None:

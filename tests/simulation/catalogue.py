@@ -32,7 +32,7 @@ class Catalogue:
             self.entries[name] |= {"pin": True, "memory": _gib(profile.smallest_bytes)}
         self._victims = str(rng.choice(list(VictimPolicy)))
 
-    def _invent(self, number: int, *, too_large: bool) -> None:
+    def _invent(self, number: int, *, too_large: bool) -> None:  # noqa: C901  one case per kind of key
         profile, rng = self._profile, self._rng
         name = f"org/m{number:02}"
         memory = rng.randrange(profile.smallest_bytes // GIB * 2, profile.largest_bytes // GIB * 2 + 1) * GIB // 2
@@ -42,6 +42,8 @@ class Catalogue:
         entry: dict[str, Any] = {"memory": _gib(memory), **timeouts}
         if rng.random() < profile.parallel and not too_large:
             entry["tensor_parallel_size"] = 2
+        if profile.spanning and rng.random() < profile.spanning and not too_large:
+            entry |= {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
         if rng.random() < 0.3:
             entry["idle"] = {"sleep_after": rng.choice(["1m", "3m", "10m"]), "stop_after": rng.choice(["5m", "30m"])}
         if rng.random() < 0.3:
@@ -74,7 +76,8 @@ class Catalogue:
         return parse_bytes(self.entries[name]["memory"])
 
     def device_count(self, name: str) -> int:
-        return int(self.entries[name].get("tensor_parallel_size", 1))
+        entry = self.entries[name]
+        return int(entry.get("tensor_parallel_size", 1)) * int(entry.get("pipeline_parallel_size", 1))
 
     def write(self) -> None:
         policy = {

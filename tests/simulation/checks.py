@@ -15,7 +15,7 @@ def before_start(machine: "Machine", engine: Engine, known: dict[int, int | None
     """No second engine of a replica, and what all may come to hold fits, as far as could be known."""
     for other in machine.engines.values():
         same = (other.model, other.replica) == (engine.model, engine.replica)
-        if same and other.stage is not Stage.GONE:
+        if same and other.stage is not Stage.GONE and not machine.hosts.away(other):
             machine.story.wrong("two engines of one model", f"{engine} starts while {other} is {other.stage.value}")
     _fits(machine, engine, "start", known)
 
@@ -59,7 +59,7 @@ def before_operation(machine: "Machine", engine: Engine, operation: str) -> None
         return
     for other in machine.engines.values():
         hangs = other.hung or other.still
-        if other is engine or other.operation is None or hangs or not engine.shares_a_device(other):
+        if other is engine or other.operation is None or hangs or not machine.hosts.share(engine, other):
             continue
         if other.operated_by == machine.now_managed_by:
             machine.story.wrong(
@@ -111,14 +111,19 @@ def out_of_memory(machine: "Machine", engine: Engine, known: dict[int, int | Non
 def host_memory(machine: "Machine") -> None:
     """Copies fit into what the host gives for them: those that this manager made, and those that sleepers need."""
     budget = machine.host_budget
-    pinned = sum(
-        engine.pinned_host
-        for engine in machine.engines.values()
-        if engine.stage is Stage.ASLEEP
-        or (engine.stage is not Stage.GONE and engine.pinned_by == machine.now_managed_by)
-    )
-    if pinned > budget + ROUNDING_BYTES:
-        machine.story.wrong("host oversubscribed", f"{format_bytes(pinned)} of copies, {format_bytes(budget)} allowed")
+    for host in machine.hosts.all:
+        pinned = sum(
+            engine.pinned_host
+            for engine in machine.engines.values()
+            if host in machine.hosts.of(engine)
+            and (
+                engine.stage is Stage.ASLEEP
+                or (engine.stage is not Stage.GONE and engine.pinned_by == machine.now_managed_by)
+            )
+        )
+        if pinned > budget + ROUNDING_BYTES:
+            text = f"{format_bytes(pinned)} of copies on {host.name}, {format_bytes(budget)} allowed"
+            machine.story.wrong("host oversubscribed", text)
 
 
 def _holding(engine: Engine) -> str:

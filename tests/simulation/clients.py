@@ -147,7 +147,10 @@ class Crowd:
                 self.longest_wait_s = max(self.longest_wait_s, self.world.loop.now - visit.since)
         self._count(self.flying, visit, 1)
         try:
-            return await self._call(visit, grant.endpoint.port, grant.endpoint.engine_id)
+            answer = await self._call(visit, grant.endpoint.port, grant.endpoint.engine_id)
+            if answer == "found nobody there" and grant.endpoint.far:
+                board.unreachable(grant, "connection refused")
+            return answer
         finally:
             self._count(self.flying, visit, -1)
             grant.release()

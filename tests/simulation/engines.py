@@ -2,10 +2,11 @@
 
 import asyncio
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vllama.domain.observed import Device
+from vllama.domain.observed import Device, Place
 from vllama.domain.spec import SleepLevel
 from vllama.runtime.base import EngineProcess, ProcessExit
 
@@ -32,8 +33,8 @@ class Running:
 
 @dataclass(slots=True, eq=False)
 class Engine:
-    """Bytes are per device. `held` is what it has of each of its devices now; `full` when awake, `residue` asleep,
-    `told_residue` what was known of that before.
+    """`devices` are those of the machine, numbered through over all hosts. Bytes are per device. `held` is what it
+    has of each of its devices now; `full` when awake, `residue` asleep, `told_residue` what was known of that before.
 
     `leader_gone`: the API server has ended; memory stays held until `stage` is GONE and `held` is nothing.
     `excuse`: a fault hit it, or may have: what is done to it from then on cuts nobody unfairly.
@@ -42,7 +43,6 @@ class Engine:
     engine_id: str
     model: str
     spec_hash: str
-    node: str
     devices: tuple[int, ...]
     planned: int
     share: float
@@ -106,13 +106,12 @@ class Engine:
             return self.held
         return max(self.planned, self.held)
 
-    def shares_a_device(self, other: "Engine") -> bool:
-        return bool(set(self.devices) & set(other.devices))
-
-    def as_process(self, manager: str) -> EngineProcess:
+    def as_process(self, manager: str, places: Sequence[Place], host: str) -> EngineProcess:
+        """`places`: where it is, by hosts and their own devices. `host`: where it answers."""
+        first, *further = places
         return EngineProcess(
-            engine_id=self.engine_id, model=self.model, spec_hash=self.spec_hash, node=self.node,
-            devices=self.devices, memory_bytes=self.planned, pid=self.pid, port=self.port,
+            engine_id=self.engine_id, model=self.model, spec_hash=self.spec_hash, node=first.node, host=host,
+            devices=first.devices, further=tuple(further), memory_bytes=self.planned, pid=self.pid, port=self.port,
             started_at=self.started_at, log=self.log, log_offset=self.log_offset,
             exit=ProcessExit(code=self.exit_code) if self.leader_gone else None, adopted=self.manager != manager,
             replica=self.replica,
@@ -132,8 +131,9 @@ class Gpu:
     foreign: int = 0
     readable: bool = True
 
-    def as_device(self, used: int) -> Device:
+    def as_device(self, used: int, index: int, *, readable: bool) -> Device:
+        """`index`: on its host."""
         return Device(
-            index=self.index, name=f"GPU {self.index}", total_bytes=self.total,
-            used_bytes=used if self.readable else None,
+            index=index, name=f"GPU {index}", total_bytes=self.total,
+            used_bytes=used if self.readable and readable else None,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 from tests.simulation import checks
 from tests.simulation.engines import Engine, Gpu, Running, Stage
 from tests.simulation.fate import Fate
+from tests.simulation.hosts import Hosts
 from tests.simulation.story import Story
 from tests.simulation.virtual import VirtualLoop
 from vllama.domain.spec import SleepLevel
@@ -33,12 +34,14 @@ class Machine:
     def __init__(
         self, *, loop: VirtualLoop, fate: Fate, story: Story, gpus: tuple[Gpu, ...], reserve: int, host_budget: int,
         visible: bool, sleep_frees: bool, load_s: tuple[float, float], copy_bytes_per_s: int, logs: Path,
+        hosts: int = 1,
     ) -> None:  # fmt: skip
         self.loop, self.fate, self.story, self.gpus, self.reserve = loop, fate, story, gpus, reserve
         self.visible = visible
         self.host_budget, self.sleep_frees, self.load_s, self.logs = host_budget, sleep_frees, load_s, logs
         self.copy_bytes_per_s = copy_bytes_per_s
         self.engines: dict[str, Engine] = {}
+        self.hosts = Hosts(self, hosts)
         self.now_managed_by = ""
         self.ending = False
         self.rings: list[Callable[[], None]] = []
@@ -94,7 +97,7 @@ class Machine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def spawn(self, engine_id: str, *, model: str, spec_hash: str, node: str, devices: tuple[int, ...], planned: int,
+    def spawn(self, engine_id: str, *, model: str, spec_hash: str, devices: tuple[int, ...], planned: int,
               share: float, told_residue: int, weights: int, known: dict[int, int | None],
               replica: int = 1) -> Engine:  # fmt: skip
         self._next_pid += 1
@@ -106,7 +109,7 @@ class Machine:
         full = int(planned * self.fate.between(0.95, 1.0))
         residue = int(told_residue * self.fate.between(0.7, 1.2))
         engine = Engine(
-            engine_id=engine_id, model=model, spec_hash=spec_hash, node=node, devices=devices, planned=planned,
+            engine_id=engine_id, model=model, spec_hash=spec_hash, devices=devices, planned=planned,
             share=share, full=full, residue=min(residue, full), told_residue=told_residue, weights=weights,
             pid=self._next_pid, port=self._next_port, started_at=self.loop.now, log=log, log_offset=offset,
             manager=self.now_managed_by, replica=replica,
@@ -211,9 +214,9 @@ class Machine:
     # requests
 
     def begin_request(self, port: int, duration_s: float) -> tuple[Engine, Running] | None:
-        """None: nobody listens there."""
+        """None: nobody listens there, or nobody gets there."""
         engine = next((each for each in self.engines.values() if each.port == port and each.listens), None)
-        if engine is None:
+        if engine is None or not self.hosts.reached(engine):
             return None
         self._next_request += 1
         request = Running(

@@ -22,6 +22,7 @@ class FaultRates:
     crash: float = 1.0
     reading: float = 1.0
     still: float = 0.0  # its core stands still, and its server says that it is well
+    node: float = 0.0  # a host is silent for a while, or dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +30,15 @@ class Profile:
     """Means are of exponential distributions. `pressure`: sum of what models need, in device memories."""
 
     name: str
-    devices: int = 2
+    devices: int = 2  # of all hosts together
+    hosts: int = 1
     device_bytes: int = 24 * GIB
     reserve_bytes: int = 512 * MIB
     models: int = 6
     smallest_bytes: int = 4 * GIB
     largest_bytes: int = 14 * GIB
     parallel: float = 0.0  # share of models on two devices
+    spanning: float = 0.0  # share of models that are larger than a host
     replicated: float = 0.0  # share of models with two or three engines
     pinned: int = 0
     too_large: int = 0  # models that can never fit
@@ -84,5 +87,9 @@ PROFILES = {
         Profile(name="replicas", devices=3, models=5, replicated=0.7, parallel=0.1, pinned=1, largest_bytes=18 * GIB,
                 restarts_every_s=900.0, edits_every_s=200.0, operators_every_s=150.0, demanding=0.1,
                 faults=FaultRates(every_s=150.0, spawn=0.01, load=0.03, sleep=0.02, wake=0.02, stop=0.02)),
+        Profile(name="nodes", devices=6, hosts=3, models=9, replicated=0.3, parallel=0.3, spanning=0.2, pinned=1,
+                smallest_bytes=6 * GIB, largest_bytes=20 * GIB, arrivals_every_s=1.0, restarts_every_s=600.0,
+                edits_every_s=300.0, operators_every_s=200.0,
+                faults=FaultRates(every_s=40.0, load=0.01, sleep=0.01, wake=0.01, crash=0.3, reading=0.3, node=3.0)),
     )
 }  # fmt: skip

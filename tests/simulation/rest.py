@@ -1,9 +1,11 @@
 """The end of a run: faults stop, arrivals pause, and then everything must come to rest, and stay there."""
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.clients import Visit
+from tests.simulation.engines import Stage
 from vllama.domain.reason import Reason
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ async def come_to_rest(world: "World") -> None:
 def _stop_faults(world: "World") -> None:
     world.fate.on = False
     world.runtime.reads_fail = world.runtime.reads_are_slow = False
+    for host in world.machine.hosts.all:
+        world.machine.hosts.hear_again(host)
     for gpu in world.machine.gpus:
         gpu.readable = True
         world.machine.set_foreign(gpu.index, 0)
@@ -100,6 +104,10 @@ async def _stay_still(world: "World") -> None:
     for name in pinned:
         if not controller.board.is_open(name) and world.catalogue.entries[name].get("pin"):
             world.story.wrong("no convergence", f"{name} is pinned and not ready:\n{_plan_text(world)}")
+    each = Counter((e.model, e.replica) for e in world.machine.engines.values() if e.stage is not Stage.GONE)
+    for (model, number), count in each.items():
+        if count > 1:
+            world.story.wrong("no convergence", f"there are {count} engines of {model}, number {number}")
     end = world.loop.now + STILL_S
     while world.loop.now < end:
         plan = controller._loop.plan

@@ -48,6 +48,7 @@ class World:
             copy_bytes_per_s=profile.copy_bytes_per_s,
             gpus=tuple(Gpu(index=i, total=profile.device_bytes) for i in range(profile.devices)), logs=logs,
             host_budget=profile.host_budget_bytes, sleep_frees=profile.sleep_frees_memory, visible=self._visible,
+            hosts=profile.hosts,
         )  # fmt: skip
         self.machine.may_cut = self._may_cut
         self.crowd = Crowd(world=self, rng=self.fate.stream("clients"), demands=self.fate.stream("demands"))
@@ -105,7 +106,11 @@ class World:
         await self._end_tasks([manager])
         await controller.shut_down(hurry=asyncio.Event())
         await self._end_tasks(self.crowd.cut_all())
-        left = [engine for engine in self.machine.engines.values() if engine.immortal_until < self.loop.now]
+        left = [
+            engine
+            for engine in self.machine.engines.values()
+            if engine.immortal_until < self.loop.now and self.machine.hosts.asked(engine)
+        ]
         if left:
             self.story.wrong("left behind", f"after a shutdown there are {', '.join(map(str, left))}")
 

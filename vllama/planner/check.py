@@ -78,7 +78,9 @@ def _one_action_per_device(case: Case) -> Iterator[tuple[FindingKind, str]]:
 def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for action in case.plan.actions:
         for op in case.snapshot.operations:
-            if (op.model == action.model and reachable(case, op)) or meet(op, action):
+            parts = [engine for engine in case.snapshot.engines if engine.engine_id == op.engine_id]
+            beside = any(meet(each, action) for each in (op, *parts))
+            if (op.model == action.model and reachable(case, op)) or beside:
                 yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
         for engine in case.snapshot.engines:
             if isinstance(engine.state, Loading) and engine.model != action.model and meet(engine, action):

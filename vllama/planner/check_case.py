@@ -22,7 +22,6 @@ from vllama.domain.observed import (
     Loading,
     Node,
     NodeState,
-    Operation,
     Place,
     Placed,
     Snapshot,
@@ -243,7 +242,7 @@ def is_on(what: Placed, key: tuple[str, int]) -> bool:
     return any(place.node == key[0] and key[1] in place.devices for place in what.places)
 
 
-def meet(one: EngineObservation | Operation, action: Action) -> bool:
+def meet(one: Placed, action: Action) -> bool:
     return any(is_on(action, key) for key in one.keys)
 
 

@@ -83,8 +83,10 @@ class View:
         for engine, as_seen in zip(self.seen, self.snapshot.engines, strict=True):
             if isinstance(as_seen.state, Loading):
                 self.hold(engine.keys, engine.model, freeing=False)
-        for op in by_age:
-            self.hold(op.keys, op.model, freeing=op.verb in (Verb.SLEEP, Verb.STOP))
+        spans = {engine.engine_id: engine.keys for engine in self.seen if engine.further}
+        for op in by_age:  # of an engine that spans nodes all of it: what could not be reached then may be back by now
+            keys = (*op.keys, *spans.get(op.engine_id, ()))
+            self.hold(keys, op.model, freeing=op.verb in (Verb.SLEEP, Verb.STOP))
 
     def is_away(self, nodes: Iterable[str]) -> bool:
         """None of them answers. Of a node that nobody knows that is not said."""
