@@ -3,14 +3,18 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
 
 from tests.planner.cluster import Cluster
+from tests.strategies import any_state
 from vllama.domain.action import Start
 from vllama.domain.observed import Loading
 from vllama.domain.reason import Reason
 from vllama.domain.spec import LaunchSpec
 from vllama.domain.units import GIB
-from vllama.planner import plan
+from vllama.planner import placement, plan
+from vllama.planner.ledger import Ledger
+from vllama.planner.view import View
 
 
 def devices_of(cluster: Cluster, name: str) -> tuple[int, ...]:
@@ -173,3 +177,19 @@ def test_auto_may_cut_the_kv_cache_but_never_hides_what_cannot_fit():
         else:
             assert isinstance(decision.action, Start)
             assert decision.action.memory_bytes == needed * GIB
+
+
+@settings(max_examples=60)
+@given(any_state())
+def test_what_is_found_among_the_free_at_a_glance_is_what_pricing_each_of_them_finds(situation):
+    view = View(desired=situation.desired, snapshot=situation.snapshot, now=situation.now)
+    ledger, nodes = Ledger(view), list(view.ready.values())
+    for spec in situation.desired.models.values():
+        free = [
+            offer
+            for node in nodes
+            for devices in placement.sets(spec, node, ledger)
+            if (needs := placement.needs_on(spec, ledger, node.name, devices))
+            if (offer := placement.make_offer(ledger, node.name, devices, needs, {})) is not None
+        ]
+        assert placement._freest(spec, ledger, nodes, spec.device_count) == placement._cheapest(spec, ledger, free)

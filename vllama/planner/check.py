@@ -285,7 +285,7 @@ def _devices_hold_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
 
 def _host_holds_it(case: Case) -> Iterator[tuple[FindingKind, str]]:
     for node in case.snapshot.nodes:
-        here = [engine for engine in case.snapshot.engines if node.name in engine.nodes]
+        here = case.by_node.get(node.name, [])
         going = {op.engine_id for op in case.snapshot.operations if op.verb is Verb.SLEEP and op.level == 1}
         sleeps = {a.engine_id for a in case.plan.actions if isinstance(a, Sleep) and a.level == SleepLevel(1)}
         copies = {engine.engine_id: engine.host_copy_bytes or host_copy(case, engine) for engine in here}

@@ -73,6 +73,9 @@ class Case:
     plan: Plan
     replicas: dict[str, list[str]] = field(init=False)
     away: frozenset[str] = field(init=False)  # nodes that are not ready
+    on: dict[tuple[str, int], list[EngineObservation]] = field(init=False)  # who has which device
+    by_model: dict[str, list[EngineObservation]] = field(init=False)
+    by_node: dict[str, list[EngineObservation]] = field(init=False)
 
     def __post_init__(self) -> None:
         found: dict[str, list[str]] = {}
@@ -81,10 +84,22 @@ class Case:
         object.__setattr__(self, "replicas", found)
         away = frozenset(node.name for node in self.snapshot.nodes if node.state is not NodeState.READY)
         object.__setattr__(self, "away", away)
+        on: dict[tuple[str, int], list[EngineObservation]] = {}
+        by_model: dict[str, list[EngineObservation]] = {}
+        by_node: dict[str, list[EngineObservation]] = {}
+        for engine in self.snapshot.engines:
+            by_model.setdefault(engine.model, []).append(engine)
+            for place in engine.places:
+                by_node.setdefault(place.node, []).append(engine)
+                for device in place.devices:
+                    on.setdefault((place.node, device), []).append(engine)
+        object.__setattr__(self, "on", on)
+        object.__setattr__(self, "by_model", by_model)
+        object.__setattr__(self, "by_node", by_node)
 
     def engines(self, model: str) -> list[EngineObservation]:
         """Those that something can be asked of: nobody can be on nodes that are not ready."""
-        return [engine for engine in self.snapshot.engines if engine.model == model and reachable(self, engine)]
+        return [engine for engine in self.by_model.get(model, ()) if reachable(self, engine)]
 
     def engine(self, action: Action) -> EngineObservation | None:
         wanted = None if isinstance(action, Start) else action.engine_id
@@ -235,7 +250,7 @@ def device_at(case: Case, key: tuple[str, int]) -> Device | None:
 
 
 def engines_on(case: Case, key: tuple[str, int]) -> list[EngineObservation]:
-    return [engine for engine in case.snapshot.engines if is_on(engine, key)]
+    return case.on.get(key, [])
 
 
 def is_on(what: Placed, key: tuple[str, int]) -> bool:

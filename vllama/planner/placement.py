@@ -174,8 +174,10 @@ def best_offer(spec: ModelSpec, ledger: Ledger, candidates: Candidates) -> Offer
     return _best_span(spec, ledger, candidates, [offer for offer in singles if offer is not None], count)
 
 
-def _best_on(spec: ModelSpec, ledger: Ledger, candidates: Candidates, nodes: Iterable[Node], size: int) -> Offer | None:
+def _best_on(spec: ModelSpec, ledger: Ledger, candidates: Candidates, nodes: Sequence[Node], size: int) -> Offer | None:
     """Only sets of the least effort are priced: what is first in the price."""
+    if (free := _freest(spec, ledger, nodes, size)) is not None:
+        return free
     known: dict[tuple[DeviceKey, int], Effort] = {}
     least, found = Effort.IN_VAIN, list[tuple[str, tuple[int, ...], tuple[int, ...]]]()
     for node in nodes:
@@ -200,6 +202,62 @@ def _best_on(spec: ModelSpec, ledger: Ledger, candidates: Candidates, nodes: Ite
     return _cheapest(spec, ledger, (offer for offer in offers if offer is not None))
 
 
+def _freest(spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int) -> Offer | None:
+    """The cheapest of the sets that nobody has to leave. Of hundreds of devices most may be free, and only what their
+    prices differ in is looked at.
+    """
+    view, theirs = ledger.view, _siblings(ledger.view, spec.model)
+    lowest: tuple[Beside, bool, bool, int] | None = None
+    found: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    for node, devices, needs in _free_sets(spec, ledger, nodes, size):
+        keys = [(node.name, device) for device in devices]
+        beside = _beside(theirs, keys) if theirs else FAR
+        loading = any(key in view.held for key in keys) and view.loading(keys)
+        room = min([ledger.room[key] or 0 for key in keys])
+        rank = beside, loading, not is_linked(node, devices), -room
+        if lowest is None or rank < lowest:
+            lowest, found = rank, []
+        if rank == lowest:
+            found.append((node.name, devices, needs))
+    if lowest is None:
+        return None
+    several = len(found) > 1 and len(view.ready) > 1
+    loads = {name: ledger.load(name) for name in {name for name, _, _ in found}} if several else {}
+    name, devices, needs = min(found, key=lambda one: (loads.get(one[0], 0.0), *one))
+    return Offer(
+        node=name, devices=devices, needs=needs, victims=(), missed=NOBODY_IS_MISSED, least_room=-lowest[3]
+    )  # fmt: skip
+
+
+def _free_sets(
+    spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int
+) -> Iterable[tuple[Node, tuple[int, ...], tuple[int, ...]]]:
+    """Node, devices, and what is needed of each; where there is that much room on each."""
+    need_of: dict[int, int] = {}
+    for node in nodes:
+        totals = {device.total_bytes for device in node.devices}
+        if len(totals) > 1:
+            each = ((devices, needs_on(spec, ledger, node.name, devices)) for devices in sets(spec, node, ledger, size))
+            yield from ((node, devices, needs) for devices, needs in each if _has_room(ledger, node, devices, needs))
+            continue
+        for total in totals:
+            need = need_of.get(total)
+            if need is None:
+                need = need_of[total] = need_bytes(spec, ledger.footprint(spec.model), total)
+            room, name = ledger.room, node.name
+            free = [i for i in allowed(spec, node) if (left := room[name, i]) is not None and left >= need]
+            if size == 1:
+                yield from ((node, (index,), (need,)) for index in free)
+            elif len(free) >= size:
+                there, needs = set(free), (need,) * size
+                yield from ((node, devs, needs) for devs in sets(spec, node, ledger, size) if there.issuperset(devs))
+
+
+def _has_room(ledger: Ledger, node: Node, devices: Sequence[int], needs: Sequence[int]) -> bool:
+    rooms = (ledger.room[node.name, device] for device in devices)
+    return all(room is not None and room >= need for room, need in zip(rooms, needs, strict=True))
+
+
 def _cheapest(spec: ModelSpec, ledger: Ledger, offers: Iterable[Offer]) -> Offer | None:
     best: Offer | None = None
     lowest: Price | None = None
@@ -217,12 +275,15 @@ def _cheapest(spec: ModelSpec, ledger: Ledger, offers: Iterable[Offer]) -> Offer
 
 def _price(view: View, offer: Offer, theirs: Sequence[Collection[DeviceKey]], load: float) -> Price:
     linked = all(is_linked(view.nodes[place.node], place.devices) for place in offer.places)
-    beside = FAR
-    if theirs:
-        near = [keys for keys in theirs if any(node in offer.nodes for node, _ in keys)]
-        beside = len(near), any(key in keys for keys in near for key in offer.keys)
+    beside = _beside(theirs, offer.keys) if theirs else FAR
     loading = view.loading(offer.keys, besides=offer.models)
     return offer.price(beside=beside, loading=loading, linked=linked, load=load)
+
+
+def _beside(theirs: Sequence[Collection[DeviceKey]], keys: Sequence[DeviceKey]) -> Beside:
+    nodes = {node for node, _ in keys}
+    near = [each for each in theirs if any(node in nodes for node, _ in each)]
+    return len(near), any(key in each for each in near for key in keys)
 
 
 def _best_span(
