@@ -45,7 +45,6 @@ class Board:
         self._firsts: dict[str, Line] = {}  # by further replica
         self._shut: Failure | None = None
         self._given_up: deque[str] = deque(maxlen=64)  # engines
-        self._waiting = 0  # in all lines
         self.queued_bytes = 0  # of bodies whose requests wait
         self.on_unreachable: Callable[[str, str], None] = lambda _engine_id, _why: None
         self.on_doubt: Callable[[str], None] = lambda _engine_id: None
@@ -316,7 +315,7 @@ class Board:
 
     def _pour_to_servers(self, models: Collection[str]) -> None:
         """Who waits for an engine here goes to a server that has room first."""
-        for model in models if self._waiting else ():
+        for model in models:
             line = self._lines.get(model)
             while line is not None and line.waiters and (grant := self.servers.admit(model)) is not None:
                 waiter = self._next(line)
@@ -328,14 +327,14 @@ class Board:
 
     def _queue(self, line: Line, waiter: Waiter) -> None:
         line.waiters.append(waiter)
-        self._waiting += 1
+        self.servers.waiting_here += 1
         self.queued_bytes += waiter.body_bytes
         if len(line.waiters) == 1:
             self._bell()
 
     def _next(self, line: Line) -> Waiter:
         waiter = line.waiters.popleft()
-        self._waiting -= 1
+        self.servers.waiting_here -= 1
         self.queued_bytes -= waiter.body_bytes
         return waiter
 
@@ -350,7 +349,7 @@ class Board:
         """Whoever goes leaves no trace in the queue, and gives back a grant that no longer reached it."""
         if waiter in line.waiters:
             line.waiters.remove(waiter)
-            self._waiting -= 1
+            self.servers.waiting_here -= 1
             self.queued_bytes -= waiter.body_bytes
             if not line.waiters:
                 line.left_at = self._clock()

@@ -13,6 +13,7 @@ from vllama.domain.demand import LATEST, Demand, KeepAlive
 from vllama.planner.balance import replica_rank
 
 if TYPE_CHECKING:
+    from vllama.controller.servers.fleet import Use
     from vllama.controller.servers.server import Server
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
@@ -23,14 +24,15 @@ _NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
 class Endpoint:
     """Where a ready engine answers, and the model name it answers to. `far`: an engine of ours, on another machine.
 
-    `api_key`: what servers and far engines want to see. Only servers have the rest: `base_path` stands before each
-    path, without a slash at its end; `silence_s`: it may say nothing for so long.
+    `elsewhere`: somebody else's server. `api_key`: what servers and far engines want to see. Only servers have the
+    rest: `base_path` stands before each path, without a slash at its end; `silence_s`: it may say nothing for so long.
     """
 
     engine_id: str
     host: str
     port: int
     served_name: str
+    elsewhere: bool = False
     tls: bool = False
     base_path: str = ""
     api_key: str | None = field(default=None, repr=False)
@@ -79,18 +81,19 @@ class Found(enum.StrEnum):
 class Grant(msgspec.Struct, eq=False, kw_only=True):  # one per request: three times as fast as a dataclass
     """The right to send one request to an engine. It counts as in flight until `release`, which may be called twice.
 
-    `server`: somebody else's, where it goes there, which is told how it went; `tries`: whether that works again.
+    `server`: somebody else's, where it goes there, which is told how it went, and its model's `use` there; `tries`:
+    whether that server works again.
     """
 
     endpoint: Endpoint
     waited_s: float
     found: Found
     give_back: "Callable[[Grant], None] | None"  # None: it was released
-    model: str = ""
     at: float = 0.0
     line: "Line | None" = None
     first: "Line | None" = None  # where its model's requests wait
     server: "Server | None" = None
+    use: "Use | None" = None
     tries: bool = False
 
     def release(self) -> None:

@@ -12,9 +12,10 @@ from vllama.gateway.forms import Form, NotAForm, read_form, rewrite_form
 from vllama.gateway.keep_alive import NoDuration, keep_alive_of
 from vllama.gateway.makers import Makers
 from vllama.gateway.names import NoModel, NotJson, Said, rewrite, said_in
-from vllama.gateway.paths import ROUTES, response_id
+from vllama.gateway.paths import CREATE_RESPONSE, ROUTES, response_id
 
 _HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0\r\n"
+_UNSET = msgspec.UNSET
 _HIT = Found.HIT  # in Python 3.11 a member of an enum costs more than a call
 
 
@@ -34,6 +35,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
     is_adapter: bool = False  # the engine knows it by this very name
     engine_id: str | None = None  # no other engine has what is asked for
     said: Said | None = None  # what else its body says to us
+    has_ours: bool = False  # some of that an engine must not see
     form: Form | None = None
     keep_alive: KeepAlive | None = None
 
@@ -49,13 +51,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):  # one per request: thr
         """Of a body that has the engine's name, and nothing that is ours, by now."""
         name = self.name if self.is_adapter else served
         said = self.said and msgspec.structs.replace(self.said, keep_alive=msgspec.UNSET, ttl=msgspec.UNSET)
-        return msgspec.structs.replace(self, name=name, said=said, form=None)
+        return msgspec.structs.replace(self, name=name, said=said, has_ours=False, form=None)
 
     def passes_as_it_is(self, served: str) -> bool:
         """Nothing of the body is to be changed for an engine that serves its model as `served`."""
-        if self.said is not None and self.said.has_ours:
-            return False
-        return self.name == served or self.is_adapter or not self.names_model
+        return not self.has_ours and (self.name == served or self.is_adapter or self.said is None)
 
 
 def state_lines(grant: Grant) -> bytes:
@@ -65,16 +65,21 @@ def state_lines(grant: Grant) -> bytes:
     return b"x-vllama-state: %b\r\nx-vllama-wait-ms: %d\r\n" % (grant.found.encode(), grant.waited_s * 1000)
 
 
-def find(control: Control, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
+def find(control: Control, makers: Makers, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
     """For an inference request to `path`. Raises Refused: no `model`, no such model, or it does not do such things."""
-    route = ROUTES[path]
+    route = ROUTES.get(path)
+    if route is None:
+        return find_maker(control, makers, path)
     try:
         form = read_form(head, body) if route.form else None
         said = said_in(body) if form is None else form.said
         wanted = resolved(control, said.model or "", path, route.needs, said)
-        if form is None and not said.has_ours:
+        if path == CREATE_RESPONSE:
+            wanted = continuing(control, makers, wanted)
+        if form is None and said.keep_alive is _UNSET and said.ttl is _UNSET:
             return wanted
-        return msgspec.structs.replace(wanted, form=form, keep_alive=keep_alive_of(said))
+        has_ours = said.has_ours
+        return msgspec.structs.replace(wanted, has_ours=has_ours, form=form, keep_alive=keep_alive_of(said))
     except NotJson as error:
         raise Refused(errors.not_json(str(error))) from None
     except NotAForm as error:
@@ -96,9 +101,7 @@ def resolved(
         tasks = control.tasks(found.model)
         if tasks is not None and needs.isdisjoint(tasks):
             raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
-    if found.lora and found.has_adapter(name):
-        return Wanted(name=name, spec=found, is_adapter=True, said=said)
-    return Wanted(name=name, spec=found, said=said)
+    return Wanted(name=name, spec=found, is_adapter=bool(found.lora) and found.has_adapter(name), said=said)
 
 
 def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:

@@ -38,7 +38,7 @@ def test_each_request_goes_where_the_fewest_are():
     fleet = fleet_of(("a", 2), ("b", 4))
     grants = [fleet.admit("m") for _ in range(7)]
     assert [where(grant) for grant in grants] == ["a", "b", "b", "a", "b", "b", None]
-    assert fleet.in_flight["m"] == 6
+    assert fleet.use_of("m").in_flight == 6
     grants[0].release()
     grants[0].release()
     assert where(fleet.admit("m")) == "a"

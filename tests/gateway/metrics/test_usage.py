@@ -34,32 +34,32 @@ CHAT = {
     ],
 )
 def test_of_one_object(answer, tokens):
-    assert usage_of([compact(answer)]) == tokens
+    assert usage_of(compact(answer)) == tokens
 
 
 def test_of_a_stream_whose_end_comes_piece_by_piece():
     last = b"data: " + compact({"choices": [], "usage": CHAT["usage"]}) + b"\n\n"
     pieces = [b"%x\r\n%b\r\n" % (len(event), event) for event in (last, b"data: [DONE]\n\n")]
-    assert usage_of([b"a chunk before", *pieces, b"0\r\n\r\n"]) == (29, 4)
+    assert usage_of(b"".join([b"a chunk before", *pieces, b"0\r\n\r\n"])) == (29, 4)
     halves = [pieces[0][:40], pieces[0][40:], pieces[1]]
-    assert usage_of(halves) == (29, 4)
+    assert usage_of(b"".join(halves)) == (29, 4)
 
 
 def test_of_a_stream_of_messages_the_last_counts():
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":0}}}\n\n'
     delta = b'data: {"type":"message_delta","delta":{},"usage":{"input_tokens":7,"output_tokens":5}}\n\n'
-    assert usage_of([start, delta, b'data: {"type":"message_stop"}\n\n']) == (7, 5)
+    assert usage_of(b"".join([start, delta, b'data: {"type":"message_stop"}\n\n'])) == (7, 5)
 
 
 @pytest.mark.parametrize("tail", [b"", b"}", b'"usage":', b'"usage":{', b'"usage":{"prompt_tokens":1', b'}"usage":'])
 def test_what_is_cut_off_tells_nothing(tail):
-    assert usage_of([tail]) is None
+    assert usage_of(tail) is None
 
 
 def test_nothing():
-    assert usage_of([]) is None
+    assert usage_of(b"") is None
 
 
 def test_only_the_end_is_looked_at():
     far = compact({"usage": {"prompt_tokens": 1, "completion_tokens": 2}, "rest": "x" * LOOKED_AT_BYTES})
-    assert usage_of([far]) is None
+    assert usage_of(far) is None

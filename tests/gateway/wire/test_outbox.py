@@ -7,6 +7,7 @@ import pytest
 
 from tests.gateway.house import CHAT, LIMITS, MODEL, House, live, post
 from tests.gateway.upstream import Exchange
+from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import LITTLE, Outbox
@@ -115,9 +116,10 @@ class Home:
 async def asked() -> tuple[EngineConnection, Wire, Asks, Home]:
     home, wire, asks = Home(), Wire(), Asks()
     outbox = Outbox(asyncio.get_running_loop(), tries_after=0)
-    engine = EngineConnection(home, "e1", host=b"x", limits=LIMITS, outbox=outbox)
+    endpoint = Endpoint(engine_id="e1", host="x", port=1, served_name="m")
+    engine = EngineConnection(home, endpoint, limits=LIMITS, outbox=outbox)
     engine.connection_made(wire)
-    engine.ask(asks, b"head", b"body")
+    engine.ask(asks, b"head\r\n", b"body")
     assert wire.done == []
     return engine, wire, asks, home
 
@@ -126,7 +128,7 @@ def test_a_request_is_written_when_the_turn_ends() -> None:
     async def test() -> None:
         _engine, wire, _asks, _home = await asked()
         await asyncio.sleep(0)
-        assert wire.done == [b"headbody"]
+        assert wire.done == [b"head\r\nhost: x:1\r\ncontent-length: 4\r\n\r\nbody"]
 
     asyncio.run(test())
 
@@ -145,7 +147,7 @@ def test_an_engine_that_answers_before_it_was_asked_is_not_asked_again_on_that_c
     async def test() -> None:
         engine, wire, asks, home = await asked()
         engine.data_received(b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\nno")
-        assert asks.heard == ["answered", "complete"]
+        assert asks.heard == ["whole"]
         assert home.given == []
         await asyncio.sleep(0)
         assert wire.done == ["abort"]

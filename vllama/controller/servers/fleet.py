@@ -4,7 +4,6 @@ Everything happens on the event loop, so every method is one atomic step.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,14 @@ class Queued:
     waiter: Waiter
 
 
+@dataclass(slots=True, eq=False)
+class Use:
+    """Of one model, at all servers together."""
+
+    in_flight: int = 0
+    last_at: float | None = None
+
+
 class Fleet:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -35,10 +42,10 @@ class Fleet:
         self.servers: dict[str, Server] = {}  # by URL, in the order of the file
         self.revision = 0  # of names: counts whenever there may be others
         self.only: frozenset[str] = frozenset()  # models that nobody but servers has
-        self.in_flight = Counter[str]()  # by model
-        self.last_used_at: dict[str, float] = {}
+        self.waiting_here = 0  # for an engine here; the board counts them
         self.on_room: Callable[[Collection[str]], None] = lambda _: None  # for those who wait for an engine here
         self._having: dict[str, list[Server]] = {}
+        self._uses: dict[str, Use] = {}  # by model
         self._queue: dict[Queued, None] = {}  # in order of arrival
         self._shut: Failure | None = None
 
@@ -103,7 +110,10 @@ class Fleet:
 
     @property
     def is_busy(self) -> bool:
-        return any(self.in_flight.values())
+        return any(use.in_flight for use in self._uses.values())
+
+    def use_of(self, model: str) -> Use:
+        return self._uses.get(model) or self._uses.setdefault(model, Use())
 
     def admit(self, model: str, engine_id: str | None = None) -> Grant | None:
         """At once, or None. Nobody overtakes those who wait for the same model."""
@@ -189,32 +199,41 @@ class Fleet:
 
     def _grant(self, servers: Sequence[Server], model: str, *, since: float | None) -> Grant | None:
         now = self.clock()
-        server = _alone(servers[0], now) if len(servers) == 1 else self._least_loaded(servers, now)
+        server = self._alone(servers[0], now) if len(servers) == 1 else self._least_loaded(servers, now)
         if server is None:
             return None
-        health = server.health
-        if tries := health.half_open:
+        health, use = server.health, self._uses.get(model) or self.use_of(model)
+        tries = health.failures > 0 and health.half_open
+        if tries:
             health.trying = True
         server.in_flight += 1
         server.last_chosen_at = now
-        self.in_flight[model] += 1
+        use.in_flight += 1
         return Grant(
-            endpoint=server.endpoint(model), model=model, waited_s=0.0 if since is None else now - since,
-            found=_HIT if since is None else _QUEUED, give_back=self._give_back, server=server, tries=tries,
+            endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
+            found=_HIT if since is None else _QUEUED, give_back=self._give_back, server=server, use=use, tries=tries,
         )  # fmt: skip
 
     def _give_back(self, grant: Grant) -> None:
-        server, model = grant.server, grant.model
-        if server is None:
+        server, use = grant.server, grant.use
+        if server is None or use is None:
             raise AssertionError("not granted here")
         server.in_flight -= 1
-        self.in_flight[model] -= 1
-        self.last_used_at[model] = self.clock()
+        use.in_flight -= 1
+        use.last_at = self.clock()
         if grant.tries:
             server.health.trying = False
             self.review()
-        else:
+        elif self._queue or self.waiting_here:
             self.pour(server.models)
+
+    def _alone(self, server: Server, now: float) -> Server | None:
+        """Nothing is to be weighed, most often, and that is for each request."""
+        if server.in_flight >= server.spec.max_concurrent_requests or not server.health.takes(now):
+            return None
+        if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
+            server.look.ring()
+        return server
 
     def _least_loaded(self, servers: Sequence[Server], now: float) -> Server | None:
         well = [server for server in servers if server.health.takes(now)]
@@ -246,12 +265,3 @@ class Fleet:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 granted.result().release()  # it no longer reached whoever waited
             raise
-
-
-def _alone(server: Server, now: float) -> Server | None:
-    """Nothing is to be weighed, most often, and that is for each request."""
-    if server.in_flight >= server.spec.max_concurrent_requests or not server.health.takes(now):
-        return None
-    if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
-        server.look.ring()
-    return server

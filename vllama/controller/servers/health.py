@@ -27,7 +27,7 @@ class Health:
     checks: deque[Check] = field(default_factory=deque)
     checked: int = 0  # in all
     checked_at: float | None = None
-    _failures: int = 0  # of requests, in a row
+    failures: int = 0  # of requests, in a row; none: closed
     _why: str = ""
     _opened_until: float | None = None  # None: closed
     _pause_s: float = FIRST_PAUSE_S
@@ -50,13 +50,13 @@ class Health:
             self.unsound = self._judged()
 
     def succeeded(self) -> None:
-        self._failures, self._opened_until, self._pause_s = 0, None, FIRST_PAUSE_S
+        self.failures, self._opened_until, self._pause_s = 0, None, FIRST_PAUSE_S
 
     def failed(self, why: str, now: float) -> None:
-        self._failures += 1
+        self.failures += 1
         self._why = why
         if self._opened_until is None:
-            if self._failures >= self.balance.failure_threshold:
+            if self.failures >= self.balance.failure_threshold:
                 self._opened_until = now + self._pause_s
         elif now >= self._opened_until:
             self._pause_s = min(2 * self._pause_s, self.balance.recovery_s)
@@ -118,5 +118,5 @@ class Health:
         if self.balance.active_health_check and self.unsound is not None:
             return self.unsound
         if self._opened_until is not None:
-            return f"{self._failures} requests in a row failed there: {self._why}"
+            return f"{self.failures} requests in a row failed there: {self._why}"
         return None

@@ -72,7 +72,8 @@ class Server:
     # how a request went there; no word of it: its client left
 
     def went_well(self) -> None:
-        self.health.succeeded()
+        if self.health.failures:
+            self.health.succeeded()
 
     def went_wrong(self, why: str) -> None:
         self.health.failed(why, self.clock())
@@ -92,6 +93,7 @@ def endpoint_of(spec: ServerSpec, balance: BalanceSpec, engine_id: str, model: s
         host=parts.hostname or "",
         port=parts.port or (443 if tls else 80),
         served_name=model,
+        elsewhere=True,
         tls=tls,
         base_path=parts.path,
         api_key=spec.api_key,

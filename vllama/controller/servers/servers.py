@@ -96,13 +96,13 @@ class Servers:
         if not having:
             return status
         urls = tuple(server.url for server in having)
-        return replace(status, servers=urls, in_flight=status.in_flight + fleet.in_flight[model])
+        return replace(status, servers=urls, in_flight=status.in_flight + fleet.use_of(model).in_flight)
 
     def _status(self, spec: ModelSpec) -> ModelStatus:
         fleet, model = self._fleet, spec.model
         having = fleet.having(model)
         well = [server for server in having if server.health.wrong is None]
-        used = fleet.last_used_at.get(model)
+        use = fleet.use_of(model)
         return ModelStatus(
             model=model,
             phase=Phase.READY if well else Phase.LOST,
@@ -110,9 +110,9 @@ class Servers:
             message=f"{len(well)} of {len(having)} servers that have it take requests.",
             declared=True,
             aliases=spec.aliases,
-            in_flight=fleet.in_flight[model],
+            in_flight=use.in_flight,
             waiting=fleet.waiting(model),
-            last_used=None if used is None else used + time.time() - self._clock(),
+            last_used=None if use.last_at is None else use.last_at + time.time() - self._clock(),
             servers=tuple(server.url for server in having),
         )
 

@@ -4,8 +4,6 @@ The end is enough, since vLLM writes `usage` behind the text; and a quote within
 text passes for it.
 """
 
-from collections.abc import Sequence
-
 import msgspec
 
 LOOKED_AT_BYTES = 2048
@@ -24,9 +22,8 @@ class _Usage(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Usage).decode
 
 
-def usage_of(pieces: Sequence[bytes]) -> tuple[int, int] | None:
-    """Prompt and completion tokens. `pieces`: the last of the answer, chunk framing and all; None: it tells none."""
-    tail = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def usage_of(tail: bytes) -> tuple[int, int] | None:
+    """Prompt and completion tokens. `tail`: the last of the answer, chunk framing and all; None: it tells none."""
     at = tail.rfind(b'"usage":', -LOOKED_AT_BYTES)
     if at < 0:
         return None

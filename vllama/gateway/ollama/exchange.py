@@ -24,6 +24,7 @@ from vllama.gateway.ollama.names import NO_MODEL, find_named
 from vllama.gateway.paths import Way
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.exchange import Exchange
+from vllama.gateway.wire.later import later
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
@@ -40,7 +41,6 @@ class OllamaExchange:
     def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
         self._client, self._shared, self._control = client, shared, shared.control
         self._request, self._body = request, body
-        self._loop = asyncio.get_running_loop()
         self._times = Times(begun_at=time.perf_counter())
         self._arrived_at = shared.clock()
         self._request_bytes, self._model = len(body), ""
@@ -113,7 +113,8 @@ class OllamaExchange:
             self._later(self._only_load(name, wanted, asked))
             return
         request = _as_to_an_engine(self._request, asked)
-        self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body, told=self._request)
+        self._exchange = exchange = Exchange(self._client, self._shared, request, asked.body)
+        exchange.told = self._request
         exchange.translator = Interpreter(
             exchange, asked, model=name, times=self._times, clock=time.perf_counter, wall=lambda: datetime.now(UTC)
         )
@@ -163,16 +164,7 @@ class OllamaExchange:
     # when something goes wrong
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
-        self._task = self._loop.create_task(self._guarded(work))
-        self._task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would never be
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Refused as refused:
-            self._refuse(refused.answer)
-        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
-            self._failed()
+        self._task = later(work, refuse=self._refuse, failed=self._failed)
 
     def _refuse(self, answer: ErrorAnswer) -> None:
         self._tell(outcome_of(answer), answer.status)

@@ -55,6 +55,10 @@ class Interpreter:
         if data:
             self.piece(data)
 
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        self.answered(head, length, data)
+        self.complete()
+
     def piece(self, data: bytes) -> None:
         if self._over:
             return

@@ -7,10 +7,13 @@ uvicorn has the sockets, the signals and the lifespan; `server` gives it a proto
 
 server      what uvicorn is given
 connection  one client: its requests one after the other, keep-alive, pipelining, deadlines, the end
+heads       where the head of a request ends; alike: and when it need not be read again
 request     the head of a request, read strictly; body: the rest of it
 uploads     how much all bodies hold together while they come in
 entry       whether it is let in
 exchange    one inference request: the model, the grant, the engine, the answer, and the grant given back once
+passing     how a request is to come to an engine or a server; attempt: how it goes at a server, and who is asked next
+later       what it waits for, in a task of its own
 early       an answer that begins before its engine's, for the client of a stream that asked for signs of life
 engine      one connection to an engine: a request out, its answer back; pool: the ones that wait
 tunnel      one websocket of /v1/realtime: the model, the grant, frames both ways

@@ -100,9 +100,8 @@ _remembered = lru_cache(1024)(_read)
 def framing_lines(head: Answer, length: int, *, unchunked: bool) -> bytes:
     """What a client is told of how the body ends, and the date where the engine gave none; each with its line break."""
     if head.body is _COUNTED:
-        lines = b"content-length: %d\r\n" % length
-    else:
-        lines = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not unchunked else b""
+        return b"content-length: %d\r\n%b" % (length, b"" if head.dated else date_line() + b"\r\n")
+    lines = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not unchunked else b""
     return lines if head.dated else lines + date_line() + b"\r\n"
 
 

@@ -6,19 +6,15 @@ from typing import Protocol
 
 from vllama.controller.board import Board
 from vllama.controller.control import Control
-from vllama.controller.demand import Endpoint, Grant
+from vllama.controller.demand import Grant
 from vllama.controller.servers.server import Server
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Refused, Wanted
+from vllama.gateway.inference import Wanted
 from vllama.gateway.wire.answer import Answer
 from vllama.gateway.wire.engine import Asker
 
 _ASK_ANOTHER = frozenset((502, 503))  # it did nothing. 500 may be the request's fault, and after 504 it may still work
-
-
-_PASSED = b"x-vllama-passed: 1\r\n"  # one for each vllama on the way
-_MOST_PASSED = 5
 
 
 class Mover(Protocol):
@@ -30,14 +26,14 @@ class Mover(Protocol):
 
 
 class Attempt:
-    """Stands between a server and whoever asks it."""
+    """Stands between a server and whoever asks it. `answered`: that one has heard the head of its answer."""
 
     __slots__ = ("_answered", "_asker", "_moved", "_mover", "_server", "_wrong", "unchunked")
 
-    def __init__(self, asker: Asker, server: Server, mover: Mover) -> None:
+    def __init__(self, asker: Asker, server: Server, mover: Mover, *, answered: bool = False) -> None:
         self.unchunked = asker.unchunked
         self._asker, self._server, self._mover = asker, server, mover
-        self._answered = self._moved = self._wrong = False
+        self._answered, self._moved, self._wrong = answered, False, False
 
     def answered(self, head: Answer, length: int, data: bytes) -> None:
         status = head.status
@@ -50,6 +46,10 @@ class Attempt:
             self._server.doubt()
         self._answered = True
         self._asker.answered(head, length, data)
+
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        self.answered(head, length, data)
+        self.complete()
 
     def piece(self, data: bytes) -> None:
         if not self._moved:
@@ -90,25 +90,19 @@ class Attempt:
             self._server.went_wrong(why)
 
 
-def addressed(forward: bytes, endpoint: Endpoint) -> bytes:
-    """The first line and the headers of a request, as somebody else's server is to get them, but for the key."""
-    if endpoint.base_path:
-        method, _, rest = forward.partition(b" ")
-        forward = b"%b %b%b" % (method, endpoint.base_path.encode(), rest)
-    return forward + _PASSED
+def may_wait(
+    control: Control, grant: Grant | None, wanted: Wanted, *, unsent: bool, again: bool, waited_s: float
+) -> bool:
+    """Its engine, one of ours, was ended as it did not serve any more: another one can answer. Not `again`: it may be
+    this very request that made it hang.
 
-
-def no_round(forward: bytes, server: Endpoint, model: str) -> None:
-    """Servers may be vllamas themselves that list each other. Raises Refused where they pass a request round."""
-    if forward.count(_PASSED) >= _MOST_PASSED:
-        raise Refused(errors.goes_round(model, server.authority))
-
-
-def taken_down(control: Control, grant: Grant | None, wanted: Wanted) -> bool:
-    """Its engine, one of ours, was ended as it did not serve any more: another one can answer."""
+    What no engine on another machine was sent (`unsent`) waits till one can be reached, as long as it may at all.
+    """
     if grant is None or grant.server is not None or wanted.engine_id is not None:
         return False
-    return control.board.gave_up(grant.endpoint.engine_id)
+    if unsent and grant.endpoint.far:
+        return waited_s < wanted.spec.queue_timeout_s
+    return not again and control.board.gave_up(grant.endpoint.engine_id)
 
 
 def whose(grant: Grant | None) -> str:

@@ -9,7 +9,6 @@ import msgspec
 
 from vllama.controller.demand import Endpoint, Grant
 from vllama.gateway.wire.answer import Answer
-from vllama.gateway.wire.attempt import addressed
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.pool import Pool
 
@@ -24,8 +23,14 @@ class Background:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def hold(self, grant: Grant, response_id: str) -> None:
-        """The grant is released when the response is done, its engine is gone, or `background_s` are over."""
+    def hold(self, grant: Grant, response_id: str | None) -> None:
+        """The grant is released when the response is done, its engine is gone, or `background_s` are over.
+
+        None: at once, as nothing goes on.
+        """
+        if response_id is None:
+            grant.release()
+            return
         task = self._loop.create_task(self._hold(grant, response_id), name=f"background {response_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -52,8 +57,7 @@ class Background:
             return True
         except OSError:
             return False  # nobody is there any more
-        forward = addressed(b"GET /v1/responses/%b HTTP/1.1\r\n" % response_id.encode(), endpoint)
-        engine.ask(question, b"%bhost: %b\r\n\r\n" % (forward, engine.host), b"")
+        engine.ask(question, b"GET /v1/responses/%b HTTP/1.1\r\n" % response_id.encode(), b"")
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 return await question.under_way
@@ -76,6 +80,10 @@ class _Question:
 
     def answered(self, head: Answer, length: int, data: bytes) -> None:  # noqa: ARG002  # as an Asker is told
         self._body += data
+
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        self.answered(head, length, data)
+        self.complete()
 
     def piece(self, data: bytes) -> None:
         self._body += data

@@ -8,6 +8,8 @@ from vllama.gateway.errors import ErrorAnswer
 
 class Client(Protocol):
     address: str  # without the port; empty where it has none
+    wire: asyncio.Transport  # what is written there overtakes what was to be written soon
+    shutting_down: bool
 
     @property
     def transport(self) -> asyncio.Transport:

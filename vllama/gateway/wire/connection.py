@@ -5,8 +5,7 @@ belongs to the next request and is kept; of that only so much is taken. `state` 
 """
 
 import asyncio
-import re
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -19,26 +18,20 @@ from vllama.gateway.inference import Refused
 from vllama.gateway.metrics.finished import refused
 from vllama.gateway.ollama.exchange import OllamaExchange
 from vllama.gateway.paths import Way
-from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import STATUS_LINES
 from vllama.gateway.wire.body import CountedBody
 from vllama.gateway.wire.client import address_of
 from vllama.gateway.wire.delegate import AppConnection
 from vllama.gateway.wire.entry import cors_lines, keep_out, let_in
 from vllama.gateway.wire.exchange import Exchange
+from vllama.gateway.wire.heads import Heads
 from vllama.gateway.wire.limits import is_crowd
-from vllama.gateway.wire.request import Request, parse
+from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stamp import own_head
 from vllama.gateway.wire.state import State
 from vllama.gateway.wire.tunnel import Tunnel
 from vllama.gateway.wire.uploads import LargeBody
-
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_CARRIAGE_RETURN: Final = 13
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
-_LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-
 
 # In Python 3.11 a member of an enum costs more than a call.
 _IDLE, _HEAD, _BODY, _EXCHANGE, _TUNNEL, _APP, _LEAVING = State
@@ -55,21 +48,20 @@ class Connection(asyncio.Protocol):
         self._app_state = app_state
         self._state = _IDLE
         self._soon = b""  # to be written at the end of this turn of the loop
-        self._partial = bytearray()  # of a head
+        self._heads = Heads(shared.limits)
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
-        self._read: Request | None = None
-        self._alike: Alike[Request] | None = None
+        self._entered: Request | None = None  # was let in where no key is needed: none that is alike is judged anew
         self._body: CountedBody | LargeBody | None = None
         self._exchange: Exchange | OllamaExchange | Tunnel | None = None
         self._app: AppConnection | None = None
-        self._taking = self._full = self._stalled = self._shutting_down = self._came_late = False
+        self._taking = self._full = self._stalled = self.shutting_down = self._came_late = False
         self._leave_until = 0.0
 
     # what the loop and the server call
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.wire = cast("asyncio.Transport", transport)
         self.address = address_of(transport.get_extra_info("peername"))
         self._server_state.connections.add(cast("Any", self))  # it lists uvicorn's own classes
         self._shared.watch.add(self)
@@ -86,18 +78,18 @@ class Connection(asyncio.Protocol):
         try:
             while data:
                 state = self._state
-                if state is _BODY:
+                if (state is _IDLE or state is _HEAD) and not self._stalled:
+                    data = self._take_head(data)
+                elif state is _BODY:
                     data = self._take_body(data)
                 elif state is _LEAVING:
                     break
                 elif state is _TUNNEL:
                     self._pass_on(data)
                     break
-                elif state is _EXCHANGE or state is _APP or self._stalled:
+                else:
                     self._keep(data)
                     break
-                else:
-                    data = self._take_head(data)
         except Refused as refused:
             self._leave_with(refused.answer)
         finally:
@@ -135,11 +127,12 @@ class Connection(asyncio.Protocol):
         elif self._app is not None:
             self._app.resume_writing()
         if self._state is _IDLE:
+            self._set_deadline(self._limits.keep_alive_s)
             self._next()
 
     def shutdown(self) -> None:
         """The server stops: what is under way is finished."""
-        self._shutting_down = True
+        self.shutting_down = True
         if self._state is _APP and self._app is not None:
             self._app.shutdown()
         elif isinstance(self._exchange, Tunnel):
@@ -163,8 +156,8 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         soon, self._soon = self._soon, b""
-        if soon and not self._transport.is_closing():
-            self._transport.write(soon)
+        if soon and not self.wire.is_closing():
+            self.wire.write(soon)
 
     # what an exchange calls
 
@@ -173,7 +166,7 @@ class Connection(asyncio.Protocol):
         """Whatever is done with it is done behind what was to be written soon."""
         if self._soon:
             self.flush()
-        return self._transport
+        return self.wire
 
     def write_soon(self, data: bytes) -> None:
         if self._soon:
@@ -188,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def closing(self) -> bool:
-        return self._shutting_down or self._request is None or self._request.last
+        return self.shutting_down or self._request is None or self._request.last
 
     def refuse(self, answer: ErrorAnswer) -> None:
         close = self.closing
@@ -200,7 +193,9 @@ class Connection(asyncio.Protocol):
         self._state = _IDLE
         if close:
             self._close()
-        else:
+            return
+        self.deadline = self._shared.loop.time() + self._limits.keep_alive_s
+        if self._ahead or self._full:
             self._next()
 
     def cut(self, *, abruptly: bool) -> None:
@@ -214,7 +209,6 @@ class Connection(asyncio.Protocol):
     # requests, one after the other
 
     def _next(self) -> None:
-        self.deadline = self._shared.loop.time() + self._limits.keep_alive_s
         if self._full:
             self._full = False
             self.transport.resume_reading()
@@ -235,53 +229,29 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> bytes:
         """Returns what is behind it, or behind its whole body. Raises Refused."""
-        alike = self._alike
-        if alike is not None and not self._partial and (found := alike.match(data)) is not None:
-            request, (length, start) = alike.read, found
+        alike = self._heads.alike
+        if alike is not None and (length := alike.match(data)) >= 0:
+            request, start = alike.read, alike.end
         else:
-            end = -1 if self._partial or data[0] == _CARRIAGE_RETURN else data.find(_END_OF_HEAD)
-            if end < 0:
-                data, end = self._put_together(data)
-                if end < 0:
-                    return data
-            if end > self._limits.head_bytes:
-                raise Refused(errors.head_too_large("longer headers"))
-            request, length = parse(data[:end], most_headers=self._limits.headers)
-            if request is self._read:
-                self._alike = Alike(data[:end], request)
-            self._read, start = request, end + 4
-        self._request = request
-        let_in(request, self._shared.keyring, self._shared.origins, peer=self.address)
+            found, length, start, data = self._heads.take(data)
+            if found is None:
+                if self._heads.begun and self._state is _IDLE:
+                    self._state = _HEAD
+                    self._set_deadline(self._limits.head_s)
+                return data
+            request = found
+        self._request, shared = request, self._shared
+        if request is not self._entered or shared.keyring.ring is not None:
+            let_in(request, shared.keyring, shared.origins, peer=self.address)
+            self._entered = request if shared.keyring.ring is None else None
         if length > self._limits.body_bytes:
             raise Refused(errors.too_large(self._limits.body_bytes))
-        if request.chunked or start + length > len(data):
+        end = start + length
+        if request.chunked or end > len(data):
             self._begin_body(request, length, all_to_come=start == len(data))
             return data[start:]
-        self._dispatch(request, data[start : start + length])  # all is there, as nearly always
-        return data[start + length :]
-
-    def _put_together(self, data: bytes) -> tuple[bytes, int]:
-        """With what came before, and where the head ends; -1, and then what is to be read further. Raises Refused."""
-        partial = self._partial
-        if not partial and (lines := _EMPTY_LINES.match(data)):
-            return data[lines.end() :], -1  # some clients send one behind a body
-        seen = max(0, len(partial) - 3)
-        partial += data
-        end = partial.find(_END_OF_HEAD, seen)
-        if end >= 0:
-            data = bytes(partial)
-            partial.clear()
-            if lines := _EMPTY_LINES.match(data):
-                return data[lines.end() :], -1
-            return data, end
-        if len(partial) > self._limits.head_bytes:
-            raise Refused(errors.head_too_large("longer headers"))
-        if _LONE_LINE_FEED.search(partial, seen):
-            raise Refused(errors.malformed("it has a line feed without a carriage return before it"))
-        if self._state is _IDLE:
-            self._state = _HEAD
-            self._set_deadline(self._limits.head_s)
-        return b"", -1
+        self._dispatch(request, data[start:end])  # all is there, as nearly always
+        return data[end:]
 
     def _begin_body(self, request: Request, length: int, *, all_to_come: bool) -> None:
         self._body = self._shared.uploads.body(length, chunked=request.chunked)
@@ -371,7 +341,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """What was read is forgotten. Closed with bytes unread, the client might never see our answer."""
         self._leave()
-        self._partial.clear()
+        self._heads.forget()
         self._ahead.clear()
         if not self.transport.is_closing():
             self.transport.resume_reading()

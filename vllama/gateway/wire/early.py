@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 from vllama.controller.control import Control
 from vllama.domain.units import MIB
-from vllama.gateway.dialects import Dialect, render_event
+from vllama.gateway.dialects import Dialect, dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer, broke_off_unreadable
 from vllama.gateway.inference import Wanted
 from vllama.gateway.wire.answer import Answer
+from vllama.gateway.wire.framing import end_of_events
+from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.stamp import SERVER_LINE, date_line
 
 _HEAD = (
@@ -25,16 +27,6 @@ _HEAD = (
 )
 _MOST_BYTES = MIB  # of an answer that is no stream of events
 _LEAST_S = 0.1
-
-
-def words_of(control: Control, wanted: Wanted) -> Callable[[], str]:
-    """What is said of a model that comes up, each time anew."""
-
-    def words() -> str:
-        outlook = control.board.outlook(wanted.spec.model)
-        return f"vllama {outlook.doing} {wanted.spec.model}, about {max(1, round(outlook.ready_in_s))}s"
-
-    return words
 
 
 class Early:
@@ -116,3 +108,29 @@ class Early:
     @property
     def _end(self) -> bytes:
         return b"0\r\n\r\n" if self._chunked else b""
+
+
+def signs_of_life(
+    control: Control, wanted: Wanted, request: Request, write: Callable[[Early, bytes], None], *, close: bool
+) -> Early | None:
+    """Begun, where the client asked for them and they can be told apart from what it waits for."""
+    if request.comments_s is None or not wanted.streams:
+        return None
+    model = wanted.spec.model
+
+    def words() -> str:
+        outlook = control.board.outlook(model)
+        return f"vllama {outlook.doing} {model}, about {max(1, round(outlook.ready_in_s))}s"
+
+    early = Early(
+        lambda data: write(early, data), words, every_s=request.comments_s, chunked=not request.to.old, close=close,
+        dialect=dialect_of(request.to.path),
+    )  # fmt: skip
+    early.begin()
+    return early
+
+
+def last_event(answer: ErrorAnswer, path: bytes, tail: bytes, *, unchunked: bool) -> bytes:
+    """An error that ends a stream of events whose last bytes, framing and all, were `tail`."""
+    event = render_event(answer, dialect_of(path), end_of_events(tail))
+    return event if unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event)

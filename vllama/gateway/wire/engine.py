@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol, cast
 
+from vllama.controller.demand import Endpoint
 from vllama.domain.units import KIB
 from vllama.gateway.wire import answer
 from vllama.gateway.wire.alike import Alike
@@ -10,6 +11,7 @@ from vllama.gateway.wire.answer import Answer, Body, Broken
 from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import Outbox
+from vllama.gateway.wire.passing import addressed
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LONGEST_WORDS = 100
@@ -18,12 +20,16 @@ _COUNTED = Body.COUNTED  # in Python 3.11 a member of an enum costs more than a 
 
 
 class Asker(Protocol):
-    """Whoever asked. Exactly one of `complete` and `broken` is called, and nothing after it."""
+    """Whoever asked. Exactly one of `complete`, `whole` and `broken` is called, and nothing after it."""
 
     unchunked: bool  # wants the body without the framing of its chunks
 
     def answered(self, head: Answer, length: int, data: bytes) -> None:
-        """`data`: the body as far as it came along, if that was all of it."""
+        """`data`: what came of the body so far; from a connection nothing yet."""
+        ...
+
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        """All of an answer at once, as short ones come: `answered` and `complete`. The connection is free by then."""
         ...
 
     def piece(self, data: bytes) -> None: ...
@@ -46,9 +52,10 @@ class Home(Protocol):
 
 
 class EngineConnection(asyncio.Protocol):
-    def __init__(self, home: Home, engine_id: str, *, host: bytes, limits: Limits, outbox: Outbox) -> None:
-        self.engine_id = engine_id
-        self.host = host
+    def __init__(self, home: Home, endpoint: Endpoint, *, limits: Limits, outbox: Outbox) -> None:
+        self.engine_id = endpoint.engine_id
+        self._endpoint = endpoint
+        self._forward = self._begins = b""  # of the latest request, and what became of it
         self.deadline: float | None = None
         self._limits = limits
         self._outbox = outbox
@@ -65,19 +72,27 @@ class EngineConnection(asyncio.Protocol):
 
     # what its user does
 
-    def ask(self, asker: Asker, head: bytes, body: bytes | bytearray) -> None:
-        self._asker = asker
-        self._framing, self._heard = None, False
+    def ask(self, asker: Asker, forward: bytes, body: bytes | bytearray) -> None:
+        """`forward`: the first line and the headers, as the client's request has them."""
+        if forward is not self._forward:  # nearly always the same
+            self._forward = forward
+            self._begins = b"%bhost: %b\r\n" % (addressed(forward, self._endpoint), self._endpoint.presented)
+        self._asker, self._heard = asker, False
         self._plain = bytearray() if asker.unchunked else None
-        limit_s = self._limits.first_byte_s
+        limit_s, size = self._limits.first_byte_s, len(body)
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
-        if len(body) > _COPIED_BYTES:
+        head = b"%bcontent-length: %d\r\n\r\n" % (self._begins, size)
+        if size > _COPIED_BYTES:
             self.transport.writelines((head, body))
         elif self._outbox.collects():
             self._soon = head + body
             self._outbox.add(self)
         else:
             self.transport.write(head + body)
+
+    def heard_by(self, asker: Asker) -> None:
+        """The rest of the answer, by somebody else than who asked."""
+        self._asker = asker
 
     def flush(self) -> None:
         soon, self._soon = self._soon, b""
@@ -153,29 +168,29 @@ class EngineConnection(asyncio.Protocol):
             self._head += data
             data = bytes(self._head)
             self._head.clear()
-        head: Answer | None
         alike = self._alike
-        if alike is not None and (found := alike.match(data)) is not None:
-            head, (length, start) = alike.read, found
+        if alike is not None and (length := alike.match(data)) >= 0:
+            head, start = alike.read, alike.end
         else:
             try:
-                head, length, start = self._read_head(data)
+                found, length, start = self._read_head(data)
             except Broken as error:
                 self._fail(asker, str(error))
                 return
-            if head is None:
+            if found is None:
                 self._listen_for_idleness()
                 return
+            head = found
         self._reusable = head.reusable
         if head.body is _COUNTED and length == len(data) - start:  # all is there, as with most short answers
-            asker.answered(head, length, data[start:])
-            self._finish(asker)
+            self._free()
+            asker.whole(head, length, data[start:])
             return
         asker.answered(head, length, b"")
         self._framing = framing = _framing(head.body, length)
         if not self._paused:
             self._listen_for_idleness()
-        self._body_received(asker, framing, data[start:])
+        self._body_received(self._asker or asker, framing, data[start:])
 
     def _read_head(self, data: bytes) -> tuple[Answer | None, int, int]:
         """The head, the length of the body, and where it begins; or None, and all is kept. Raises Broken."""
@@ -212,13 +227,16 @@ class EngineConnection(asyncio.Protocol):
         if data:
             asker.piece(data)
         if framing.done:
-            self._finish(asker)
+            self._framing = None
+            self._free()
+            asker.complete()
 
     def _listen_for_idleness(self) -> None:
         limit_s = self._limits.engine_idle_s
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
 
-    def _finish(self, asker: Asker) -> None:
+    def _free(self) -> None:
+        """The answer is all there: somebody else may ask."""
         self._asker = None
         self._reused = True
         if self._reusable and not self._soon and not self.transport.get_write_buffer_size():
@@ -228,7 +246,6 @@ class EngineConnection(asyncio.Protocol):
             self._home.give(self)
         else:
             self.transport.abort()
-        asker.complete()
 
     def _fail(self, asker: Asker, why: str) -> None:
         self._asker = None

@@ -5,9 +5,9 @@ import re
 from typing import Protocol, cast
 
 from vllama.controller.demand import Endpoint
-from vllama.gateway.wire.attempt import addressed
 from vllama.gateway.wire.far import end_with_its_host
 from vllama.gateway.wire.limits import Limits
+from vllama.gateway.wire.passing import addressed
 from vllama.gateway.wire.trust import trust
 from vllama.gateway.wire.websocket import accept_of, new_key
 

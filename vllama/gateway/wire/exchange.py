@@ -1,10 +1,4 @@
-"""One inference request, from its last byte to the last byte of its answer.
-
-WAITING    for the model to be ready, for a long body to be renamed, for a connection
-ASKED      the engine has it and has said nothing
-ANSWERING  the head of the answer is passed on
-OVER       the grant is given back; nothing happens any more
-"""
+"""One inference request, from its last byte to the last byte of its answer; `stage` says how far it is."""
 
 import asyncio
 from collections import deque
@@ -13,21 +7,24 @@ from collections.abc import Coroutine
 import structlog
 
 from vllama.controller.demand import Grant
+from vllama.controller.servers.server import Server
 from vllama.domain.units import MIB
 from vllama.gateway import errors
-from vllama.gateway.dialects import dialect_of, render_event
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Refused, Wanted, admit, continuing, find, find_maker, renamed, state_lines
+from vllama.gateway.inference import Refused, Wanted, admit, find, renamed, state_lines
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
-from vllama.gateway.paths import CREATE_RESPONSE, Way, response_id
+from vllama.gateway.paths import CREATE_RESPONSE, response_id
 from vllama.gateway.wire.answer import Answer, Body, framing_lines
-from vllama.gateway.wire.attempt import Attempt, addressed, died, gone, lost, no_round, taken_down, whose
+from vllama.gateway.wire.attempt import Attempt, died, gone, lost, may_wait, whose
 from vllama.gateway.wire.client import Client
-from vllama.gateway.wire.early import Early, words_of
+from vllama.gateway.wire.early import Early, last_event, signs_of_life
 from vllama.gateway.wire.engine import Asker, EngineConnection
-from vllama.gateway.wire.framing import end_of_events, says_done
+from vllama.gateway.wire.framing import says_done
+from vllama.gateway.wire.later import later
 from vllama.gateway.wire.making import Making
+from vllama.gateway.wire.passing import no_round
+from vllama.gateway.wire.pool import why_not
 from vllama.gateway.wire.request import Request
 from vllama.gateway.wire.shared import Shared
 from vllama.gateway.wire.stage import Stage
@@ -38,56 +35,51 @@ _LONG_BODY_BYTES = MIB  # renaming it takes so long that everybody else would fe
 # In Python 3.11 a member of an enum costs more than a call.
 _WAITING, _ASKED, _ANSWERING, _OVER = Stage
 _UNTIL_CLOSE = Body.UNTIL_CLOSE
-_RESPONSE = Way.RESPONSE
 
 _LAST = 4  # pieces: the last event, [DONE] and the end of the chunks may come one by one
 _NOTHING: deque[bytes] = deque(maxlen=0)
+_CLOSE = b"connection: close\r\n\r\n"
 
 
 class Exchange:
     __slots__ = (
-        "_answer", "_answer_bytes", "_arrived_at", "_asked_at", "_body", "_client", "_closes", "_control", "_early",
-        "_endpoint", "_engine", "_first_byte_at", "_grant", "_last", "_making", "_pool", "_request",
-        "_request_bytes", "_shared", "_stage", "_status", "_task", "_told", "_transport", "_tried", "_wanted",
-        "model", "translator", "unchunked",
+        "_answer", "_answer_bytes", "_arrived_at", "_asked_at", "_body", "_client", "_closes", "_early", "_endpoint",
+        "_engine", "_first_byte_at", "_grant", "_last", "_making", "_request", "_request_bytes", "_server", "_shared",
+        "_stage", "_status", "_task", "_transport", "_tried", "_wanted", "model", "told", "translator", "unchunked",
     )  # fmt: skip
 
-    def __init__(
-        self, client: Client, shared: Shared, request: Request, body: bytes | bytearray, *, told: Request | None = None
-    ) -> None:
-        """`told`: what the client sent, where `request` is a translation of it."""
-        self.unchunked = request.to.old
-        self.translator: Asker | None = None  # hears the engine in its place
-        self._client = client
-        self._transport = client.transport
-        self._control = shared.control
-        self._pool = shared.pool
-        self._shared, self._request = shared, request
-        self._told = told or request
-        self._body = body
-        self._request_bytes, self._answer_bytes = len(body), 0
+    def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
+        """`told`: what the client sent, where `request` is a translation of it. `model`: of those that there are.
+
+        `translator`: hears the engine in its place. `_server`: hears from here how it went. `_early`: once its head is
+        out. `_tried`: engine ids of those that failed it.
+        """
+        self._client, self._transport = client, client.wire
+        self._shared, self._request, self.told = shared, request, request
+        self._body, self._request_bytes, self._answer_bytes = body, len(body), 0
         self._arrived_at = self._asked_at = shared.clock()
-        self._first_byte_at: float | None = None
-        self.model = ""  # of those that there are
-        self._stage = _WAITING
+        self.unchunked, self._closes = request.to.old, False
+        self._stage, self._status = _WAITING, 0  # not answered yet
+        self._last, self.model = _NOTHING, ""
+        self._tried: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._engine: EngineConnection | None = None
+        self._server: Server | None = None
         self._answer: Answer | None = None
-        self._status = 0  # not answered yet
         self._grant: Grant | None = None
         self._making: Making | None = None
-        self._early: Early | None = None  # once its head is out
-        self._tried: tuple[str, ...] = ()  # engine ids of those that failed it
-        self._last = _NOTHING
-        self._closes = False
+        self._early: Early | None = None
+        self._first_byte_at: float | None = None
+        self.translator: Asker | None = None
 
     # what the client does
 
     def begin(self) -> None:
+        shared, request = self._shared, self._request
         try:
-            self._wanted = wanted = self._find()
-            self.model = wanted.spec.model
-            grant = self._control.board.admit(self.model, wanted.keep_alive, engine_id=wanted.engine_id)
+            wanted = find(shared.control, shared.makers, request.to.path, request.forward, self._body)
+            self._wanted, self.model = wanted, wanted.spec.model
+            grant = shared.control.board.admit(self.model, wanted.keep_alive, engine_id=wanted.engine_id)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
@@ -104,8 +96,7 @@ class Exchange:
         self._over("client_gone", CLIENT_GONE)
         if self._task is not None:
             self._task.cancel()
-        if self._engine is not None:
-            self._engine.abandon()
+        self.abandon_engine()
 
     def pause(self) -> None:
         if self._engine is not None and self._stage is _ANSWERING:
@@ -117,68 +108,38 @@ class Exchange:
 
     # on the way to the engine
 
-    def _find(self) -> Wanted:
-        request = self._request
-        if request.to.way is _RESPONSE:
-            return find_maker(self._control, self._shared.makers, request.to.path)
-        wanted = find(self._control, request.to.path, request.forward, self._body)
-        return continuing(self._control, self._shared.makers, wanted) if request.to.path == CREATE_RESPONSE else wanted
-
     def _later(self, work: Coroutine[None, None, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._task.add_done_callback(lambda _: work.close())  # cancelled before it began, it would never be
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Refused as refused:
-            self.refuse(refused.answer)
-        except Exception:  # noqa: BLE001  # whatever it is, its client gets an answer
-            self._failed()
+        self._task = later(work, refuse=self.refuse, failed=self._failed)
 
     async def _wait(self, wanted: Wanted) -> None:
-        signs = self._signs_of_life(wanted)
+        control, request, signs = self._shared.control, self._request, self._early
+        if signs is not None:
+            signs.begin()
+        elif self.translator is None:
+            signs = signs_of_life(control, wanted, request, self._sign, close=self._client.closing)
         try:
-            grant = await admit(
-                self._control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=len(self._body)
-            )  # fmt: skip
+            grant = await admit(control, wanted, max_wait_s=request.max_wait_s, body_bytes=len(self._body))
         finally:
             if signs is not None:
                 signs.hush()
         self._admitted(grant)
 
-    def _signs_of_life(self, wanted: Wanted) -> Early | None:
-        every_s = self._request.comments_s
-        if self._early is not None:
-            self._early.begin()
-            return self._early
-        if every_s is None or not wanted.streams or self.translator is not None:
-            return None
-
-        def write(data: bytes) -> None:
-            if self._early is None:
-                self._early, self._closes, self.unchunked = early, self._client.closing, True
-            self._write(data)
-
-        to, words = self._request.to, words_of(self._control, wanted)
-        early = Early(
-            write, words, every_s=every_s, chunked=not to.old, close=self._client.closing, dialect=dialect_of(to.path)
-        )  # fmt: skip
-        early.begin()
-        return early
+    def _sign(self, early: Early, data: bytes) -> None:
+        if self._early is None:
+            self._early, self._closes, self.unchunked = early, self._client.closing, True
+        self._write(data)
 
     def _admitted(self, grant: Grant) -> None:
         self._grant, self._endpoint = grant, grant.endpoint
-        only = self._wanted.engine_id
-        if only is not None and only != self._endpoint.engine_id and not self._wanted.names_model:
+        wanted, served = self._wanted, grant.endpoint.served_name
+        if wanted.engine_id is not None and wanted.engine_id != grant.endpoint.engine_id and not wanted.names_model:
             raise Refused(errors.unknown_response(response_id(self._request.to.path)))
-        if grant.server is not None:
-            no_round(self._request.forward, self._endpoint, self.model)
-        served = self._endpoint.served_name
-        if self._wanted.passes_as_it_is(served):
+        if self._request.passed:
+            no_round(self._request, grant.endpoint, self.model)
+        if wanted.passes_as_it_is(served):
             self._ask()
         elif len(self._body) <= _LONG_BODY_BYTES:
-            self._body = renamed(self._wanted, self._body, served)
+            self._body = renamed(wanted, self._body, served)
             self._ask()
         else:
             self._later(self._rename(served))
@@ -188,7 +149,7 @@ class Exchange:
         self._ask()
 
     def _ask(self) -> None:
-        engine = self._pool.take(self._endpoint.engine_id)
+        engine = self._shared.pool.take(self._endpoint.engine_id)
         if engine is None:
             self._later(self._dial())
         else:
@@ -196,10 +157,10 @@ class Exchange:
 
     async def _dial(self) -> None:
         try:
-            engine = await self._pool.dial(self._endpoint)
+            engine = await self._shared.pool.dial(self._endpoint)
         except OSError as error:
-            why = "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            lost(self._control.board, self._grant, why)
+            why = why_not(error)
+            lost(self._shared.control.board, self._grant, why)
             if self.move():
                 self._ask()
             elif not self._waits_again(unsent=True):
@@ -212,7 +173,7 @@ class Exchange:
         if self._grant is None or self._wanted.engine_id is not None:
             return False
         tried = (*self._tried, self._endpoint.engine_id)
-        grant = self._control.board.again(self.model, self._grant, tried)
+        grant = self._shared.control.board.again(self.model, self._grant, tried)
         if grant is None:
             return False
         self._grant.release()
@@ -225,43 +186,74 @@ class Exchange:
         self._ask()
 
     def _send(self, engine: EngineConnection) -> None:
-        forward = self._request.forward
-        if self._grant is not None and self._grant.server is not None:
-            forward = addressed(forward, self._endpoint)
-        head = b"%bhost: %b\r\ncontent-length: %d\r\n\r\n" % (forward, engine.host, len(self._body))
+        request, asker = self._request, self.translator or self
         self._engine, self._stage = engine, _ASKED
         if self._task is not None:  # else nothing was waited for
             self._asked_at = self._shared.clock()
-        engine.ask(self._asker(), head, self._body)
+        if request.to.path == CREATE_RESPONSE:
+            making = Making(asker, self._shared.makers, self._endpoint, model=self.model, body=self._body)
+            self._making = asker = making
+        server = None if self._grant is None else self._grant.server
+        if asker is self:
+            self._server = server
+        elif server is not None:
+            asker = Attempt(asker, server, self)
+        engine.ask(asker, request.forward, self._body)
 
-    def _asker(self) -> Asker:
-        asker = self.translator or self
-        if self._request.to.path == CREATE_RESPONSE:
-            model = self.model
-            self._making = asker = Making(self, self._shared.makers, self._endpoint, model=model, body=self._body)
-        grant = self._grant
-        return asker if grant is None or grant.server is None else Attempt(asker, grant.server, self)
+    def _attempt(self, server: Server) -> Attempt:
+        """From the first sign of trouble it is between a server and this."""
+        self._server = None
+        return Attempt(self, server, self, answered=self._stage is _ANSWERING)
 
     # what the engine does
 
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        grant, server, status = self._grant, self._server, head.status
+        if server is not None and status >= 400:
+            self._attempt(server).whole(head, length, data)
+            return
+        if self._early is not None or grant is None:
+            self.answered(head, length, data)
+            self.complete()
+            return
+        self._engine = None  # it answers somebody else by now
+        answer = self._begun(head, length, data, grant)
+        self._write(answer)
+        if server is not None:
+            server.went_well()
+        self._over("ok", status, answer)
+        self._client.finish(close=self._closes)
+
     def answered(self, head: Answer, length: int, data: bytes) -> None:
-        grant = self._grant
+        grant, server = self._grant, self._server
+        if server is not None and head.status >= 400 and self._engine is not None:
+            attempt = self._attempt(server)
+            self._engine.heard_by(attempt)
+            attempt.answered(head, length, data)
+            return
         if grant is None:
             raise AssertionError("an answer to what was not granted")
-        self._answer, self._status, self._stage = head, head.status, _ANSWERING
-        self._body = b""
-        if self._early is not None:
-            self._early.answered(head)
-            self._last = deque((b"",), _LAST)
-            if data:
-                self.piece(data)
+        self._answer, self._body = head, b""
+        if self._early is None:
+            begun = self._begun(head, length, data, grant)
+            self._last = deque((begun,), _LAST)
+            self._write(begun)
             return
-        closes = self._closes = self._client.closing or head.body is _UNTIL_CLOSE
-        framing = framing_lines(head, length, unchunked=self.unchunked)
-        last = b"connection: close\r\n\r\n" if closes else b"\r\n"
-        data = b"".join((head.lines, state_lines(grant), framing, self._client.cors, last, data))
-        self._last = deque((data,), _LAST)
-        self._write(data)
+        self._status, self._stage = head.status, _ANSWERING
+        self._early.answered(head)
+        self._last = deque((b"",), _LAST)
+        if data:
+            self.piece(data)
+
+    def _begun(self, head: Answer, length: int, data: bytes, grant: Grant) -> bytes:
+        """An answer as its client gets it, as far as it is there."""
+        self._status, self._stage = head.status, _ANSWERING
+        client, request = self._client, self._request
+        closes = self._closes = request.last or client.shutting_down or head.body is _UNTIL_CLOSE
+        return b"".join((
+            head.lines, state_lines(grant), framing_lines(head, length, unchunked=self.unchunked),
+            b"" if request.origin is None else client.cors, _CLOSE if closes else b"\r\n", data,
+        ))  # fmt: skip
 
     def piece(self, data: bytes) -> None:
         if self._first_byte_at is None:
@@ -279,15 +271,19 @@ class Exchange:
     def complete(self) -> None:
         if self._early is not None:
             self._write(self._early.complete())
-        self._over("ok", self._status)
+        if self._server is not None:
+            self._server.went_well()
+        self._over("ok", self._status, b"".join(self._last))
         self._client.finish(close=self._closes)
 
     def broken(self, why: str, *, stale: bool) -> None:
-        model = self.model
+        model, server = self.model, self._server
         if self._stage is _ASKED and stale and not self._endpoint.far:
             self._stage, self._engine = _WAITING, None
             self._later(self._dial())
-        elif died(self._control.board, self._grant) and self._stage is _ASKED and self.move():
+        elif server is not None:
+            self._attempt(server).broken(why, stale=stale)
+        elif died(self._shared.control.board, self._grant) and self._stage is _ASKED and self.move():
             self.ask_again()
         elif self._stage is _ASKED:
             if not self._waits_again():
@@ -298,30 +294,21 @@ class Exchange:
         elif self._early is not None:
             self.refuse(errors.engine_broke_off(model, why, whose=whose(self._grant)))
         elif self._takes_events:
-            self._over("engine_error", self._status)
+            self._over("engine_error", self._status, b"".join(self._last))
             error = errors.engine_broke_off(model, why, whose=whose(self._grant))
-            event = render_event(error, dialect_of(self._request.to.path), end_of_events(self._last[-1]))
-            self.piece(event if self.unchunked else b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
+            self.piece(last_event(error, self._request.to.path, self._last[-1], unchunked=self.unchunked))
             self._client.finish(close=self._closes)
         else:
-            self._over("engine_error", self._status)
+            self._over("engine_error", self._status, b"".join(self._last))
             self._client.cut(abruptly=(answer := self._answer) is not None and answer.body is _UNTIL_CLOSE)
 
     def _waits_again(self, *, unsent: bool = False) -> bool:
-        """Where its engine was taken down since it hung. Once: it may be this very request that made it hang.
-
-        What no engine on another machine was sent (`unsent`) waits till one can be reached, as long as it may at all.
-        """
-        if unsent and self._endpoint.far:
-            waited_s = self._shared.clock() - self._arrived_at
-            if self._wanted.engine_id is not None or waited_s >= self._wanted.spec.queue_timeout_s:
-                return False
-            self._tried = ()
-        else:
-            if self._tried or self._early is not None or not taken_down(self._control, self._grant, self._wanted):
-                return False
-            self._tried = (self._endpoint.engine_id,)
-        self._wanted = self._wanted.as_named(self._endpoint.served_name)  # so does the body by now
+        wanted, endpoint, waited_s = self._wanted, self._endpoint, self._shared.clock() - self._arrived_at
+        again = bool(self._tried) or self._early is not None
+        if not may_wait(self._shared.control, self._grant, wanted, unsent=unsent, again=again, waited_s=waited_s):
+            return False
+        self._tried = () if unsent and endpoint.far else (endpoint.engine_id,)
+        self._wanted = wanted.as_named(endpoint.served_name)  # so does the body by now
         if self._grant is not None:
             self._grant.release()
         self._stage, self._engine, self._making = _WAITING, None, None
@@ -329,6 +316,9 @@ class Exchange:
         return True
 
     def silent(self, limit_s: float) -> None:
+        if self._server is not None:
+            self._attempt(self._server).silent(limit_s)
+            return
         self.refuse(errors.engine_silent(self.model, limit_s, whose=whose(self._grant)))
 
     # what a translator does beside that
@@ -371,39 +361,37 @@ class Exchange:
         elif not self._transport.is_closing():  # else the client's going is about to be told
             self._transport.write(data)
 
-    def _over(self, outcome: Outcome, status: int) -> None:
-        """The grant goes back, and what happened is told. Once: a fault of ours may come behind the end."""
+    def _over(self, outcome: Outcome, status: int, tail: bytes = b"") -> None:
+        """The grant goes back, and what happened is told. Once: a fault of ours may come behind the end.
+
+        `tail`: the end of the answer, where it was one.
+        """
         if self._stage is _OVER:
             return
         self._stage = _OVER
         shared, grant = self._shared, self._grant
         now = shared.clock()
         duration_s = now - self._arrived_at
-        told = Finished(
-            request=self._told, client=self._client.address, model=self.model, status=status,
+        shared.finished(Finished(
+            request=self.told, client=self._client.address, model=self.model, status=status,
             outcome="engine_error" if outcome == "ok" and status >= 500 else outcome,
             wait_s=duration_s if grant is None else grant.waited_s, duration_s=duration_s,
             first_byte_s=(self._first_byte_at or now) - self._asked_at if self._status else None,
             request_bytes=self._request_bytes, answer_bytes=self._answer_bytes,
-            usage=usage_of(self._last) if status == 200 else None,
+            usage=usage_of(tail) if status == 200 else None,
             elsewhere=grant is not None and grant.server is not None,
-        )  # fmt: skip
-        shared.finished(told)
-        if grant is None:
-            return
-        goes_on = self._making.goes_on if self._making is not None else None
-        if goes_on is not None:
-            shared.background.hold(grant, goes_on)
-        else:
+        ))  # fmt: skip
+        if grant is not None and self._making is not None:
+            shared.background.hold(grant, self._making.goes_on)
+        elif grant is not None:
             grant.release()
 
     def _failed(self) -> None:
         """A fault of ours. Its client is told no more than that, the log has it all."""
         log.exception("request failed", path=self._request.to.path.decode())  # noqa: LOG004  # called where one is handled
-        begun, engine = self._stage is _ANSWERING or self._early is not None, self._engine
+        begun = self._stage is _ANSWERING or self._early is not None
         self._over("internal_error", 500)
-        if engine is not None:
-            engine.abandon()
+        self.abandon_engine()
         if begun:
             self._client.cut(abruptly=True)
         else:

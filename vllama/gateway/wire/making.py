@@ -38,6 +38,10 @@ class Making:
         self._look(data)
         self._asker.answered(head, length, data)
 
+    def whole(self, head: Answer, length: int, data: bytes) -> None:
+        self.answered(head, length, data)
+        self.complete()
+
     def piece(self, data: bytes) -> None:
         self._look(data)
         self._asker.piece(data)

@@ -40,9 +40,7 @@ class Pool:
         tls = await asyncio.to_thread(trust) if endpoint.tls else None
 
         def made() -> EngineConnection:
-            return EngineConnection(
-                self, endpoint.engine_id, host=endpoint.presented, limits=limits, outbox=self._outbox
-            )  # fmt: skip
+            return EngineConnection(self, endpoint, limits=limits, outbox=self._outbox)
 
         async with asyncio.timeout(limits.connect_far_s if endpoint.far else limits.connect_s):
             transport, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)
@@ -77,3 +75,8 @@ class Pool:
             idle.remove(connection)
         if not idle:
             del self._idle[connection.engine_id]
+
+
+def why_not(error: OSError) -> str:
+    """Why there is no connection, as the end of a sentence."""
+    return "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)

@@ -31,6 +31,7 @@ _FIRST = re.compile(rb"([A-Z]{1,20}) ((/[!-\"$->@-~]*)(?:\?[!-\"$-~]*)?) HTTP/1\
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _MOST_DIGITS = 18
 _FRAMING = (b"content-length", b"transfer-encoding")
+PASSED = b"x-vllama-passed: 1\r\n"  # one for each vllama on the way
 _SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _PREFERRED_WAIT = re.compile(rb"(?:^|[,;])[ \t]*wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?[ \t]*(?:$|[,;])", re.IGNORECASE)
 
@@ -66,6 +67,7 @@ class Request(msgspec.Struct, frozen=True):
     comments_s: float | None  # so often a sign of life is wanted while a stream's model comes up
     rebound: bool = False  # a page may have been led here by its own name
     websocket_key: bytes | None = None  # of a whole offer to change to a websocket
+    passed: int = 0  # by so many other vllamas
 
 
 def parse(head: bytes, *, most_headers: int) -> tuple[Request, int]:
@@ -111,9 +113,10 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         raise Refused(errors.expectation_failed())
     connection = b",".join(value.lower() for name, value in told if name == b"connection")
     chunked, length = _framed(told, old=to.old)
+    forward = b"".join(b"%b\r\n" % line for line in (to.line, *(without(kept, connection) if connection else kept)))
     request = Request(
         to,
-        b"".join(b"%b\r\n" % line for line in (to.line, *(without(kept, connection) if connection else kept))),
+        forward,
         hosts[0] if hosts else None,
         chunked,
         to.old or b"close" in connection,
@@ -125,6 +128,7 @@ def _understood(to: Target, kept: list[bytes], told: list[Header]) -> tuple[Requ
         _seconds(told, b"x-keep-alive"),
         bool(origins and hosts) and may_be_rebound(hosts[0], origins[0], (*kept, *(name for name, _ in told))),
         _websocket_key(to, kept, told) if to.way is Way.REALTIME and not (chunked or length) else None,
+        forward.count(PASSED),
     )
     return request, length
 

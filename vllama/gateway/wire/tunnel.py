@@ -21,8 +21,9 @@ from vllama.gateway.inference import Refused, Wanted, admit, resolved, state_lin
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.names import rewrite
 from vllama.gateway.paths import REALTIME
-from vllama.gateway.wire.attempt import no_round
 from vllama.gateway.wire.engine_socket import EngineSocket
+from vllama.gateway.wire.passing import no_round
+from vllama.gateway.wire.pool import why_not
 from vllama.gateway.wire.realtime import (
     error_frame,
     is_session_created,
@@ -166,8 +167,8 @@ class Tunnel:
             self._refuse(refused.answer)
         except OSError as error:
             if self._grant is not None and self._grant.server is not None:
-                self._grant.server.went_wrong(_words(error))
-            self._refuse(errors.engine_gone(model, _words(error)))
+                self._grant.server.went_wrong(why_not(error))
+            self._refuse(errors.engine_gone(model, why_not(error)))
         except Exception:
             log.exception("websocket failed")  # and its client is told, whatever it is
             self._refuse(errors.internal())
@@ -179,14 +180,13 @@ class Tunnel:
             shared.control, wanted, max_wait_s=self._request.max_wait_s, body_bytes=self._held_bytes
         )  # fmt: skip
         self.deadline = shared.loop.time() + shared.limits.head_s
-        if grant.server is not None:
-            no_round(request, grant.endpoint, wanted.spec.model)
+        no_round(self._request, grant.endpoint, wanted.spec.model)
         try:
             return await EngineSocket.dial(grant.endpoint, self, request, limits=shared.limits)
         except OSError as error:
             if not grant.endpoint.far or shared.clock() - self._arrived_at >= wanted.spec.queue_timeout_s:
                 raise
-            shared.control.board.unreachable(grant, _words(error))
+            shared.control.board.unreachable(grant, why_not(error))
             self._grant = self.deadline = None
             grant.release()
             return None
@@ -369,7 +369,3 @@ class Tunnel:
         grant, self._grant = self._grant, None
         if grant is not None:
             grant.release()
-
-
-def _words(error: OSError) -> str:
-    return "it does not take connections" if isinstance(error, TimeoutError) else error.strerror or str(error)
