@@ -21,7 +21,7 @@ from tests.gateway.wire.corpus import SMUGGLING
 from vllama.gateway.paths import INFERENCE_PATHS
 from vllama.gateway.wire.limits import Limits
 
-LIMITS = Limits(at_once=0, head_s=0.4, body_idle_s=0.4, keep_alive_s=0.4, linger_s=0.4, body_bytes=100_000)
+LIMITS = Limits(at_once_s=0, head_s=0.4, body_idle_s=0.4, keep_alive_s=0.4, linger_s=0.4, body_bytes=100_000)
 AT_ONCE = 250
 ANSWER_WITHIN_S = 20.0
 _NASTY = [

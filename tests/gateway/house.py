@@ -57,7 +57,7 @@ T = TypeVar("T")
 MODEL = "org/Tiny-1B"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates take longer to read than most tests here
 SPEC = ModelSpec(model=MODEL, aliases=("tiny", "small one"))
-LIMITS = Limits(at_once=0)  # writes at the end of a turn are what could go wrong
+LIMITS = Limits(at_once_s=0)  # writes at the end of a turn are what could go wrong
 POLICY = Policy()
 FACTS = ServerFacts(
     host="127.0.0.1", port=1, started_at=1.75e9, config_dir="/c", models_yaml="/c/models.yaml", logs="/c/logs",

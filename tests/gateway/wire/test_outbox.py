@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from tests.gateway.house import CHAT, LIMITS, MODEL, House, live, post
+from tests.gateway.house import CHAT, LIMITS, MODEL, House, live, post, until
 from tests.gateway.upstream import Exchange
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import LITTLE, Outbox
 
-AT_ONCE = Limits(at_once=1_000_000)
+AT_ONCE = Limits(at_once_s=1_000_000)
 LATE = pytest.mark.parametrize("limits", [LIMITS, AT_ONCE], ids=["late", "at once"])
 
 
@@ -115,7 +115,7 @@ class Home:
 
 async def asked() -> tuple[EngineConnection, Wire, Asks, Home]:
     home, wire, asks = Home(), Wire(), Asks()
-    outbox = Outbox(asyncio.get_running_loop(), tries_after=0)
+    outbox = Outbox(asyncio.get_running_loop(), at_once_s=0)
     endpoint = Endpoint(engine_id="e1", host="x", port=1, served_name="m")
     engine = EngineConnection(home, endpoint, limits=LIMITS, outbox=outbox)
     engine.connection_made(wire)
@@ -165,33 +165,52 @@ class Due:
         self.written.append(self.number)
 
 
-def test_turns_with_little_to_write_are_tried_again_after_so_many_writes() -> None:
+def test_where_turns_have_little_to_write_it_is_written_at_once_and_later_tried_again() -> None:
     async def test() -> None:
-        outbox, written = Outbox(asyncio.get_running_loop(), tries_after=5), []
+        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=0.01), []
 
         async def turn(writes: int) -> int:
             """How many were collected."""
             written.clear()
             for number in range(writes):
-                if outbox.collects():
+                if outbox.collects:
                     outbox.add(Due(written, number))
             await asyncio.sleep(0)
             return len(written)
 
         assert await turn(LITTLE) == LITTLE
         assert await turn(LITTLE - 1) == LITTLE - 1  # that is little
-        assert await turn(2) == 0
-        assert await turn(3) == 0
+        assert await turn(10) == 0
+        await until(lambda: outbox.collects, "it is tried again")
         assert await turn(10) == 10
         assert await turn(1) == 1
-        assert await turn(10) == 5  # the sixth is a try, and nothing may overtake it
+        assert await turn(10) == 0
+
+    asyncio.run(test())
+
+
+def test_what_is_written_while_others_are_is_collected_too() -> None:
+    async def test() -> None:
+        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=60), []
+
+        class Another(Due):
+            def flush(self) -> None:
+                super().flush()
+                assert outbox.collects
+                outbox.add(Due(written, 2))
+
+        outbox.add(Another(written, 1))
+        await asyncio.sleep(0)
+        assert (written, outbox.collects) == ([1], True)
+        await asyncio.sleep(0)
+        assert (written, outbox.collects) == ([1, 2], False)
 
     asyncio.run(test())
 
 
 def test_one_that_cannot_be_written_to_holds_nobody_else_up() -> None:
     async def test() -> None:
-        outbox, written = Outbox(asyncio.get_running_loop(), tries_after=0), []
+        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=0), []
         for number in (1, -1, 2):
             outbox.add(Due(written, number))
         await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.uploads import SMALL_BYTES, LargeBody, Uploads
 
 BODY = b'{"model":"%s"}' % MODEL.encode()
-LIMITS = Limits(uploads_bytes=MIB, body_bytes=MIB, at_once=0)
+LIMITS = Limits(uploads_bytes=MIB, body_bytes=MIB, at_once_s=0)
 PART = 600 * KIB
 HEAD = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n".encode()
 COUNTED = HEAD + b"content-length: %d\r\n\r\n" % MIB
@@ -75,7 +75,7 @@ def test_one_that_takes_too_long_gives_back_what_it_held() -> None:
         assert uploads.held_bytes == 0
         writer.close()
 
-    live(test, limits=Limits(uploads_bytes=MIB, body_bytes=MIB, at_once=0, body_idle_s=0.2, linger_s=0.1))
+    live(test, limits=Limits(uploads_bytes=MIB, body_bytes=MIB, at_once_s=0, body_idle_s=0.2, linger_s=0.1))
 
 
 def test_those_who_came_in_time_are_bounded_too_and_what_one_lost_the_others_may_use() -> None:

@@ -84,7 +84,7 @@ class EngineConnection(asyncio.Protocol):
         head = b"%bcontent-length: %d\r\n\r\n" % (self._begins, size)
         if size > _COPIED_BYTES:
             self.transport.writelines((head, body))
-        elif self._outbox.collects():
+        elif self._outbox.collects:
             self._soon = head + body
             self._outbox.add(self)
         else:

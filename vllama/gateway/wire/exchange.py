@@ -263,7 +263,7 @@ class Exchange:
         size = len(data)
         self._answer_bytes += size
         self._last.append(data if size <= LOOKED_AT_BYTES else data[-LOOKED_AT_BYTES:])
-        if self._shared.outbox.collects():  # as in `_write`, which would be one more call for every token
+        if self._shared.outbox.collects:  # as in `_write`, which would be one more call for every token
             self._client.write_soon(data)
         elif not self._transport.is_closing():
             self._transport.write(data)
@@ -356,7 +356,7 @@ class Exchange:
 
     def _write(self, data: bytes) -> None:
         self._answer_bytes += len(data)
-        if self._shared.outbox.collects():
+        if self._shared.outbox.collects:
             self._client.write_soon(data)
         elif not self._transport.is_closing():  # else the client's going is about to be told
             self._transport.write(data)

@@ -29,7 +29,7 @@ class Limits:
     background_s: float = 3600.0  # a response in the background keeps its model awake for so long at most
     background_poll_s: float = 2.0
     pooled_s: float = 4.0  # vLLM closes a connection that was idle for 5 s
-    at_once: int = 50  # writes, before it is tried again whether they come many at a time (outbox)
+    at_once_s: float = 0.1  # of writes, before it is tried again whether they come many at a time (outbox)
     pooled: int = 512
 
     @property

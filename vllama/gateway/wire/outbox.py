@@ -21,23 +21,19 @@ class Late(Protocol):
 
 
 class Outbox:
-    """Ask `collects` for each write; where it says so, `add` whoever writes when it is told to."""
+    """Look at `collects` for each write; where it is so, `add` whoever writes when it is told to.
 
-    __slots__ = ("_at_once", "_due", "_loop", "_tries_after")
+    It stays so as long as something waits, so that nothing overtakes it.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, tries_after: int) -> None:
-        """`tries_after`: so many writes at once, where a turn had little."""
+    __slots__ = ("_at_once_s", "_due", "_loop", "collects")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, at_once_s: float) -> None:
+        """`at_once_s`: so long writes are at once, where a turn had little."""
         self._loop = loop
         self._due: list[Late] = []
-        self._tries_after = tries_after
-        self._at_once = 0  # so many more
-
-    def collects(self) -> bool:
-        """Always true where something waits already, so that nothing overtakes it."""
-        if self._due or not self._at_once:
-            return True
-        self._at_once -= 1
-        return False
+        self._at_once_s = at_once_s
+        self.collects = True
 
     def add(self, late: Late) -> None:
         """`late.flush` is called when all is read that the loop found to be read in this turn."""
@@ -47,10 +43,14 @@ class Outbox:
 
     def _flush(self) -> None:
         due, self._due = self._due, []
-        if len(due) < LITTLE:
-            self._at_once = self._tries_after
         for late in due:
             try:
                 late.flush()
             except Exception:  # whatever is wrong with one, the others are written
                 log.exception("write failed")
+        if len(due) < LITTLE and not self._due and self._at_once_s:
+            self.collects = False
+            self._loop.call_later(self._at_once_s, self._try_again)
+
+    def _try_again(self) -> None:
+        self.collects = True

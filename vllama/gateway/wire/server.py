@@ -43,7 +43,7 @@ class DataPath:
         limits = limits or Limits()
         watch = Watch(tick_s=limits.tick_s)
         loop = asyncio.get_running_loop()
-        outbox = Outbox(loop, tries_after=limits.at_once)
+        outbox = Outbox(loop, at_once_s=limits.at_once_s)
         pool = Pool(limits=limits, watch=watch, outbox=outbox)
         self._shared = Shared(
             control=control, limits=limits, pool=pool, uploads=Uploads(limits), makers=Makers(clock=loop.time),

@@ -15,12 +15,14 @@ def own_head(status_line: bytes, headers: bytes, *, close: bool) -> bytes:
 class _Clock:
     """HTTP's date has whole seconds, so it is written once a second."""
 
-    second = 0
+    since = until = 0.0
     line = b""
 
 
 def date_line() -> bytes:
-    second = int(time.time())
-    if second != _Clock.second:
-        _Clock.second, _Clock.line = second, b"date: %s" % formatdate(second, usegmt=True).encode()
+    now = time.time()
+    if not _Clock.since <= now < _Clock.until:  # `int(now)` for each answer would cost as much as all of this
+        second = int(now)
+        _Clock.since, _Clock.until = second, second + 1
+        _Clock.line = b"date: %s" % formatdate(second, usegmt=True).encode()
     return _Clock.line
