@@ -111,6 +111,8 @@ def serve_command(
     env = _environment(spec.launch, action, platform, cache_root, parent_env) | dict(tag)
     if door is not None:
         env |= door.environment(env)
+    if door is not None and rank is not None:
+        env.setdefault("VLLM_HOST_IP", door.host)  # where the other ranks reach this one
     return EngineCommand(argv=argv, env=tuple(sorted(env.items())))
 
 

@@ -138,20 +138,31 @@ class WithRay(OnAMachineOfRay):
 
     ray_directory: Path = Path()
     port: int = 0
+    gpus: int = 0
+    silence_s: float = 10.0
+    grace_s: float = 2.0
+    token: str = "0123456789abcdef" * 4
 
     @property
     def environ(self) -> dict[str, str]:
         """`HOME`: nothing of the user's own."""
-        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "HOME": str(self.ray_directory)}
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "HOME": str(self.ray_directory)}
         return dict(os.environ) | ray | {"PYTHONPATH": str(ROOT)}
 
-    def start_ray(self) -> None:
+    def start_ray(self, **environ: str) -> None:
         """Its socket names may not be long, so its directory must not be deep."""
         program = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={self.port}"]
         flags = ["--node-ip-address=127.0.0.1", f"--temp-dir={self.ray_directory}/t", f"--node-name={self.node}"]
-        flags += ["--num-cpus=1", "--num-gpus=0", "--include-dashboard=false", "--object-store-memory=80000000"]
+        flags += [
+            "--num-cpus=1",
+            f"--num-gpus={self.gpus}",
+            "--include-dashboard=false",
+            "--object-store-memory=80000000",
+        ]
         flags += ["--disable-usage-stats", "--include-log-monitor=false"]
-        done = subprocess.run([*program, *flags], env=self.environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*program, *flags], env=self.environ | environ, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def end_ray(self) -> None:
@@ -162,7 +173,7 @@ class WithRay(OnAMachineOfRay):
                     os.kill(int(entry.name), signal.SIGKILL)
 
     def build(self) -> Runtime:
-        settings = RaySettings(address=f"127.0.0.1:{self.port}", silence_s=10.0, grace_s=2.0)
+        settings = RaySettings(address=f"127.0.0.1:{self.port}", silence_s=self.silence_s, grace_s=self.grace_s)
         log = self.directory / "logs" / "ray.log"
         return self.built(Link(settings, environ=self.environ, log=log, clock=clock.now), settings)
 

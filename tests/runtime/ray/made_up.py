@@ -83,7 +83,7 @@ class MadeUpCluster:
         if name in self.silent:
             await asyncio.Event().wait()
         if name not in self.agents:
-            raise Unreachable("The actor died.")
+            raise Unreachable("The actor is unavailable.")
         answer = await self.agents[name].do(call)
         if name in self.silent:  # it heard, and its answer is lost
             await asyncio.Event().wait()

@@ -8,15 +8,18 @@ import os
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, GetTimeoutError, RayActorError, RayError
 from ray.util import get_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vllama.runtime.ray.agent import Agent
 from vllama.runtime.ray.messages import NAMESPACE, Attached, Call, RayNode
-from vllama.runtime.ray.settings import AgentSettings
+from vllama.runtime.ray.settings import AUTO, AgentSettings
+from vllama.runtime.ray.stranger import is_refused, refuses_strangers
+from vllama.runtime.ray.token import ASK_FOR_IT
 
+GONE = (ActorDiedError,)  # for good: of one that Ray is about to start again it says that it is unavailable
 HELLO_WITHIN_S = 10.0
 BEGINS_WITHIN_S = 40.0  # a worker of Ray's, and Python's imports on a machine that has other things to do
 LEASED_WITHIN_S = 5.0
@@ -25,10 +28,15 @@ LEASED_WITHIN_S = 5.0
 _ENVIRON = {"RAY_kill_child_processes_on_worker_exit": "0"}
 
 
-def connect(address: str) -> None:
+def connect(address: str, *, insecure: bool) -> None:
+    """RuntimeError: our token is not its; or anybody may join it, and it was not said that this is right."""
+    if address != AUTO and is_refused(address):
+        raise RuntimeError("it does not take this token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token).")
     ray.init(
         address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False, ignore_reinit_error=True
     )  # fmt: skip
+    if not insecure and not refuses_strangers(ray.get_runtime_context().gcs_address, os.environ):
+        raise RuntimeError(f"it lets in whoever comes, without a token. {ASK_FOR_IT}")
 
 
 def nodes() -> list[RayNode]:

@@ -1,6 +1,6 @@
 """The process that speaks Ray, for the manager, which must not hang or end where Ray does.
 
-    python -m vllama.runtime.ray.driver FD ADDRESS
+    python -m vllama.runtime.ray.driver FD ADDRESS [--insecure]
 
 It reads (number, operation, arguments, seconds) from the socket FD, and writes (number, came out right, what). Numbers
 that come again without an operation are given up. It ends when the manager does, or when Ray is gone from this machine.
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from vllama.runtime.ray import cluster, frames
-from vllama.runtime.ray.messages import Answer, Call
+from vllama.runtime.ray.messages import AgentGone, Answer, Call, Unreachable
 
 NODE_EVERY_S = 2.0
 GONE_AFTER = 3  # looks in a row
@@ -47,9 +47,12 @@ class Driver:
             async with asyncio.timeout(within_s):
                 value = await self._do(operation, arguments)
         except TimeoutError:
-            self._say(number, failed=f"no answer within {within_s:g} s")
+            self._say(number, failed=Unreachable(f"no answer within {within_s:g} s"))
+        except cluster.GONE as error:
+            self._agents.pop(arguments[0], None)
+            self._say(number, failed=AgentGone(_words(error)))
         except Exception as error:  # noqa: BLE001  # whatever Ray raises is an answer, too
-            self._say(number, failed=_words(error))
+            self._say(number, failed=Unreachable(_words(error)))
         else:
             self._say(number, value)
         finally:
@@ -83,7 +86,7 @@ class Driver:
     async def _in_thread(self, work: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _say(self, number: int, value: Any = None, *, failed: str | None = None) -> None:
+    def _say(self, number: int, value: Any = None, *, failed: Unreachable | None = None) -> None:
         if not self._writer.is_closing():
             frames.write(self._writer, (number, failed is None, value if failed is None else failed))
 
@@ -106,13 +109,13 @@ def _words(error: Exception) -> str:
     return lines[-1] if "ray::" in lines[0] else lines[0]
 
 
-async def main(fd: int, address: str) -> None:
+async def main(fd: int, address: str, *, insecure: bool) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
     driver = Driver(writer)
     try:
-        await driver._in_thread(partial(cluster.connect, address))  # noqa: SLF001  # its own main
+        await driver._in_thread(partial(cluster.connect, address, insecure=insecure))  # noqa: SLF001  # its own main
     except Exception as error:  # noqa: BLE001  # a person must read why
-        frames.write(writer, (0, False, _words(error)))
+        frames.write(writer, (0, False, Unreachable(_words(error))))
         await writer.drain()
         cluster.leave()
     frames.write(writer, (0, True, None))
@@ -122,4 +125,4 @@ async def main(fd: int, address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2], insecure="--insecure" in sys.argv))

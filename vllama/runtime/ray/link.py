@@ -43,6 +43,7 @@ class Link:
         if not settings.insecure:
             check_token(environ)
         self._address, self._log, self._clock = settings.address, log, clock
+        self._flags = ("--insecure",) if settings.insecure else ()
         self._environ = {**environ, **_ENVIRON}
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -65,7 +66,7 @@ class Link:
             async with asyncio.timeout(BEGINS_WITHIN_S):
                 _, right, said = await frames.read(reader)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-            right, said = False, f"no answer within {BEGINS_WITHIN_S:.0f} s; see {self._log}"
+            right, said = False, Unreachable(f"no answer within {BEGINS_WITHIN_S:.0f} s; see {self._log}")
         if not right:
             await self._end()
             raise Unreachable(f"Ray at {self._address} cannot be joined: {said}")
@@ -74,7 +75,7 @@ class Link:
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "vllama.runtime.ray.driver", str(theirs.fileno()), self._address]
+        argv = [sys.executable, "-m", "vllama.runtime.ray.driver", str(theirs.fileno()), self._address, *self._flags]
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 argv, env=self._environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log,
@@ -100,7 +101,7 @@ class Link:
         finally:
             self._waiting.pop(number, None)
         if not right:
-            raise Unreachable(str(value))
+            raise value
         return value
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -116,7 +117,7 @@ class Link:
             self.is_up, self.said, self.down_since = False, why, self._clock()
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_result((False, f"Ray cannot be asked now: {why}."))
+                answer.set_result((False, Unreachable(f"Ray cannot be asked now: {why}.")))
 
     async def keep(self) -> None:
         """A driver that is there and answers. For ever."""

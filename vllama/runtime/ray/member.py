@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from vllama.domain.observed import Node, NodeState
-from vllama.domain.units import format_duration
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
-from vllama.runtime.ray.messages import Answer, Asks, Attached, Call, RayNode, Report, Unreachable
+from vllama.runtime.ray.messages import AgentGone, Answer, Asks, Attached, Call, RayNode, Report, Unreachable
 from vllama.runtime.ray.settings import AgentSettings
 from vllama.runtime.ray.transport import control_url
 
@@ -131,7 +130,7 @@ class Member:
         try:
             answer: Answer = await self._link.ask("call", self.name, call, within_s=within_s)
         except Unreachable as error:
-            raise Unreachable(f"{self.name} does not answer: {error}") from None
+            raise type(error)(f"{self.name} does not answer: {error}") from None
         if answer.superseded:
             self._become(NodeState.LOST, answer.said)
         if answer.report is not None:
@@ -194,8 +193,9 @@ class Member:
         try:
             self._nothing_here = await self.call("look", known, wait_s, within_s=max(left_s, 2 * wait_s))
         except Unreachable as error:
-            self._mark_silent(str(error))
-            if self._clock() - self._silent_since > ATTACH_AFTER_S and self._link.is_up:
+            self._mark_silent("Its agent does not answer." if self._link.is_up else "Ray cannot be asked.")
+            is_over = isinstance(error, AgentGone) or self._clock() - self._silent_since > ATTACH_AFTER_S
+            if is_over and self._link.is_up:
                 self._attached = False
             await asyncio.sleep(AGAIN_AFTER_S)
         except RuntimeFailed as error:
@@ -206,13 +206,10 @@ class Member:
             await self._believe()
 
     def _mark_silent(self, why: str) -> None:
-        """Lost at once, whatever Ray says, but where it is we who are blind."""
+        """Lost at once, whatever Ray says, but where it is we who are blind. `why` does not change with every look."""
         patience_s = self._silence_s if self._link.is_up else BLIND_FOR_S
-        silent_s = self._clock() - self._silent_since
-        if self._state is not NodeState.LOST and silent_s < patience_s:
-            return
-        since = f"Silent for {format_duration(silent_s)}: " if self.was_heard else ""
-        self._become(NodeState.LOST, f"{since}{why}")
+        if self._state is NodeState.LOST or self._clock() - self._silent_since >= patience_s:
+            self._become(NodeState.LOST, why)
 
     async def _believe(self) -> None:
         """It was heard just now."""

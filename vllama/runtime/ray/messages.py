@@ -14,6 +14,10 @@ class Unreachable(RuntimeFailed):
     """A machine, its agent or Ray did not answer: what was asked of it may or may not have been done."""
 
 
+class AgentGone(Unreachable):
+    """It has ended, and Ray does not start it again by itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayNode:
     """A machine as Ray tells of it. `ray_id` is another one each time it joins; `gpus`: how many Ray counts there."""
@@ -90,7 +94,7 @@ class Asks(Protocol):
         ...
 
     async def ask(self, operation: str, *arguments: Any, within_s: float) -> Any:
-        """Unreachable: no answer in time, or none at all, or Ray raised something."""
+        """Unreachable: no answer in time, or none at all, or Ray raised something. AgentGone: that."""
         ...
 
     async def close(self) -> None: ...

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from vllama.runtime.base import RuntimeFailed
 
+ASK_FOR_IT = "Start Ray on every machine with RAY_AUTH_MODE=token, or say --ray-insecure."
+
 _HOW = """\
 Whoever reaches such a cluster runs programs on all of its machines. Give every machine the same token:
   ray get-auth-token --generate                          # once; then the same ~/.ray/auth_token on each
