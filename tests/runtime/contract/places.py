@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.runtime.ray.made_up import MadeUpCluster
+from tests.runtime.ray.made_up import MadeUpCluster, end_keepers
 from vllama.domain.units import GIB
 from vllama.engine.platform import Platform
 from vllama.runtime import clock
@@ -63,6 +63,7 @@ class Place(ABC):
         return set(proc.tagged(self.owner))
 
     async def end(self) -> None:
+        end_keepers(self.directory)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import os
 import pickle
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vllama.runtime.local import proc
 from vllama.runtime.ray.agent import Agent
 from vllama.runtime.ray.messages import Answer, Attached, Call, RayNode, Unreachable
 from vllama.runtime.ray.settings import AgentSettings
@@ -107,6 +109,15 @@ class MadeUpCluster:
         for name in tuple(self.agents):
             with contextlib.suppress(Exception):
                 await self.end_agent(name)
+
+
+def end_keepers(directory: Path) -> None:
+    """Of agents whose homes are below it: they would wait out their grace."""
+    for each in proc.processes():
+        title = proc.title_of(each.pid)
+        if "vllama.runtime.ray.keeper" in title and str(directory) in title:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
 
 
 def _joined(name: str, ray_id: str) -> RayNode:

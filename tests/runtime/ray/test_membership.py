@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.runtime.ray.made_up import MadeUpCluster
+from tests.runtime.ray.made_up import MadeUpCluster, end_keepers
 from tests.waiting import async_wait_until
 from vllama.domain.action import Start
 from vllama.domain.observed import Node, NodeState, Place
@@ -55,6 +55,7 @@ def machines(tmp_path):
             await cluster.end()
 
     yield of
+    end_keepers(tmp_path)
     for owner in owners:
         for pid in proc.tagged(owner):
             os.kill(pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ from vllama.runtime.ray.settings import AUTO, AgentSettings
 from vllama.runtime.ray.stranger import is_refused, refuses_strangers
 from vllama.runtime.ray.token import ASK_FOR_IT
 
-GONE = (ActorDiedError,)  # for good: of one that Ray is about to start again it says that it is unavailable
+GONE = (ActorDiedError, LookupError)  # for good: of one that Ray is about to start again it says that it is unavailable
 HELLO_WITHIN_S = 10.0
 BEGINS_WITHIN_S = 40.0  # a worker of Ray's, and Python's imports on a machine that has other things to do
 LEASED_WITHIN_S = 5.0
@@ -157,8 +157,11 @@ def let_go(name: str) -> None:
 
 
 def agent_of(name: str) -> Any:
-    """To be kept: whoever has it can call it, also while the head does not answer."""
-    return ray.get_actor(_name(name), namespace=NAMESPACE)
+    """To be kept: whoever has it can call it, also while the head does not answer. LookupError: there is none."""
+    try:
+        return ray.get_actor(_name(name), namespace=NAMESPACE)
+    except ValueError as error:
+        raise LookupError(f"there is no agent on {name}") from error
 
 
 def begin_call(agent: Any, call: Call) -> Any:
