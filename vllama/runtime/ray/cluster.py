@@ -5,6 +5,7 @@ Runs in the driver only.
 
 import contextlib
 import os
+import re
 from typing import Any
 
 import ray
@@ -118,13 +119,16 @@ def _lease(node: RayNode) -> str | None:
     """
     if not node.gpus:
         return None
-    group = _group(node.name)
+    name = _lease_name(node)
+    for other in set(_leases(node.name)) - {name}:  # of before it joined anew: such a lease waits for ever
+        _give_up(other)
+    group = _group(name)
     if group is not None and not _is_there(group, node):
         remove_placement_group(group)
         return "Its GPUs are leased anew."
     if group is None:
         group = placement_group(
-            [{"GPU": node.gpus}], strategy="STRICT_PACK", name=_lease_name(node.name), lifetime="detached",
+            [{"GPU": node.gpus}], strategy="STRICT_PACK", name=name, lifetime="detached",
             bundle_label_selector=[{"ray.io/node-id": node.ray_id}],
         )  # fmt: skip
     if group.wait(LEASED_WITHIN_S):
@@ -132,15 +136,20 @@ def _lease(node: RayNode) -> str | None:
     return f"Ray does not give vllama its {node.gpus} GPUs: other jobs of Ray hold some of them (`ray status`)."
 
 
-def _group(node: str) -> Any:
+def _group(name: str) -> Any:
     try:
-        return get_placement_group(_lease_name(node))
+        return get_placement_group(name)
     except ValueError:
         return None
 
 
+def _give_up(name: str) -> None:
+    if (group := _group(name)) is not None:
+        remove_placement_group(group)
+
+
 def _is_there(group: Any, node: RayNode) -> bool:
-    """Or on its way: what waits for a node that is no more waits in vain."""
+    """Or on its way."""
     table = placement_group_table(group)
     placed = set(table.get("bundles_to_node_id", {}).values()) - {""}
     sizes = [bundle.get("GPU", 0) for bundle in table.get("bundles", {}).values()]
@@ -151,9 +160,8 @@ def let_go(name: str) -> None:
     """The agent and the lease. Its keeper ends by itself."""
     with contextlib.suppress(ValueError, RayError):
         ray.kill(ray.get_actor(_name(name), namespace=NAMESPACE), no_restart=True)
-    group = _group(name)
-    if group is not None:
-        remove_placement_group(group)
+    for lease in _leases(name):
+        _give_up(lease)
 
 
 def agent_of(name: str) -> Any:
@@ -178,8 +186,16 @@ def _name(node: str) -> str:
     return f"vllama-agent-{node}"
 
 
-def _lease_name(node: str) -> str:
-    return f"vllama-lease-{node}"
+def _lease_name(node: RayNode) -> str:
+    """Another one each time that the machine joins."""
+    return f"vllama-lease-{node.name}-{node.ray_id}"
+
+
+def _leases(node: str) -> list[str]:
+    """The names of all that there are of a machine."""
+    name = re.compile(rf"vllama-lease-{re.escape(node)}-[0-9a-f]+")
+    there = placement_group_table().values()
+    return [each["name"] for each in there if each["state"] != "REMOVED" and name.fullmatch(each["name"])]
 
 
 def leave() -> None:
