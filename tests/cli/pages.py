@@ -3,22 +3,27 @@
 from dataclasses import replace
 from typing import Any
 
+from tests.machines import three_machines
 from tests.planner.cluster import NOW, Cluster
 from vllama.controller.card import Command, Failures, LevelVerdict, ModelCard, Running
 from vllama.controller.events import Event
 from vllama.controller.figures import Figures, Source
 from vllama.controller.manifest.effective import effective
+from vllama.controller.nodes import node_statuses
 from vllama.domain.observed import Asleep, Crashes, ForeignProcess, Loading
 from vllama.domain.spec import IdleSpec, LaunchSpec, ModelSpec, SleepLevel
 from vllama.domain.status import ModelStatus, Phase
 from vllama.domain.units import GIB, MIB
 from vllama.gateway.enquiry_json import card_json, matrix_json, memory_json, rehearsal_json
+from vllama.gateway.nodes import nodes_json
 from vllama.planner.books import books_of
 from vllama.planner.rehearse import rehearse
 from vllama.planner.together import matrix_of
 
 LARGE = "meta-llama/Llama-3.3-70B-Instruct"
 SMALL, CODER, EMBED = "Qwen/Qwen3-8B", "Qwen/Qwen2.5-Coder-14B", "Qwen/Qwen3-Embedding-0.6B"
+
+AT = 1762171200.0  # 2025-11-03T12:00:00Z
 
 FIGURES = (
     Figures(
@@ -73,6 +78,12 @@ def everything() -> dict[str, Any]:
     return memory(two_gpus(), *processes, host_available_bytes=20 * GIB)
 
 
+def three_nodes(at: float = AT) -> dict[str, Any]:
+    """The answer of /admin/nodes, read at `at` of the wall clock."""
+    nodes = node_statuses(three_machines()[1], read_at=NOW, wall_minus_clock=at - NOW)
+    return {"nodes": nodes_json(nodes)}
+
+
 def trouble() -> dict[str, Any]:
     """An overdrawn device, one that tells nothing, and an engine where no device is."""
     cluster = Cluster((8.0, 8.0), unknown={1}).model("org/a", 6.0).model("org/b", 4.0).model("org/lost", 2.0)
@@ -114,9 +125,6 @@ def many_models(count: int) -> dict[str, Any]:
     for number in range(count):
         cluster.model(f"org/model-{number:02}", 1.5 + number % 4 * 2)
     return together(cluster)
-
-
-AT = 1762171200.0  # 2025-11-03T12:00:00Z
 
 
 def running_card() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.answers import IN_THE_END, MAKE_ROOM, THEN_START, a_running, a_status
-from tests.cli.pages import calling, everything, five_models, running_card
+from tests.cli.pages import calling, everything, five_models, running_card, three_nodes
 from tests.cli.scripted import ScriptedServer
 from tests.planner.cluster import Cluster
 
@@ -138,6 +138,7 @@ def test_ps_wide_adds_what_models_take(vllama: Vllama, server: ScriptedServer) -
     ("arguments", "path", "answer"),
     [
         (["memory"], "/admin/memory", everything()),
+        (["nodes"], "/admin/nodes", three_nodes()),
         (["show", "org/a"], "/admin/models/org/a", running_card()),
         (["plan", "--matrix"], "/admin/plan/matrix", five_models()),
         (["plan", "--request", "a"], "/admin/plan/request?model=a", calling(Cluster().model("a"), "a")),
@@ -154,7 +155,9 @@ def test_questions_are_answered_for_people_and_for_programs(
     server.pages = {path: answer}
     result = vllama(*arguments, "--server", server.url)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert any(word in result.stdout for word in ("other programs", "Would be started", "At most", "would be ready"))
+    assert any(
+        word in result.stdout for word in ("other programs", "Would be started", "At most", "would be ready", "is lost")
+    )
     assert json.loads(vllama(*arguments, "-o", "json", "--server", server.url).stdout) == answer
 
 

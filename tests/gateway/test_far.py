@@ -210,6 +210,22 @@ def test_what_was_sent_is_never_sent_again(begun: bool, used_before: bool) -> No
     live(test)
 
 
+def test_a_connection_rests_so_briefly_that_its_engine_never_ends_it_first() -> None:
+    """vLLM ends one after 5 s, and deadlines here are looked at once a second."""
+
+    async def test(here: House) -> None:
+        here.control.board.open(MODEL, at(here.upstream.port))
+        assert (await here.chat()).status_code == 200
+        [exchange] = here.upstream.exchanges
+        await asyncio.wait_for(exchange.gone.wait(), 10)
+        here.control.board.open(MODEL, replace(at(here.upstream.port, "near"), far=False))
+        assert (await here.chat()).status_code == 200
+        assert not here.upstream.exchanges[1].gone.is_set()
+
+    assert LIMITS.pooled_far_s + LIMITS.tick_s < 4.0
+    live(test, limits=replace(LIMITS, pooled_s=60.0, pooled_far_s=0.2))
+
+
 def test_the_kernel_watches_the_other_host() -> None:
     async def run() -> list[int]:
         server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)

@@ -13,4 +13,5 @@ def run(client: AdminClient, model: str, *, as_json: bool) -> None:
     if as_json:
         show_json(card)
     else:
-        show(render_card(card, now=datetime.now(UTC), width=width()))
+        several = client.has_several_nodes()
+        show(render_card(card, now=datetime.now(UTC), width=width(), several_nodes=several))

@@ -1,7 +1,7 @@
 """What one engine says of itself, asked beside the loop: it rings when the answer changes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vllama.controller.bell import Bell
 from vllama.controller.stall import LOOKS, Stall, Work
@@ -117,9 +117,14 @@ class Probe:
             self._soon.ring()
 
     def is_heard_again(self) -> None:
-        """Its node was away and is back. What it said nothing meanwhile to is no silence of its own."""
-        if isinstance(self.state, Unknown):
-            self.state = Unknown(since=self.clock(), error=self.state.error)
+        """Its node was away and is back. That nothing was heard of it meanwhile is not held against it."""
+        match self.state:
+            case Unknown():
+                self.state = replace(self.state, since=self.clock())
+            case Loading():
+                self.state = replace(self.state, progress_at=self.clock())
+            case _:
+                pass
         self._soon.ring()
 
     async def exited(self, engine: EngineProcess) -> None:

@@ -4,23 +4,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.golden import matches
-from tests.machines import three_machines
-from tests.planner.cluster import NOW
+from tests.cli.pages import three_nodes
 from vllama.cli.render.nodes import COLUMNS, DROPPED_FIRST, render_nodes
-from vllama.controller.nodes import node_statuses
-from vllama.gateway.nodes import nodes_json
 
 GOLDEN = Path(__file__).parent / "golden"
 AT = 1_762_171_200.0
 
 
-def answer() -> dict:
-    nodes = node_statuses(three_machines()[1], read_at=NOW, wall_minus_clock=AT - NOW)
-    return {"nodes": nodes_json(nodes)}
-
-
 def render(width: int | None = None, told: dict | None = None) -> str:
-    return render_nodes(told or answer(), now=datetime.fromtimestamp(AT, UTC), width=width).plain
+    return render_nodes(told or three_nodes(AT), now=datetime.fromtimestamp(AT, UTC), width=width).plain
 
 
 @pytest.mark.parametrize("width", [80, 120, None])
@@ -38,17 +30,17 @@ def test_columns_go_in_the_stated_order_and_no_row_is_too_wide(width: int) -> No
 
 
 def test_one_that_is_well_needs_no_words() -> None:
-    one = {"nodes": answer()["nodes"][:1]}
+    one = {"nodes": three_nodes(AT)["nodes"][:1]}
     assert len(render(None, one).splitlines()) == 2
     assert render(None, {"nodes": []}) == "No machine was seen yet."
 
 
 def test_states_have_their_colours() -> None:
-    text = render_nodes(answer(), now=datetime.fromtimestamp(AT, UTC))
+    text = render_nodes(three_nodes(AT), now=datetime.fromtimestamp(AT, UTC))
     assert {str(span.style) for span in text.spans} >= {"green", "red", "yellow"}
 
 
 def test_what_a_node_says_acts_on_no_terminal() -> None:
-    told = answer()
+    told = three_nodes(AT)
     told["nodes"][1] |= {"name": "a\x1b[31mb", "said": "\x1b[2Jgone\nfar"}
     assert "\x1b" not in render(None, told)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.answers import EVERY_KIND, IN_THE_END, MAKE_ROOM, THEN_START, a_decision, a_plan
+from tests.cli.answers import EVERY_KIND, IN_THE_END, MAKE_ROOM, THEN_START, a_decision, a_plan, an_action
 from tests.cli.golden import matches
 from vllama.cli.render.plan import kind_of, render_plan, render_settled
 
@@ -94,3 +94,16 @@ def test_colour_changes_nothing_but_the_colour() -> None:
 )
 def test_the_kind_of_a_decision(over: dict[str, Any], kind: str) -> None:
     assert kind_of({**a_decision("org/a", "NotWanted", ""), **over}) == kind
+
+
+def test_where_there_are_several_machines_each_device_is_said_with_its_own() -> None:
+    further = [{"node": "there", "devices": [2]}]
+    spans = a_decision("org/b", "Demanded", "m", action=an_action("start", 0, 1, further=further))
+    plan = a_plan(a_decision("org/a", "Demanded", "m", after="Ready", action=an_action("wake", 0, level=1)), spans)
+    text = render_plan(plan, several_nodes=True).plain
+    assert "gpu0 of here, from level 1" in text
+    assert "gpu0, gpu1 of here and gpu2 of there" in text
+    assert "gpu0 of here, from level 1" in render_settled([plan], several_nodes=True).plain
+    alone = render_plan(plan).plain
+    assert "  gpu0, from level 1" in alone
+    assert "gpu0, gpu1 of here and gpu2 of there" in alone  # what spans machines is only to be said with them

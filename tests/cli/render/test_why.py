@@ -88,3 +88,11 @@ def test_what_was_kept_of_a_large_case_is_called_a_part() -> None:
     assert "in part: " not in render_why(said, zone=UTC, width=None).plain
     said["engines"][0]["decisions"][0]["whole"] = False
     assert "in part: gpu0: 16.0 GiB needed" in render_why(said, zone=UTC, width=None).plain
+
+
+def test_where_there_are_several_machines_each_device_is_said_with_its_own() -> None:
+    told = waiting()
+    text = render_why(told, zone=UTC, width=None, several_nodes=True).plain
+    assert "  gpu0 of here: 24.0 GiB - " in text
+    assert "gpu0: " not in text
+    assert " of here" not in render_why(told, zone=UTC, width=None).plain

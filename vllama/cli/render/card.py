@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from vllama.cli.render.ps import shown_phase
-from vllama.cli.render.words import ago, amount, device_names, is_guess, phase_style, seconds, wrapped
+from vllama.cli.render.words import ago, amount, is_guess, phase_style, place_names, seconds, wrapped
 from vllama.domain.units import format_bytes, format_duration
 
 Card = Mapping[str, Any]
@@ -34,23 +34,24 @@ _NONE = {
 }  # fmt: skip
 
 
-def render_card(card: Card, *, now: datetime, width: int | None = None) -> Text:
+def render_card(card: Card, *, now: datetime, width: int | None = None, several_nodes: bool = False) -> Text:
     """`card` is the answer of /admin/models/NAME."""
     sections = [
-        _head(card, width), _memory(card, width), _levels(card, width), _settings(card, width), _command(card, width),
-        _failures(card, now, width), _lately(card, now, width),
+        _head(card, width, several=several_nodes), _memory(card, width), _levels(card, width), _settings(card, width),
+        _command(card, width), _failures(card, now, width), _lately(card, now, width),
         [Text.assemble(("Log  ", "bold"), card["log"])],
     ]  # fmt: skip
     lines = [line for section in sections if section for line in (*section, Text(""))]
     return Text("\n").join(lines[:-1])
 
 
-def _head(card: Card, width: int | None) -> list[Text]:
+def _head(card: Card, width: int | None, *, several: bool) -> list[Text]:
     status, engine = card["status"], card["engine"]
     phase = shown_phase(status)
     head = Text.assemble((card["model"], "bold"), "  ", (phase, phase_style(status["phase"])))
     if engine is not None:
-        head.append(f"  {device_names(engine['devices'])}  port {engine['port']}  pid {engine['pid']}")
+        where = place_names(engine, several_nodes=several)
+        head.append(f"  {where}  port {engine['port']}  pid {engine['pid']}")
     lines = [head, *_wrap(f"{status['reason']}: {status['message']}", width)]
     told = [("also called", ", ".join(status["aliases"])), ("can", ", ".join(card["tasks"] or ()))]
     if status["in_flight"] or status["waiting"]:

@@ -57,6 +57,7 @@ class EngineConnection(asyncio.Protocol):
         self._endpoint = endpoint
         self._forward = self._begins = b""  # of the latest request, and what became of it
         self.deadline: float | None = None
+        self.rests_s = limits.pooled_s
         self._limits = limits
         self._outbox = outbox
         self._soon = b""  # to be written at the end of this turn of the loop

@@ -29,6 +29,7 @@ class Limits:
     background_s: float = 3600.0  # a response in the background keeps its model awake for so long at most
     background_poll_s: float = 2.0
     pooled_s: float = 4.0  # vLLM closes a connection that was idle for 5 s
+    pooled_far_s: float = 2.5  # what meets that end on its way to another machine is not sent again
     at_once_s: float = 0.1  # of writes, before it is tried again whether they come many at a time (outbox)
     pooled: int = 512
 

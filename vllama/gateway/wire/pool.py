@@ -37,12 +37,14 @@ class Pool:
         limits = self._limits
         if (silence_s := endpoint.silence_s) is not None:
             limits = replace(limits, first_byte_s=silence_s, engine_idle_s=silence_s)
+        if endpoint.far:
+            limits = replace(limits, connect_s=limits.connect_far_s, pooled_s=limits.pooled_far_s)
         tls = await asyncio.to_thread(trust) if endpoint.tls else None
 
         def made() -> EngineConnection:
             return EngineConnection(self, endpoint, limits=limits, outbox=self._outbox)
 
-        async with asyncio.timeout(limits.connect_far_s if endpoint.far else limits.connect_s):
+        async with asyncio.timeout(limits.connect_s):
             transport, connection = await self._loop.create_connection(made, endpoint.host, endpoint.port, ssl=tls)
         if endpoint.far:
             end_with_its_host(transport)
@@ -62,7 +64,7 @@ class Pool:
         if len(idle) >= self._limits.pooled:
             connection.close()
             return
-        connection.deadline = self._loop.time() + self._limits.pooled_s
+        connection.deadline = self._loop.time() + connection.rests_s
         idle.append(connection)
 
     def forget(self, connection: EngineConnection) -> None:
