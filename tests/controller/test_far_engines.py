@@ -28,13 +28,17 @@ QUICK = {"VLLAMA_SIM_LOAD_S": "0", "PATH": os.environ["PATH"]}
 
 
 class OneNode(LocalRuntime):
-    """It can be lost."""
+    """It can be lost, and then says for how long, each time anew."""
 
-    state, said = NodeState.READY, ""
+    state, reads = NodeState.READY, 0
 
     async def read(self) -> Reading:
-        reading = await super().read()
-        return replace(reading, nodes=tuple(replace(each, state=self.state, said=self.said) for each in reading.nodes))
+        reading, self.reads = await super().read(), self.reads + 1
+        if self.state is NodeState.READY:
+            return reading
+        said = f"silent for {self.reads}s"
+        nodes = tuple(replace(each, state=self.state, said=said) for each in reading.nodes)
+        return replace(reading, nodes=nodes, troubles=tuple(f"{each.name}: {each.said}" for each in nodes))
 
 
 class House:
@@ -123,14 +127,18 @@ def test_a_lost_machine_takes_no_requests_and_when_it_is_back_its_engine_is_the_
     async def run():
         async with house(tmp_path) as here:
             engine_id = here.controller.board.engine_of(MODEL)
-            here.runtime.state, here.runtime.said = NodeState.LOST, "silent for 4s"
+            here.runtime.state = NodeState.LOST
             await here.until(lambda: not here.is_open, "it to be out")
             assert here.phase is Phase.LOST
             [node] = here.controller.nodes()
-            assert (node.state, node.said, [each.phase for each in node.engines]) == (
-                NodeState.LOST, "silent for 4s", [Phase.LOST],
+            assert (node.state, node.said[:11], [each.phase for each in node.engines]) == (
+                NodeState.LOST, "silent for ", [Phase.LOST],
             )  # fmt: skip
-            here.runtime.state, here.runtime.said = NodeState.READY, ""
+            [wrong] = [each for each in here.controller.conditions() if not each.ok]
+            assert (wrong.type, wrong.message[:14]) == ("DevicesSound", "b: silent for ")
+            looks = here.runtime.reads
+            await here.until(lambda: here.runtime.reads > looks, "another look")
+            here.runtime.state = NodeState.READY
             await here.until(lambda: here.is_open, "it to be back")
             assert here.controller.board.engine_of(MODEL) == engine_id
             assert here.reasons() == ["NodeLost", "NodeReady"]

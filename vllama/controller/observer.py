@@ -163,7 +163,7 @@ class Observer:
         started = self._clock()
         reading = await self._runtime.read()
         if started >= self._read_at:  # a slow one may end after one that began later, and tells of an older time
-            self._note_troubles(reading.troubles)
+            self._note_troubles(_of_devices(reading))
             self._note_nodes(reading.nodes)
             self._reading, self._read_at = reading, started
             self._foreign.note(reading, (probe.engine for probe in self.probes.values()))
@@ -201,10 +201,11 @@ class Observer:
 
     def _note_troubles(self, troubles: Sequence[str]) -> None:
         """An event for each when it comes, and one when all are over."""
+        before = _of_devices(self._reading)
         for trouble in troubles:
-            if trouble not in self._reading.troubles:
+            if trouble not in before:
                 self._events.record("DeviceTrouble", trouble, warning=True)
-        if self._reading.troubles and not troubles:
+        if before and not troubles:
             self._events.record("DevicesSound", "All devices can be used again.")
 
     def snapshot(
@@ -267,6 +268,12 @@ class Observer:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _of_devices(reading: Reading) -> tuple[str, ...]:
+    """Its troubles but for those of whole machines, which have events of their own and say for how long already."""
+    away = {f"{node.name}: {node.said}" for node in reading.nodes if node.state is not NodeState.READY}
+    return tuple(trouble for trouble in reading.troubles if trouble not in away)
 
 
 def _unread(node: Node) -> Node:
