@@ -4,6 +4,7 @@ import pytest
 
 from vllama.domain.action import Action, Sleep, Start, Stop, Wake
 from vllama.domain.decision import Decision, Plan
+from vllama.domain.observed import Place
 from vllama.domain.reason import Reason
 from vllama.domain.spec import SleepLevel
 from vllama.domain.status import ModelStatus, Phase
@@ -79,4 +80,14 @@ def test_a_status_survives_json_as_it_is(used: float | None, shown: str | None) 
     assert rendered == json.loads(json.dumps(rendered))
     assert rendered["last_used"] == shown
     assert (rendered["phase"], rendered["devices"], rendered["aliases"]) == ("Ready", [0], [])
-    assert set(rendered) == ModelStatus.__dataclass_fields__.keys() - {"further"}  # it spans no machines
+    assert set(rendered) == set(ModelStatus.__dataclass_fields__) - {"further"}
+
+
+def test_a_status_names_all_places_of_an_engine_that_spans_nodes() -> None:
+    status = ModelStatus(
+        model="a", phase=Phase.READY, reason="Idle", message="m", declared=True, node="n", devices=(0,),
+        further=(Place(node="o", devices=(1, 2)),),
+    )  # fmt: skip
+    rendered = status_json(status)
+    assert rendered == json.loads(json.dumps(rendered))
+    assert rendered["further"] == [{"node": "o", "devices": [1, 2]}]

@@ -25,8 +25,9 @@ def status_json(status: ModelStatus) -> dict[str, Any]:
     engine that spans nodes.
     """
     plain = _plain(status)
-    if not status.further:
-        del plain["further"]
+    del plain["further"]
+    if status.further:
+        plain["further"] = [{"node": place.node, "devices": list(place.devices)} for place in status.further]
     times = {"last_used": status.last_used, "started": status.started}
     return plain | {name: None if time is None else iso(time) for name, time in times.items()}
 
