@@ -141,16 +141,26 @@ def test_what_was_not_sent_waits_until_one_can_be_reached(nobody: int) -> None:
 
 def test_a_stream_that_was_given_signs_of_life_waits_on(nobody: int) -> None:
     async def test(here: House) -> None:
-        asked = asyncio.create_task(
-            here.http.post(CHAT, json={"model": MODEL, "stream": True}, headers={"prefer": "sse-comments=0.1"})
-        )
-        await until(lambda: here.waiting == 1, "it to wait")
-        here.control.board.open(MODEL, at(nobody))
-        await until(lambda: here.waiting == 1 and not here.control.board.is_open(MODEL), "it to wait again")
-        here.control.board.open(MODEL, at(here.upstream.port, "e2"))
-        answer = await asked
+        async def script(exchange: Exchange) -> None:
+            exchange.start_events()
+            exchange.chunk(b"data: 1\n\n")
+            exchange.end_chunks()
+
+        here.upstream.script = script
+        asked = here.http.stream(
+            "POST", CHAT, json={"model": MODEL, "stream": True}, headers={"x-keep-alive": "0.1"}
+        )  # fmt: skip
+        async with asked as answer:
+            text = answer.aiter_text()
+            assert (await anext(text)).startswith(": vllama ")
+            here.control.board.open(MODEL, at(nobody))
+            await until(lambda: here.waiting == 1 and not here.control.board.is_open(MODEL), "it to wait again")
+            assert (await anext(text)).startswith(": vllama ")
+            here.control.board.open(MODEL, at(here.upstream.port, "e2"))
+            rest = "".join([piece async for piece in text])
         assert answer.status_code == 200
-        assert answer.text.count("HTTP/1.1") == 0
+        assert "HTTP/1.1" not in rest
+        assert rest.endswith("data: 1\n\n")
 
     live(test)
 
