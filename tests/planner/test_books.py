@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.planner.cluster import Cluster
 from tests.strategies import any_state, sane_state
-from vllama.domain.observed import Asleep, Loading, Verb
+from vllama.domain.observed import Asleep, Loading, NodeState, Verb
 from vllama.domain.spec import SleepLevel
 from vllama.domain.status import Phase
 from vllama.domain.units import GIB
@@ -27,6 +27,7 @@ def test_all_of_a_device_and_of_the_hosts_budget_is_accounted_for(situation):
     books = books_of(situation.desired, situation.snapshot)
     assert [node.name for node in books.nodes] == sorted(node.name for node in situation.snapshot.nodes)
     for node in books.nodes:
+        ready = node.state is NodeState.READY
         host = node.host
         assert host.budget_bytes == sum(copy.copy_bytes for copy in host.copies) + host.left_bytes
         assert host.room_bytes == ledger.host_room[node.name] <= host.left_bytes
@@ -34,6 +35,9 @@ def test_all_of_a_device_and_of_the_hosts_budget_is_accounted_for(situation):
             assert page.room_bytes == ledger.room[node.name, page.index]
             if page.used_bytes is None:
                 assert (page.foreign_bytes, page.room_bytes) == (None, None)
+                continue
+            if not ready:
+                assert page.room_bytes is None
                 continue
             counted = sum(entry.counted_bytes for entry in page.engines)
             assert page.total_bytes == page.reserve_bytes + page.foreign_bytes + counted + page.room_bytes
@@ -48,9 +52,9 @@ def test_every_engine_is_on_the_page_of_each_of_its_devices_or_astray(situation)
             for entry in page.engines]  # fmt: skip
     known = {engine.engine_id for engine in situation.snapshot.engines}
     seen = {(node.name, device.index) for node in situation.snapshot.nodes for device in node.devices}
-    here = [(e.node, d, e.engine_id) for e in situation.snapshot.engines for d in e.devices if (e.node, d) in seen]
+    here = [(*key, e.engine_id) for e in situation.snapshot.engines for key in e.keys if key in seen]
     assert sorted(line for line in told if line[2] in known) == sorted(here)
-    lost = {e.engine_id for e in situation.snapshot.engines if any((e.node, d) not in seen for d in e.devices)}
+    lost = {e.engine_id for e in situation.snapshot.engines if any(key not in seen for key in e.keys)}
     assert {entry.engine_id for entry in books.astray} == lost
 
 

@@ -115,11 +115,12 @@ def books_of(desired: DesiredState, snapshot: Snapshot) -> Books:
     entries: dict[DeviceKey, list[Entry]] = defaultdict(list)
     copies: dict[str, list[Copy]] = defaultdict(list)
     astray: list[Entry] = []
+    places = {engine.engine_id: engine.keys for engine in snapshot.engines}  # those that are away, too
     for engine in sorted(view.seen, key=lambda engine: (engine.model, engine.engine_id)):
         entry, size = _entry(ledger, engine), ledger.host_copy_after_operation(engine)
-        for key in engine.keys:
+        for key in places[engine.engine_id]:
             entries[key].append(entry)
-        if any(key not in ledger.devices for key in engine.keys):
+        if any(key not in ledger.devices for key in places[engine.engine_id]):
             astray.append(entry)
         for node in engine.nodes if size else ():
             copies[node].append(

@@ -89,17 +89,18 @@ class Case:
         by_node: dict[str, list[EngineObservation]] = {}
         for engine in self.snapshot.engines:
             by_model.setdefault(engine.model, []).append(engine)
-            for place in engine.places:
-                by_node.setdefault(place.node, []).append(engine)
-                for device in place.devices:
-                    on.setdefault((place.node, device), []).append(engine)
+            for name in engine.nodes:
+                by_node.setdefault(name, []).append(engine)
+            for key in engine.keys:
+                on.setdefault(key, []).append(engine)
         object.__setattr__(self, "on", on)
         object.__setattr__(self, "by_model", by_model)
         object.__setattr__(self, "by_node", by_node)
 
     def engines(self, model: str) -> list[EngineObservation]:
         """Those that something can be asked of: nobody can be on nodes that are not ready."""
-        return [engine for engine in self.by_model.get(model, ()) if reachable(self, engine)]
+        there = self.by_model.get(model, [])
+        return [engine for engine in there if reachable(self, engine)] if self.away else there
 
     def engine(self, action: Action) -> EngineObservation | None:
         wanted = None if isinstance(action, Start) else action.engine_id
@@ -111,11 +112,13 @@ class Case:
 
 def reachable(case: Case, what: Placed) -> list[Place]:
     """Its places on nodes that are not known to be away."""
+    if not case.away:
+        return list(what.places)
     return [place for place in what.places if place.node not in case.away]
 
 
 def whole(case: Case, what: Placed) -> bool:
-    return len(reachable(case, what)) == 1 + len(what.further)
+    return not case.away or len(reachable(case, what)) == 1 + len(what.further)
 
 
 def old_reading(case: Case, name: str) -> bool:

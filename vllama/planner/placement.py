@@ -209,7 +209,7 @@ def _freest(spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int) -
     view, theirs = ledger.view, _siblings(ledger.view, spec.model)
     lowest: tuple[Beside, bool, bool, int] | None = None
     found: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-    for node, devices, needs in _free_sets(spec, ledger, nodes, size):
+    for node, devices, needs in _free_sets(spec, ledger, nodes, size, alone=not theirs):
         keys = [(node.name, device) for device in devices]
         beside = _beside(theirs, keys) if theirs else FAR
         loading = any(key in view.held for key in keys) and view.loading(keys)
@@ -230,9 +230,11 @@ def _freest(spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int) -
 
 
 def _free_sets(
-    spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int
+    spec: ModelSpec, ledger: Ledger, nodes: Iterable[Node], size: int, *, alone: bool
 ) -> Iterable[tuple[Node, tuple[int, ...], tuple[int, ...]]]:
-    """Node, devices, and what is needed of each; where there is that much room on each."""
+    """Node, devices, and what is needed of each; where there is that much room on each. Of a node whose sets differ in
+    their room only (no siblings to keep from: `alone`) the one that is the cheapest.
+    """
     need_of: dict[int, int] = {}
     for node in nodes:
         totals = {device.total_bytes for device in node.devices}
@@ -250,7 +252,19 @@ def _free_sets(
                 yield from ((node, (index,), (need,)) for index in free)
             elif len(free) >= size:
                 there, needs = set(free), (need,) * size
+                changing = any((name, index) in ledger.view.held for index in free)
+                few = math.comb(len(allowed(spec, node)), size) <= MOST_SETS
+                if alone and few and not changing and not node.linked:
+                    yield node, _roomiest(free, [room[name, index] or 0 for index in free], size), needs
+                    continue
                 yield from ((node, devs, needs) for devs in sets(spec, node, ledger, size) if there.issuperset(devs))
+
+
+def _roomiest(indices: Sequence[int], rooms: Sequence[int], size: int) -> tuple[int, ...]:
+    """The set that leaves the least room nowhere; of several such, that of the lowest indices."""
+    least = sorted(rooms, reverse=True)[size - 1]
+    roomy = [index for index, room in zip(indices, rooms, strict=True) if room >= least]
+    return tuple(sorted(roomy)[:size])
 
 
 def _has_room(ledger: Ledger, node: Node, devices: Sequence[int], needs: Sequence[int]) -> bool:
