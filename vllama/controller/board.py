@@ -11,7 +11,17 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from vllama.controller import turned_away
-from vllama.controller.demand import USUAL_SERVICE_S, Endpoint, Failure, Found, Grant, Line, Waiter, WaitFailed
+from vllama.controller.demand import (
+    NEW_COUNTS,
+    USUAL_SERVICE_S,
+    Endpoint,
+    Failure,
+    Found,
+    Grant,
+    Line,
+    Waiter,
+    WaitFailed,
+)
 from vllama.controller.servers.fleet import Fleet
 from vllama.domain.demand import NO_DEMAND, Demand, KeepAlive
 from vllama.planner.outlook import UNTOLD, Doing, Outlook
@@ -300,7 +310,8 @@ class Board:
             raise AssertionError("not granted here")
         line.last_used_at = now = self._clock()
         line.in_flight -= 1
-        first.took(now - grant.at)
+        took_s, mean_s = now - grant.at, first.service_s
+        first.service_s = took_s if mean_s is None else mean_s + NEW_COUNTS * (took_s - mean_s)
         if first.waiters:
             self._pour(first)
         said = first.keep_alive

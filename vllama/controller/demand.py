@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vllama.controller.servers.server import Server
 
 USUAL_SERVICE_S = 10.0  # as long as none was measured
-_NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
+NEW_COUNTS = 0.2  # of one request, in the mean of how long they take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +155,6 @@ class Line:
     def is_up(self) -> bool:
         """Some replica takes requests, now or when others of them end."""
         return self.open or any(line.open for line in self.further)
-
-    def took(self, seconds: float) -> None:
-        mean = seconds if self.service_s is None else self.service_s
-        self.service_s = mean + _NEW_COUNTS * (seconds - mean)
 
     def queue_s(self) -> float:
         """How long, about, an arrival waits for its turn once the model is up."""

@@ -84,6 +84,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.done.append("abort")
 
+    def pause_reading(self) -> None:
+        self.done.append("pause")
+
     def is_closing(self) -> bool:
         return "abort" in self.done
 
@@ -151,6 +154,18 @@ def test_an_engine_that_answers_before_it_was_asked_is_not_asked_again_on_that_c
         assert home.given == []
         await asyncio.sleep(0)
         assert wire.done == ["abort"]
+
+    asyncio.run(test())
+
+
+def test_who_is_stalled_by_an_answer_that_is_all_there_pauses_nobody_who_asks_next() -> None:
+    async def test() -> None:
+        engine, wire, asks, home = await asked()
+        await asyncio.sleep(0)
+        asks.whole = lambda *_: engine.pause()  # type: ignore[attr-defined]
+        engine.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno")
+        assert home.given == [engine]
+        assert "pause" not in wire.done
 
     asyncio.run(test())
 

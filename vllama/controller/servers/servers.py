@@ -58,11 +58,11 @@ class Servers:
 
     def names(self, here: Mapping[str, ModelSpec]) -> Names:
         """Of all models: what a name means here, it means nowhere else."""
-        now_of = (here, self._fleet.revision)
-        if self._names_of[0] is not here or self._names_of[1] != now_of[1]:
+        before, revision = self._names_of
+        if before is not here or revision != self._fleet.revision:
             taken = {name for spec in here.values() for name in names_of(spec)}
             self._names = Names([*here.values(), *self._fleet.specs(taken)])
-            self._names_of = now_of
+            self._names_of = here, self._fleet.revision
         return self._names
 
     def statuses(self) -> Sequence[ServerStatus]:

@@ -278,16 +278,17 @@ class Connection(asyncio.Protocol):
         self._state = _EXCHANGE
         if self._came_late:
             keep_out(request, self._server_state.connections, self._limits)
-        if request.to.way is _ENGINE or request.to.way is _RESPONSE:
-            self._exchange = Exchange(self, self._shared, request, body)
-            self._exchange.begin()
-        elif request.to.way is Way.OLLAMA:
-            self._exchange = OllamaExchange(self, self._shared, request, body)
-            self._exchange.begin()
+        way = request.to.way
+        if way is _ENGINE or way is _RESPONSE:
+            self._exchange = exchange = Exchange(self, self._shared, request, body)
+            exchange.begin()
+        elif way is Way.OLLAMA:
+            self._exchange = translated = OllamaExchange(self, self._shared, request, body)
+            translated.begin()
         elif request.preflight is not None and (cors := self.cors):
             self._write(STATUS_LINES[204], cors + preflight_lines(request.preflight), close=self.closing)
             self.finish(close=self.closing)
-        elif request.to.way is Way.REALTIME:
+        elif way is Way.REALTIME:
             self._open_tunnel(request)
         else:
             self._state = _APP

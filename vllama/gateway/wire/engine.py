@@ -106,6 +106,8 @@ class EngineConnection(asyncio.Protocol):
         self.transport.abort()
 
     def pause(self) -> None:
+        if self._asker is None:
+            return  # all of the answer was read
         self._paused, self.deadline = True, None
         self.transport.pause_reading()
 

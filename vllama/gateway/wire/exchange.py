@@ -148,12 +148,24 @@ class Exchange:
         self._body = await asyncio.to_thread(renamed, self._wanted, self._body, served)
         self._ask()
 
-    def _ask(self) -> None:
-        engine = self._shared.pool.take(self._endpoint.engine_id)
-        if engine is None:
+    def _ask(self, engine: EngineConnection | None = None) -> None:
+        """By `engine`, which was dialled for it, or one that waits."""
+        request, asker, shared = self._request, self.translator or self, self._shared
+        if engine is None and (engine := shared.pool.take(self._endpoint.engine_id)) is None:
             self._later(self._dial())
-        else:
-            self._send(engine)
+            return
+        self._engine, self._stage = engine, _ASKED
+        if self._task is not None:  # else nothing was waited for
+            self._asked_at = shared.clock()
+        if request.to.path == CREATE_RESPONSE:
+            making = Making(asker, shared.makers, self._endpoint, model=self.model, body=self._body)
+            self._making = asker = making
+        server = None if self._grant is None else self._grant.server
+        if asker is self:
+            self._server = server
+        elif server is not None:
+            asker = Attempt(asker, server, self)
+        engine.ask(asker, request.forward, self._body)
 
     async def _dial(self) -> None:
         try:
@@ -166,7 +178,7 @@ class Exchange:
             elif not self._waits_again(unsent=True):
                 self.refuse(gone(self._grant, self.model, why))
         else:
-            self._send(engine)
+            self._ask(engine)
 
     def move(self) -> bool:
         """Another one is to be asked, and is as good as asked; False: none is, or it was tried often enough."""
@@ -185,21 +197,6 @@ class Exchange:
         self._stage, self._engine = _WAITING, None
         self._ask()
 
-    def _send(self, engine: EngineConnection) -> None:
-        request, asker = self._request, self.translator or self
-        self._engine, self._stage = engine, _ASKED
-        if self._task is not None:  # else nothing was waited for
-            self._asked_at = self._shared.clock()
-        if request.to.path == CREATE_RESPONSE:
-            making = Making(asker, self._shared.makers, self._endpoint, model=self.model, body=self._body)
-            self._making = asker = making
-        server = None if self._grant is None else self._grant.server
-        if asker is self:
-            self._server = server
-        elif server is not None:
-            asker = Attempt(asker, server, self)
-        engine.ask(asker, request.forward, self._body)
-
     def _attempt(self, server: Server) -> Attempt:
         """From the first sign of trouble it is between a server and this."""
         self._server = None
@@ -209,6 +206,7 @@ class Exchange:
 
     def whole(self, head: Answer, length: int, data: bytes) -> None:
         grant, server, status = self._grant, self._server, head.status
+        self._engine = None  # it answers somebody else by now
         if server is not None and status >= 400:
             self._attempt(server).whole(head, length, data)
             return
@@ -216,7 +214,6 @@ class Exchange:
             self.answered(head, length, data)
             self.complete()
             return
-        self._engine = None  # it answers somebody else by now
         answer = self._begun(head, length, data, grant)
         self._write(answer)
         if server is not None:
