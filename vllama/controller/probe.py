@@ -132,8 +132,8 @@ class Probe:
         self.engine = engine
         if engine.exit is None or isinstance(self.state, Exited):
             return
-        tail = await self.runtime.log_tail(engine.log_file, limit_bytes=TAIL_BYTES)
-        cause = root_cause(tail) or f"its log ends without a word ({engine.log_file})"
+        tail = await self.runtime.log_tail(engine.last_words, limit_bytes=TAIL_BYTES)
+        cause = root_cause(tail) or f"its log ends without a word ({engine.last_words})"
         self.become(Exited(code=engine.exit.code, cause=cause))
 
     async def _ask(self) -> None:

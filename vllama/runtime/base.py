@@ -74,10 +74,16 @@ class EngineProcess(Placed):
     further: tuple[Place, ...] = ()
     rank: int = 0
     ranks: int = 1
+    ended: LogFile | None = None  # where the rank wrote to that ended first, if that is not rank 0
 
     @property
     def log_file(self) -> LogFile:
         return LogFile(node=self.node, path=self.log)
+
+    @property
+    def last_words(self) -> LogFile:
+        """Where to look for why it ended."""
+        return self.log_file if self.ended is None else self.ended
 
     @property
     def name(self) -> str:

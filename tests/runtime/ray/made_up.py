@@ -69,7 +69,7 @@ class MadeUpCluster:
         if node.name in self.refused:
             return Attached(ready=False, said=self.refused[node.name])
         agent = self.agents.get(node.name)
-        if agent is not None and (await agent.do(Call(verb="hello"))).value == settings:
+        if agent is not None and (await agent.do(Call(verb="hello"))).value.settings == settings:
             return Attached(ready=True)
         await self.end_agent(node.name)
         self._settings[node.name] = settings

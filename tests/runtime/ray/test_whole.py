@@ -32,7 +32,8 @@ def test_rank_0_speaks_for_all_in_whatever_order_they_are_told():
 
 
 def test_it_is_over_when_any_rank_is_or_is_missing():
-    assert whole(part(0), part(1, over=True, code=3)).exit == ProcessExit(code=3)
+    engine = whole(part(0), part(1, over=True, code=3))
+    assert (engine.exit, engine.last_words.node) == (ProcessExit(code=3), "n1")
     gone = whole(part(0))
     assert (gone.exit, gone.further) == (ProcessExit(code=None), ())
     headless = whole(part(1))

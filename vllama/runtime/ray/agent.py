@@ -21,7 +21,7 @@ from vllama.runtime.local import rotation
 from vllama.runtime.local.host import HostMemory
 from vllama.runtime.local.runtime import LocalRuntime
 from vllama.runtime.machine import Machine
-from vllama.runtime.ray.messages import Answer, Call, Failure, Forwarded, Report
+from vllama.runtime.ray.messages import Answer, Call, Failure, Forwarded, Hello, Report
 from vllama.runtime.ray.presence import AGENT, Lock, directory_of, start_keeper
 from vllama.runtime.ray.settings import AgentSettings
 
@@ -37,6 +37,7 @@ class Agent:
         """`environ`: the machine's; None: that of whoever started Ray on it."""
         self._settings, self._environ = settings, environ
         self._duties: Duties | None = None
+        self._asked_at = clock.now()
         self._lock: asyncio.Lock | None = None
 
     async def do(self, call: Call) -> Answer:
@@ -56,7 +57,8 @@ class Agent:
 
     async def _do(self, call: Call) -> Answer:
         if call.verb == "hello":
-            return Answer(value=self._settings)
+            return Answer(value=Hello(settings=self._settings, unasked_s=clock.now() - self._asked_at))
+        self._asked_at = clock.now()
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
             if self._duties is None:

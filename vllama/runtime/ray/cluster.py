@@ -15,13 +15,14 @@ from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vllama.runtime.ray.agent import Agent
-from vllama.runtime.ray.messages import NAMESPACE, Attached, Call, RayNode
+from vllama.runtime.ray.messages import NAMESPACE, Attached, Call, Hello, RayNode
 from vllama.runtime.ray.settings import AUTO, AgentSettings
 from vllama.runtime.ray.stranger import is_refused, refuses_strangers
 from vllama.runtime.ray.token import ASK_FOR_IT
 
 GONE = (ActorDiedError, LookupError)  # for good: of one that Ray is about to start again it says that it is unavailable
 HELLO_WITHIN_S = 10.0
+ABANDONED_AFTER_S = 60.0  # managers ask every second
 BEGINS_WITHIN_S = 40.0  # a worker of Ray's, and Python's imports on a machine that has other things to do
 LEASED_WITHIN_S = 5.0
 
@@ -70,17 +71,24 @@ def attach(node: RayNode, settings: AgentSettings) -> Attached:
     except ValueError:
         return _begin(node, settings)
     try:
-        found: Any = ray.get(agent.do.remote(Call(verb="hello")), timeout=HELLO_WITHIN_S).value
-    except (RayError, GetTimeoutError) as error:
-        found = error
-    if found == settings:
+        found: Hello | None = ray.get(agent.do.remote(Call(verb="hello")), timeout=HELLO_WITHIN_S).value
+    except (RayError, GetTimeoutError):
+        found = None
+    if found is not None and found.settings == settings:
         return Attached(ready=True)
-    if isinstance(found, AgentSettings) and found.owner != settings.owner and found.ray_node == settings.ray_node:
+    if found is not None and _is_anothers(found, settings):
         return Attached(ready=False, said="Another vllama has the machine. Stop that one first.")
     # of other settings, of a node that is no more, or silent: engines do not notice
     with contextlib.suppress(RayError):
         ray.kill(agent, no_restart=True)
-    return Attached(ready=False, said="Its agent is started anew.")
+    return Attached(ready=False, said="Its agent is started anew.", soon=True)
+
+
+def _is_anothers(found: Hello, settings: AgentSettings) -> bool:
+    """Of a vllama that is there: one that has asked nothing for so long is gone, and its engines with its agent."""
+    theirs = found.settings
+    of_another = theirs.owner != settings.owner and theirs.ray_node == settings.ray_node
+    return of_another and found.unasked_s < ABANDONED_AFTER_S
 
 
 def _begin(node: RayNode, settings: AgentSettings) -> Attached:
@@ -94,7 +102,7 @@ def _begin(node: RayNode, settings: AgentSettings) -> Attached:
         agent: Any = actor.remote(settings)
         ray.get(agent.do.remote(Call(verb="hello")), timeout=BEGINS_WITHIN_S)
     except ValueError:
-        return Attached(ready=False, said="Its earlier agent has not ended yet.")  # which still has the name
+        return Attached(ready=False, said="Its earlier agent has not ended yet.", soon=True)  # which still has the name
     except GetTimeoutError:
         return Attached(ready=False, said=f"Ray started no agent there within {BEGINS_WITHIN_S:.0f} s.")
     except (RayActorError, ActorUnschedulableError) as error:

@@ -36,7 +36,7 @@ class Member:
         self._state, self._said = NodeState.LOST, "Its agent is being started."
         self._heard_at: float | None = None
         self._silent_since = clock()
-        self._attached = self._dead = self._fenced = False
+        self._attached = self._dead = self._fenced = self._refused = False
         self._generation: int | None = None
         self._report: Report | None = None
         self._ahead_s = 0.0  # our clock less the agent's
@@ -55,6 +55,11 @@ class Member:
     @property
     def was_heard(self) -> bool:
         return self._heard_at is not None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Nothing is known of it yet, and something soon will be."""
+        return not self.was_heard and not self._refused
 
     @property
     def said(self) -> str:
@@ -175,7 +180,7 @@ class Member:
                 self._attached, self._silent_since = True, self._clock()
                 await self._claim()
                 return
-            said = outcome.said
+            said, self._refused = outcome.said, not outcome.soon
         except RuntimeFailed as error:
             said = str(error)
         self._attached = False

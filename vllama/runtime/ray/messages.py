@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vllama.runtime.base import EngineProcess, NoProcess, RuntimeFailed
+from vllama.runtime.ray.settings import AgentSettings
 
 NAMESPACE = "vllama"
 
@@ -43,6 +44,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Whose agent it is, and how long ago its manager asked it anything."""
+
+    settings: AgentSettings
+    unasked_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What an agent has, at `now` of its own clock. `incarnation`: of the agent's process; `version` counts changes."""
 
@@ -71,10 +80,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
-    """What came of the wish for an agent. `said`: why there is none yet, for people."""
+    """What came of the wish for an agent. `said`: why there is none yet, for people. `soon`: there will be one."""
 
     ready: bool
     said: str = ""
+    soon: bool = False
 
 
 class Asks(Protocol):

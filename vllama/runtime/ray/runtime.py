@@ -56,7 +56,7 @@ class RayRuntime:
         self._tasks["nodes"] = asyncio.create_task(self._follow_nodes(), name="nodes")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARD_WITHIN_S):
-                while not all(member.was_heard for member in self._members.values()):  # noqa: ASYNC110
+                while any(member.is_awaited for member in self._members.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
     async def _follow_nodes(self) -> None:

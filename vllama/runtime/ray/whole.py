@@ -27,8 +27,9 @@ def _whole(parts: list[EngineProcess]) -> EngineProcess:
     first = parts[0]
     if first.ranks == 1:
         return first
-    over = next((part.exit for part in parts if part.exit is not None), None)
+    ended = next((part for part in parts if part.exit is not None), None)
+    over = None if ended is None else ended.exit
     if over is None and len(parts) < first.ranks:
         over = ProcessExit(code=None)
     further = tuple(Place(node=part.node, devices=part.devices) for part in parts[1:])
-    return replace(first, further=further, exit=over)
+    return replace(first, further=further, exit=over, ended=None if ended is None else ended.log_file)
