@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,20 @@ def test_a_plain_terminal_gets_a_question_mark_for_what_it_cannot_show(server: S
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*VLLAMA, "plan", "--server", server.url], capture_output=True, env=environ, check=True)
     assert b"  ? org/c  Stopped" in done.stdout
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
+def test_a_cluster_that_everybody_may_join_is_refused_with_advice(
+    vllama: Vllama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    done = vllama("serve", "--runtime", "ray", "--config-dir", str(tmp_path), "--port", "0")
+    assert done.exit_code == 1
+    assert "RAY_AUTH_MODE=unset" in done.stderr
+    assert "--ray-insecure" in done.stderr
+
+
+@pytest.mark.skipif(bool(find_spec("ray")), reason="Ray is installed")
+def test_without_ray_it_says_how_to_install_it(vllama: Vllama, tmp_path: Path) -> None:
+    done = vllama("serve", "--runtime", "ray", "--config-dir", str(tmp_path), "--port", "0")
+    assert (done.exit_code, "pip install 'vllama[ray]'" in done.stderr) == (1, True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vllama.domain.action import Start
 from vllama.domain.spec import LaunchSpec, ModelSpec
 from vllama.domain.units import GIB
-from vllama.engine.command import EngineCommand, serve_command
+from vllama.engine.command import EngineCommand, Rank, serve_command
 from vllama.engine.door import Door
 from vllama.engine.platform import Platform
 from vllama.engine.shown import HIDDEN, shown
@@ -199,3 +199,43 @@ def test_an_engine_with_a_door_listens_on_its_nodes_address_and_its_own_middlewa
 
 def test_without_one_there_is_no_key() -> None:
     assert "VLLAMA_ENGINE_KEY" not in dict(command(parent=PARENT | {"VLLAMA_ENGINE_KEY": "somebody's"}).env)
+
+
+RANKS = [
+    Rank(index=index, count=2, devices=4, master_address="10.0.0.1", master_port=33400) for index in range(2)
+]  # fmt: skip
+
+
+def a_rank(index: int) -> EngineCommand:
+    return serve_command(
+        spec=PLAIN, action=replace(START, node="b", devices=(2, 3)), port=33300, executable=("vllm",),
+        platform=Platform.CUDA, cache_root=Path("/cache"), parent_env={}, tag={},
+        door=Door(host=f"10.0.0.{index + 1}", key="k" * 43), rank=RANKS[index],
+    )  # fmt: skip
+
+
+def test_an_engine_that_spans_nodes_counts_all_devices_and_sees_its_own() -> None:
+    for index in range(2):
+        argv, env = a_rank(index).argv, dict(a_rank(index).env)
+        said = {argv[i]: argv[i + 1] for i in range(len(argv) - 1) if argv[i].startswith("--")}
+        assert said["--distributed-executor-backend"] == "mp"
+        assert (said["--nnodes"], said["--node-rank"]) == ("2", str(index))
+        assert (said["--master-addr"], said["--master-port"]) == ("10.0.0.1", "33400")
+        assert said["--tensor-parallel-size"] == "4"
+        assert (env["CUDA_VISIBLE_DEVICES"], env["VLLM_HOST_IP"]) == ("2,3", f"10.0.0.{index + 1}")
+
+
+def test_only_rank_0_answers_requests() -> None:
+    assert "--headless" not in a_rank(0).argv
+    assert "--headless" in a_rank(1).argv
+
+
+def test_what_a_model_says_of_parallelism_goes_before_one_engine_across_all_devices() -> None:
+    spec = replace(PLAIN, launch=LaunchSpec(settings=(("tensor_parallel_size", 2), ("pipeline_parallel_size", 2))))
+    argv = serve_command(
+        spec=spec, action=START, port=1, executable=("vllm",), platform=Platform.CUDA, cache_root=Path("/cache"),
+        parent_env={}, tag={}, rank=RANKS[1],
+    ).argv  # fmt: skip
+    assert argv[argv.index("--tensor-parallel-size") + 1] == "2"
+    assert argv[argv.index("--pipeline-parallel-size") + 1] == "2"
+    assert argv.count("--tensor-parallel-size") == 1
