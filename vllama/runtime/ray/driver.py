@@ -18,14 +18,17 @@ from vllama.runtime.ray.messages import AgentGone, Answer, Call, Unreachable
 
 NODE_EVERY_S = 2.0
 GONE_AFTER = 3  # looks in a row
-_THREADS = 64  # each holds one question that Ray may never answer
+_THREADS = 64  # for agents, which are reached without the head
+_HEAD_THREADS = 16  # for questions to the head, which holds each for as long as it is gone
 
 
 class Driver:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="ray")
+        self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="agents")
+        self._head_pool = ThreadPoolExecutor(max_workers=_HEAD_THREADS, thread_name_prefix="head")
+        self._asked: dict[Any, asyncio.Future[Any]] = {}
         self._agents: dict[str, Any] = {}
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
@@ -65,10 +68,11 @@ class Driver:
             case "call":
                 return await self._call(*arguments)
             case "attach" | "let_go":
-                self._agents.pop(arguments[0].name if operation == "attach" else arguments[0], None)
-                return await self._in_thread(partial(getattr(cluster, operation), *arguments))
+                name = arguments[0].name if operation == "attach" else arguments[0]
+                self._agents.pop(name, None)
+                return await self._of_head((operation, arguments[0]), partial(getattr(cluster, operation), *arguments))
             case "nodes":
-                return await self._in_thread(partial(getattr(cluster, operation), *arguments))
+                return await self._of_head(operation, cluster.nodes)
             case _:
                 raise ValueError(f"{operation} is nothing that the driver does")
 
@@ -86,6 +90,15 @@ class Driver:
     async def _in_thread(self, work: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    async def _of_head(self, question: Any, work: Any) -> Any:
+        """A question that is still under way is not asked again: its answer is that of whoever asks now, too."""
+        under_way = self._asked.get(question)
+        if under_way is None:
+            under_way = asyncio.get_running_loop().run_in_executor(self._head_pool, work)
+            self._asked[question] = under_way
+            under_way.add_done_callback(lambda _: self._asked.pop(question, None))
+        return await asyncio.shield(under_way)
+
     def _say(self, number: int, value: Any = None, *, failed: Unreachable | None = None) -> None:
         if not self._writer.is_closing():
             frames.write(self._writer, (number, failed is None, value if failed is None else failed))
@@ -97,7 +110,7 @@ class Driver:
             await asyncio.sleep(NODE_EVERY_S)
             try:
                 async with asyncio.timeout(NODE_EVERY_S):
-                    gone = 0 if await self._in_thread(cluster.own_node_lives) else gone + 1
+                    gone = 0 if await self._of_head("own node", cluster.own_node_lives) else gone + 1
             except TimeoutError:
                 continue  # the head is gone; agents may answer all the same
 
@@ -113,7 +126,7 @@ async def main(fd: int, address: str, *, insecure: bool) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
     driver = Driver(writer)
     try:
-        await driver._in_thread(partial(cluster.connect, address, insecure=insecure))  # noqa: SLF001  # its own main
+        await asyncio.to_thread(cluster.connect, address, insecure=insecure)
     except Exception as error:  # noqa: BLE001  # a person must read why
         frames.write(writer, (0, False, Unreachable(_words(error))))
         await writer.drain()
