@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+RAY    := $(VENV)/.ray-installed
 # One more than there are cores, as most tests wait for processes.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
@@ -10,7 +11,7 @@ PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # It takes a minute and a half, by itself.
 KILLS   := tests/whole/test_restarts.py::test_a_manager_killed_at_any_moment_leaves_nothing_that_the_next_does_not_adopt_or_reap
 
-.PHONY: demo test pages faults planted coverage check test-real test-gpu package images lock bench bench-policy mutants simulate-long soak clean
+.PHONY: demo test pages faults planted coverage check test-real test-ray test-gpu package images lock bench bench-policy mutants simulate-long soak clean
 
 demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
@@ -46,6 +47,10 @@ check: $(STAMP)
 test-real: $(STAMP)
 	bash tests/real/install.sh
 	$(PY) -m pytest -q -m real tests/real tests/contract
+
+# Three machines, made of namespaces on this one, with Ray on each: needs root and `ip`, and else is skipped and says why.
+test-ray: $(RAY)
+	$(PY) -m pytest -q -m ray tests/ray tests/runtime
 
 # Runs where a GPU and vLLM are (VLLAMA_VLLM, or `vllm` on PATH); elsewhere every test is skipped and says why.
 test-gpu: $(STAMP)
@@ -86,6 +91,10 @@ $(VENV)/.demo-installed: pyproject.toml | $(VENV)/bin/python
 $(STAMP): pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo-installed
+
+$(RAY): pyproject.toml | $(STAMP)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[test,ray]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
