@@ -24,6 +24,7 @@ SIZES: dict[str, Size] = {  # models, machines, devices each, waiting, devices o
 }
 BEYOND: dict[str, Size] = {  # `--beyond`: what comes first when it is too much
     "1000x512, parallel": (1000, 64, 8, 50, 4, 10),
+    "2100x512, many waiting": (2100, 64, 8, 200, 1, 10),
     "4000x1024": (4000, 128, 8, 50, 1, 10),
     "2100x512, all devices full": (2100, 64, 8, 50, 1, 35),
     "2100x512, all devices full, parallel": (2100, 64, 8, 50, 4, 35),
