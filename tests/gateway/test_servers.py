@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -72,6 +73,21 @@ def test_it_gets_what_the_client_wrote_with_its_own_path_and_key() -> None:
             assert [value for name, value in got.headers if name.lower() == "authorization"] == ["Bearer s3cret"]
             assert (got.header("x-further"), got.header("x-api-key"), got.header("api-key")) == ("1", None, None)
             assert got.header("host") == f"127.0.0.1:{up.port}"
+
+    live(test)
+
+
+def test_a_key_that_changes_in_the_file_counts_for_the_next_request_on_the_same_connection() -> None:
+    async def test(here: House) -> None:
+        async with servers(here, 1, path="/llm", api_key="old") as (fleet, (up,)):
+            async with httpx.AsyncClient(base_url=here.http.base_url, trust_env=False) as client:
+                for key in ("old", "old", "new", "new"):
+                    spec = ServerSpec(url=f"http://127.0.0.1:{up.port}/llm", api_key=key)
+                    fleet.apply([spec], fleet.balance)
+                    assert (await client.post("/v1/chat/completions", json=ASKED)).status_code == 200
+            said = [value for got in up.exchanges for name, value in got.headers if name.lower() == "authorization"]
+            assert said == ["Bearer old", "Bearer old", "Bearer new", "Bearer new"]
+            assert up.connections == 1
 
     live(test)
 

@@ -122,7 +122,7 @@ async def asked() -> tuple[EngineConnection, Wire, Asks, Home]:
     endpoint = Endpoint(engine_id="e1", host="x", port=1, served_name="m")
     engine = EngineConnection(home, endpoint, limits=LIMITS, outbox=outbox)
     engine.connection_made(wire)
-    engine.ask(asks, b"head\r\n", b"body")
+    engine.ask(asks, endpoint, b"head\r\n", b"body")
     assert wire.done == []
     return engine, wire, asks, home
 

@@ -57,7 +57,7 @@ class Background:
             return True
         except OSError:
             return False  # nobody is there any more
-        engine.ask(question, b"GET /v1/responses/%b HTTP/1.1\r\n" % response_id.encode(), b"")
+        engine.ask(question, endpoint, b"GET /v1/responses/%b HTTP/1.1\r\n" % response_id.encode(), b"")
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 return await question.under_way

@@ -55,7 +55,7 @@ class EngineConnection(asyncio.Protocol):
     def __init__(self, home: Home, endpoint: Endpoint, *, limits: Limits, outbox: Outbox) -> None:
         self.engine_id = endpoint.engine_id
         self._endpoint = endpoint
-        self._forward = self._begins = b""  # of the latest request, and what became of it
+        self._forward = self._begins = b""  # of the latest request, and what that endpoint was sent
         self.deadline: float | None = None
         self.rests_s = limits.pooled_s
         self._limits = limits
@@ -73,11 +73,11 @@ class EngineConnection(asyncio.Protocol):
 
     # what its user does
 
-    def ask(self, asker: Asker, forward: bytes, body: bytes | bytearray) -> None:
-        """`forward`: the first line and the headers, as the client's request has them."""
-        if forward is not self._forward:  # nearly always the same
-            self._forward = forward
-            self._begins = b"%bhost: %b\r\n" % (addressed(forward, self._endpoint), self._endpoint.presented)
+    def ask(self, asker: Asker, endpoint: Endpoint, forward: bytes, body: bytes | bytearray) -> None:
+        """`forward`: the first line and the headers, as the client has them. `endpoint`: as it is now."""
+        if forward is not self._forward or endpoint is not self._endpoint:  # nearly always both are the same
+            self._forward, self._endpoint = forward, endpoint
+            self._begins = b"%bhost: %b\r\n" % (addressed(forward, endpoint), endpoint.presented)
         self._asker, self._heard = asker, False
         self._plain = bytearray() if asker.unchunked else None
         limit_s, size = self._limits.first_byte_s, len(body)

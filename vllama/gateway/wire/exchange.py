@@ -165,7 +165,7 @@ class Exchange:
             self._server = server
         elif server is not None:
             asker = Attempt(asker, server, self)
-        engine.ask(asker, request.forward, self._body)
+        engine.ask(asker, self._endpoint, request.forward, self._body)
 
     async def _dial(self) -> None:
         try:
