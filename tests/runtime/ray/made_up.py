@@ -30,6 +30,7 @@ class MadeUpCluster:
         self.silent: set[str] = set()
         self.refused: dict[str, str] = {}  # machines whose agents cannot be had, and why
         self.is_up, self.said = True, ""
+        self.head_is_gone = False
         self.asked: list[tuple[str, str]] = []
 
     async def open(self) -> None:
@@ -55,6 +56,8 @@ class MadeUpCluster:
     async def _do(self, operation: str, *arguments: Any) -> Any:
         match operation:
             case "nodes":
+                if self.head_is_gone:
+                    await asyncio.Event().wait()
                 return list(self.nodes.values())
             case "attach":
                 return await self._attach(*arguments)

@@ -191,6 +191,31 @@ def test_a_manager_that_is_blind_itself_takes_no_machine_for_lost(machines):
     asyncio.run(test())
 
 
+def test_while_the_head_says_nothing_agents_are_asked_as_ever_and_it_is_told(machines, monkeypatch):
+    monkeypatch.setattr("vllama.runtime.ray.runtime.HEAD_SILENT_AFTER_S", 0.5)
+    monkeypatch.setattr("vllama.runtime.ray.runtime.NODES_WITHIN_S", 0.2)
+
+    async def test():
+        async with machines("a") as (cluster, runtime):
+            cluster.head_is_gone = True
+
+            async def is_told() -> bool:
+                return any(trouble.startswith("The head") for trouble in (await runtime.read()).troubles)
+
+            await async_wait_until(is_told, what="the head's silence to be told")
+            await runtime.start("e1", SPEC, start("a"))
+            assert (await nodes(runtime))["a"].state is NodeState.READY
+            await runtime.stop("e1", deadline_s=5)
+            cluster.head_is_gone = False
+
+            async def is_over() -> bool:
+                return not (await runtime.read()).troubles
+
+            await async_wait_until(is_over, what="the head to be heard again")
+
+    asyncio.run(test())
+
+
 def test_a_machine_that_joins_later_is_found_and_one_without_an_agent_says_why(machines):
     async def test():
         async with machines("a") as (cluster, runtime):

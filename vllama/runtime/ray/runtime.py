@@ -23,6 +23,11 @@ from vllama.runtime.ray.whole import whole_engines
 
 NODES_EVERY_S = 1.0
 NODES_WITHIN_S = 5.0
+HEAD_SILENT_AFTER_S = 15.0
+HEAD_SILENT = (
+    "The head of the Ray cluster does not answer. What runs goes on, and can be started and stopped; but machines that "
+    "join are not seen, and after Ray's own time-out (RAY_gcs_rpc_server_reconnect_timeout_s) they all give up."
+)
 HEARD_WITHIN_S = 30.0  # of the machines that are there when we begin
 READ_WITHIN_S = 2.5
 START_WITHIN_S = 60.0
@@ -47,6 +52,7 @@ class RayRuntime:
         self._where: dict[str, str] = {}  # model -> the node of its latest engine
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._bell: Callable[[], None] = lambda: None
+        self._nodes_at = clock()
 
     async def recover(self) -> None:
         """Join, and hear every machine that is there, so that what runs already is not started again."""
@@ -67,6 +73,7 @@ class RayRuntime:
 
     async def _look_at_nodes(self) -> None:
         found: list[RayNode] = await self._link.ask("nodes", within_s=NODES_WITHIN_S)
+        self._nodes_at = self._clock()
         for node in found:
             if node.name in self._members:
                 self._members[node.name].declared(node)
@@ -110,6 +117,8 @@ class RayRuntime:
         troubles += [f"{node.name}: {node.said}" for node in nodes if node.state is not NodeState.READY]
         if not self._link.is_up:
             troubles.append(f"Ray cannot be asked: {self._link.said}")
+        elif self._clock() - self._nodes_at > HEAD_SILENT_AFTER_S:
+            troubles.append(HEAD_SILENT)
         return Reading(nodes=nodes, measured_bytes=measured, host_bytes=host, troubles=tuple(troubles))
 
     async def settled(self, node: str, devices: Collection[int]) -> bool:
