@@ -118,7 +118,9 @@ def test_a_machine_that_was_declared_dead_ends_all_it_has_before_it_is_ready_aga
     asyncio.run(test())
 
 
-def test_while_it_ends_what_was_left_it_is_fenced(machines):
+def test_while_it_ends_what_was_left_it_is_fenced(machines, monkeypatch):
+    monkeypatch.setattr("vllama.runtime.ray.agent.STOP_ALL_WITHIN_S", 2.0)
+
     async def test():
         async with machines("a") as (cluster, runtime):
             await runtime.start("e1", replace(SPEC, launch=replace(SPEC.launch, env=_DEAF)), start("a"))
