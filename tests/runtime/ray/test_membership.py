@@ -299,3 +299,24 @@ def test_ranks_that_cannot_all_be_started_are_none(machines):
 
 async def held_gib(runtime: RayRuntime) -> dict[str, float]:
     return {name: node.devices[0].used_bytes / GIB for name, node in (await nodes(runtime)).items()}
+
+
+def test_a_machine_that_has_nothing_to_run_engines_on_says_so_and_is_no_trouble(tmp_path):
+    async def test():
+        cluster = MadeUpCluster(tmp_path, "head", environ={"PATH": "", "VLLAMA_VLLM": "/nowhere/vllm"})
+        runtime = RayRuntime(
+            link=cluster, settings=RaySettings(silence_s=2.0), owner=f"n{os.getpid()}", simulate=None, environ={},
+            ports=range(25000, 25200), clock=clock.now,
+        )  # fmt: skip
+        await runtime.recover()
+        head = (await nodes(runtime))["head"]
+        assert (head.state, head.devices) == (NodeState.READY, ())
+        assert "/nowhere/vllm" in head.said
+        assert (await runtime.read()).troubles == ()
+        with pytest.raises(RuntimeFailed, match="/nowhere/vllm"):
+            await runtime.start("e1", SPEC, start("head"))
+        await runtime.close()
+        await cluster.end()
+        end_keepers(tmp_path)
+
+    asyncio.run(test())
