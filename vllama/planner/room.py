@@ -12,6 +12,7 @@ from vllama.planner.arithmetic import victim_message
 from vllama.planner.draft import Draft
 from vllama.planner.eviction import Victim, drain_turns_at, may_drain
 from vllama.planner.ledger import Ledger
+from vllama.planner.patience import rather_waits
 from vllama.planner.placement import Offer
 from vllama.planner.stopping import sleep_of, stop_of
 from vllama.planner.wanted import Wanted
@@ -22,6 +23,12 @@ def use(draft: Draft, want: Wanted, offer: Offer, action: Action, what: str) -> 
     model, act = want.model, False
     if refuses(draft, want, offer):
         refuse(draft, want, offer)
+        return
+    patience = rather_waits(draft, want, offer)
+    if patience is not None:
+        busy = tuple(sorted(victim.candidate.engine.model for victim in patience.offer.busy))
+        draft.decide(model, Reason.NO_IDLE_VICTIM, patience.message, waits_for=busy)
+        promise(draft, want, patience.offer)
         return
     if not want.further:
         offer = _over_those_who_load(draft, offer)

@@ -23,7 +23,7 @@ def missed(view: View, ledger: Ledger, engine: EngineObservation, levels: Iterab
     every = (*levels, SleepLevel.STOP)
     if view.policy.victims is VictimPolicy.LRU:
         return dict.fromkeys(every, view.last_used(engine))
-    often = _asked_per_s(view, engine, view.as_of)
+    often = asked_per_s(view, engine, view.as_of)
     return {level: often * back_s(ledger, engine, level) for level in every}
 
 
@@ -55,12 +55,12 @@ def why_missed_least(view: View, ledger: Ledger, engine: EngineObservation, leve
     """The numbers of the choice, in words; "": it was its turn by when it was used last."""
     if view.policy.victims is VictimPolicy.LRU:
         return ""
-    per_minute = 60.0 * _asked_per_s(view, engine, view.now)
+    per_minute = 60.0 * asked_per_s(view, engine, view.now)
     back = format_duration(back_s(ledger, engine, level))
     return f", asked for {per_minute:.2g} times a minute, back in {back} for {format_bytes(frees)}: missed least"
 
 
-def _asked_per_s(view: View, engine: EngineObservation, at: float) -> float:
+def asked_per_s(view: View, engine: EngineObservation, at: float) -> float:
     """Of who was not asked for since anybody counts, its last use, or its start, counts as one request."""
     return rate_of(view.demand(engine.model).asked or (view.last_used(engine),), at)
 
