@@ -159,3 +159,62 @@ def test_where_nothing_is_known_of_what_it_takes_something_usual_is_assumed():
     only_c = {"c": Footprint(awake_bytes=int(3.5 * GIB), asleep_bytes=GIB, weights_bytes=GIB)}
     answer = Answer.of(desired, replace(snapshot, footprints=only_c), NOW)
     assert list(answer.does) == ["b"]
+
+
+def short_of_a_little(**cluster) -> Cluster:
+    """Asleep, `idle` would leave too little for `c`; `busy` would leave enough, and its requests end soon."""
+    made = Cluster((10.0,), policy=COST, **cluster).model("idle", 3.0, load_s=40.0).model("busy", 6.5).model("c", 3.2)
+    return often(made.engine("idle").busy("busy"), "idle", every_s=30, since=20)
+
+
+def test_a_model_that_is_asked_for_often_is_not_stopped_where_a_busy_one_can_sleep_soon():
+    cluster = short_of_a_little().waits("c")
+    answer = cluster.plan()
+    assert (answer.does, answer["c"].reason, answer["c"].waits_for) == ({}, Reason.NO_IDLE_VICTIM, ("busy",))
+    assert "Waits for busy, with requests in flight, to sleep; idle would have to stop" in answer["c"].message
+    cluster.wants("busy", in_flight=0)
+    assert does(cluster.settle()) == [{"busy": "Sleep 1"}, {"c": "Start"}, {}]
+
+
+def test_it_waits_until_that_has_cost_as_much_as_the_start_would():
+    cluster = short_of_a_little().waits("c")
+    cluster.policy = Policy(victims=VictimPolicy.COST, fairness_bound_s=60.0)
+    answer = cluster.plan()
+    assert answer.plan.requeue_after_s is not None
+    assert 30.0 < answer.plan.requeue_after_s < 40.0
+    assert cluster.plan(after=answer.plan.requeue_after_s - 0.1).does == {}
+    assert cluster.plan(after=answer.plan.requeue_after_s + 0.1).does == {"idle": "Stop"}
+
+
+def test_the_more_wait_the_sooner_the_stop_is_the_better_of_the_two():
+    assert short_of_a_little().waits("c", since=10.0).plan().does == {}
+    assert short_of_a_little().waits("c", since=10.0, requests=4).plan().does == {"idle": "Stop"}
+
+
+def test_nobody_waits_for_that_past_the_fairness_bound():
+    cluster = short_of_a_little().waits("c", since=20.0)
+    cluster.policy = Policy(victims=VictimPolicy.COST, fairness_bound_s=15.0)
+    assert cluster.plan().does == {"idle": "Stop"}
+
+
+def test_who_is_hardly_asked_for_is_stopped_at_once():
+    cluster = often(short_of_a_little(), "idle", every_s=90_000, since=40_000)
+    assert cluster.waits("c", since=2.0).plan().does == {"idle": "Stop"}
+
+
+def test_where_nobody_who_is_busy_could_sleep_the_stop_is_at_once():
+    cluster = short_of_a_little(sleep_frees_memory=False).waits("c")
+    assert cluster.plan().does == {"idle": "Stop"}
+
+
+def test_the_second_opinion_notices_a_stop_in_haste():
+    cluster = short_of_a_little().waits("c")
+    cluster.engines = [replace(engine, host_copy_bytes=3 * GIB) for engine in cluster.engines]
+    desired, snapshot = cluster.states()
+    assert check(desired, snapshot, NOW, plan(desired, snapshot, NOW)) == ()
+    hasty = plan(replace(desired, policy=Policy()), snapshot, NOW)
+    [finding] = check(desired, snapshot, NOW, hasty)
+    assert (finding.kind, finding.message) == (
+        FindingKind.STOPPED_IN_HASTE, "idle stops for c, which could wait for busy to sleep"
+    )  # fmt: skip
+    assert check(desired, snapshot, NOW + 30.0, plan(desired, snapshot, NOW + 30.0)) == ()

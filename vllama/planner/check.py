@@ -42,7 +42,7 @@ from vllama.planner.check_case import (
     usable,
     whole,
 )
-from vllama.planner.check_victims import cheaper_stays
+from vllama.planner.check_victims import cheaper_stays, stopped_in_haste
 
 __all__ = ["Finding", "FindingKind", "check"]
 
@@ -341,4 +341,5 @@ _RULES: tuple[Rule, ...] = (
     _one_decision_each, _one_action_per_device, _nothing_under_change, _requeue_is_later, _refusals_have_numbers,
     _right_state, _only_ready_nodes, _asked_for, _starts, _nobody_is_cut, _drains_end, _pins_hold, _devices_hold_it,
     _host_holds_it, _evictions_help, _only_what_is_left_is_abandoned, _further_replicas_displace_nobody, cheaper_stays,
+    stopped_in_haste,
 )  # fmt: skip

@@ -51,6 +51,7 @@ class FindingKind(enum.StrEnum):
     ABANDONED_WRONGLY = "AbandonedWrongly"
     REPLICA_DISPLACES = "ReplicaDisplaces"
     DEARER_GOES = "DearerGoes"
+    STOPPED_IN_HASTE = "StoppedInHaste"
     NO_NUMBERS = "NoNumbers"
     NOT_READY = "NotReady"
     TORN_KEPT = "TornKept"

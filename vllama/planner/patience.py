@@ -57,14 +57,14 @@ def _sleeps(candidate: Candidate) -> bool:
 def _asleep_only(draft: Draft, offer: Offer) -> Offer | None:
     """With busy victims, as there is no other without them that nobody stops for."""
     others = {
-        (offer.node, device): [
+        key: [
             msgspec.structs.replace(candidate, stop_frees=candidate.sleep_frees)
-            for candidate in draft.candidates.get((offer.node, device), ())
+            for candidate in draft.candidates.get(key, ())
             if candidate.sleep_frees > 0
         ]
-        for device in offer.devices
+        for key in offer.keys
     }
-    found = make_offer(draft.ledger, offer.node, offer.devices, offer.needs, others)
+    found = make_offer(draft.ledger, offer.node, offer.devices, offer.needs, others, offer.further)
     if found is None or not found.busy or any(victim.level is SleepLevel.STOP for victim in found.victims):
         return None
     return found
