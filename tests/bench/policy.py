@@ -170,42 +170,46 @@ def interval(runs: Runs, one: str, other: str) -> tuple[float, float]:
     return found[25], found[974]
 
 
-def line(name: str, runs: Runs) -> str:
-    every = range(len(runs["lru"]))
+def line(name: str, runs: Runs, told: Runs) -> str:
+    """`told`: of the seeds that the one who knows the future was run with, too."""
+    every, some = range(len(runs["lru"])), range(len(told["future"]))
 
     def mean(policy: str, what: str) -> float:
         return sum(run[what] for run in runs[policy]) / len(every)
 
     low, high = interval(runs, "cost", "lru")
-    longest = {policy: max(run["longest_s"] for run in runs[policy]) for policy in POLICIES}
+    longest = {policy: max(run["longest_s"] for run in runs[policy]) for policy in ("lru", "cost")}
     return (
-        f"| {name} | {len(every)} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
+        f"| {name} | {len(every) if len(every) == len(some) else f'{len(every)}, {len(some)}'} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
         f"| {ratio(runs, 'cost', 'lru', every):.2f} ({low:.2f} to {high:.2f}) "
-        f"| {ratio(runs, 'future', 'lru', every):.2f} | {ratio(runs, 'cost', 'future', every):.2f} "
+        f"| {ratio(told, 'future', 'lru', some):.2f} | {ratio(told, 'cost', 'future', some):.2f} "
         f"| {mean('lru', 'p99_s'):.0f} / {mean('cost', 'p99_s'):.0f} | {longest['lru']:.0f} / {longest['cost']:.0f} "
         f"| {mean('lru', 'swaps'):.0f} / {mean('cost', 'swaps'):.0f} |"
     )
 
 
 def table(chosen: Sequence[Scenario], done: Mapping[str, Mapping[str, float]], seeds: Sequence[int]) -> Iterator[str]:
-    """Of the scenarios that have results, for the seeds that all policies have been run with."""
+    """Of the scenarios that have results, for the seeds that both policies have been run with."""
     yield (
         "| scenario | seeds | LRU, s per request | cost / LRU | knows the future / LRU | cost / knows the future "
         "| p99, s | longest, s | swaps |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
-    logs: dict[str, list[float]] = {"cost": [], "future": []}
+    logs: dict[tuple[str, str], list[float]] = {("cost", "lru"): [], ("future", "lru"): [], ("cost", "future"): []}
     for scenario in chosen:
         keys = {policy: [key_of(scenario, seed, policy) for seed in seeds] for policy in POLICIES}
-        there = [i for i in range(len(seeds)) if all(keys[policy][i] in done for policy in POLICIES)]
-        if there:
-            runs = {policy: [done[keys[policy][i]] for i in there] for policy in POLICIES}
-            yield line(scenario.name, runs)
-            for policy, found in logs.items():
-                found.append(math.log(ratio(runs, policy, "lru", range(len(there)))))
-    if logs["cost"]:
-        cost, future = (math.exp(sum(found) / len(found)) for found in logs.values())
-        yield f"| geometric mean | | | {cost:.2f} | {future:.2f} | {cost / future:.2f} | | | |"
+        there = [i for i in range(len(seeds)) if all(keys[policy][i] in done for policy in ("lru", "cost"))]
+        both = [i for i in there if keys["future"][i] in done]
+        if both:
+            runs = {policy: [done[keys[policy][i]] for i in there] for policy in ("lru", "cost")}
+            told = {policy: [done[keys[policy][i]] for i in both] for policy in POLICIES}
+            yield line(scenario.name, runs, told)
+            for (one, other), found in logs.items():
+                of = runs if (one, other) == ("cost", "lru") else told
+                found.append(math.log(ratio(of, one, other, range(len(of["lru"])))))
+    if logs["cost", "lru"]:
+        cost, future, apart = (math.exp(sum(found) / len(found)) for found in logs.values())
+        yield f"| geometric mean | | | {cost:.2f} | {future:.2f} | {apart:.2f} | | | |"
     lost = sum(run["lost"] for run in done.values())
     yield f"\nOf two numbers the first is of LRU. Longest: of all seeds. Requests that nobody served: {lost:.0f}."
 

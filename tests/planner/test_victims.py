@@ -9,6 +9,7 @@ from vllama.domain.spec import Policy, VictimPolicy
 from vllama.domain.units import GIB
 from vllama.planner import plan
 from vllama.planner.check import FindingKind, check
+from vllama.planner.evidence import evidence_of, replayed
 
 COST = Policy(victims=VictimPolicy.COST)
 
@@ -137,6 +138,16 @@ def test_time_alone_does_not_change_who_goes():
     assert cluster.plan(after=1e5).does == {"b": "Stop"}
 
 
+def test_the_evidence_has_who_was_asked_for_last_though_it_is_gone():
+    cluster = Cluster(policy=COST, sleep_frees_memory=False).model("a", load_s=90.0).model("b", load_s=40.0).model("c")
+    cluster.engine("a", unused=2000).engine("b", unused=600).waits("c")
+    assert cluster.plan(after=1e5).does == {"a": "Stop"}
+    desired, snapshot = cluster.model("gone").wants("gone", asked=(NOW + 1e5,)).states()
+    [decision] = [each for each in plan(desired, snapshot, NOW + 1e5).decisions if each.model == "b"]
+    [(_, evidence)] = evidence_of(desired, snapshot, NOW + 1e5, [decision])
+    assert replayed(evidence, "b") == decision
+
+
 def test_a_model_that_was_called_in_one_burst_is_forgotten_as_fast_as_the_burst_was_long_ago():
     cluster = often(often(two_and_a_waiter(), "a", every_s=1, since=3000), "b", every_s=400, since=100)
     assert cluster.plan().does == {"a": "Sleep 1"}
@@ -171,7 +182,10 @@ def test_a_model_that_is_asked_for_often_is_not_stopped_where_a_busy_one_can_sle
     cluster = short_of_a_little().waits("c")
     answer = cluster.plan()
     assert (answer.does, answer["c"].reason, answer["c"].waits_for) == ({}, Reason.NO_IDLE_VICTIM, ("busy",))
-    assert "Waits for busy, with requests in flight, to sleep; idle would have to stop" in answer["c"].message
+    assert (
+        answer["c"].message
+        == "Waits for busy, with requests in flight, to sleep; in 29s idle stops instead, and must start again."
+    )
     cluster.wants("busy", in_flight=0)
     assert does(cluster.settle()) == [{"busy": "Sleep 1"}, {"c": "Start"}, {}]
 

@@ -1,7 +1,8 @@
 """What a decision rests on: the slice of both states that it follows from, small enough to be kept. Pure.
 
-Fed to the planner again it gives the same decision. Whoever has no engine, is going through no change, and is wanted
-by nobody has no influence on others, and is left out; so are names, command lines and whatever else nothing hangs on.
+Fed to the planner again it gives the same decision. Whoever has no engine, is going through no change, is wanted by
+nobody, and was not the last that anybody asked for, has no influence on others, and is left out; so are names, command
+lines and whatever else nothing hangs on.
 """
 
 import functools
@@ -101,6 +102,9 @@ def _of_influence(desired: DesiredState, snapshot: Snapshot, models: Collection[
     found.update(model for model, demand in desired.demand.items() if demand.waiting)
     found.update(desired.overrides)
     found.update(model for model, spec in desired.models.items() if spec.pin)
+    # how often others are asked for counts as of the last moment at which anybody was, whatever has become of that one
+    asked = {model: demand.asked[-1] for model, demand in desired.demand.items() if demand.asked}
+    found.update(sorted(asked, key=lambda model: (asked[model], model))[-1:])
     return found | _siblings(desired, found)
 
 

@@ -42,9 +42,9 @@ def rather_waits(draft: Draft, want: Wanted, offer: Offer) -> Patience | None:
     draft.look_again_at(until)
     busy = ", ".join(sorted(v.candidate.engine.model for v in rather.busy))
     others = ", ".join(sorted(engine.model for engine in stopped))
+    left, stop = format_duration(until - view.now), "stops" if len(stopped) == 1 else "stop"
     message = (
-        f"Waits for {busy}, with requests in flight, to sleep; {others} would have to stop, and to start again. "
-        f"So it is in {format_duration(until - view.now)} if those have not ended."
+        f"Waits for {busy}, with requests in flight, to sleep; in {left} {others} {stop} instead, and must start again."
     )
     return Patience(offer=rather, message=message)
 
