@@ -179,8 +179,9 @@ def line(name: str, runs: Runs, told: Runs) -> str:
 
     low, high = interval(runs, "cost", "lru")
     longest = {policy: max(run["longest_s"] for run in runs[policy]) for policy in ("lru", "cost")}
+    seeds = str(len(every)) if len(every) == len(some) else f"{len(every)}, {len(some)}"
     return (
-        f"| {name} | {len(every) if len(every) == len(some) else f'{len(every)}, {len(some)}'} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
+        f"| {name} | {seeds} | {mean('lru', 'waiting_s') / mean('lru', 'requests'):.2f} "
         f"| {ratio(runs, 'cost', 'lru', every):.2f} ({low:.2f} to {high:.2f}) "
         f"| {ratio(told, 'future', 'lru', some):.2f} | {ratio(told, 'cost', 'future', some):.2f} "
         f"| {mean('lru', 'p99_s'):.0f} / {mean('cost', 'p99_s'):.0f} | {longest['lru']:.0f} / {longest['cost']:.0f} "
