@@ -9,7 +9,14 @@ import re
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnschedulableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+)
 from ray.util import get_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,6 +27,7 @@ from vllama.runtime.ray.settings import AUTO, AgentSettings
 from vllama.runtime.ray.stranger import is_refused, refuses_strangers
 from vllama.runtime.ray.token import ASK_FOR_IT
 
+UNAVAILABLE = (ActorUnavailableError,)
 GONE = (ActorDiedError, LookupError)  # for good: of one that Ray is about to start again it says that it is unavailable
 HELLO_WITHIN_S = 10.0
 ABANDONED_AFTER_S = 60.0  # managers ask every second

@@ -51,9 +51,11 @@ class Driver:
                 value = await self._do(operation, arguments)
         except TimeoutError:
             self._say(number, failed=Unreachable(f"no answer within {within_s:g} s"))
-        except cluster.GONE as error:
+        except cluster.UNAVAILABLE:
+            self._say(number, failed=Unreachable("its agent ended, and is started again"))
+        except cluster.GONE:
             self._agents.pop(arguments[0], None)
-            self._say(number, failed=AgentGone(_words(error)))
+            self._say(number, failed=AgentGone("its agent has ended"))
         except Exception as error:  # noqa: BLE001  # whatever Ray raises is an answer, too
             self._say(number, failed=Unreachable(_words(error)))
         else:

@@ -110,6 +110,9 @@ class Member:
         began = self._clock()
         try:
             reading: Reading = await self.call("read", within_s=within_s)
+        except Unreachable:  # which is told where it lasts
+            self._forget_used()
+            return Reading(nodes=(self.told(),))
         except RuntimeFailed as error:
             self._forget_used()
             return Reading(nodes=(self.told(),), troubles=(f"{self.name}: {error}",))
