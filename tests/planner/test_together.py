@@ -10,6 +10,7 @@ from vllama.domain.observed import Awake
 from vllama.planner.ledger import Ledger
 from vllama.planner.placement import need_on, sets
 from vllama.planner.project import settle
+from vllama.planner.spans import kind_of, span_of
 from vllama.planner.suppose import alone, requested, start_of
 from vllama.planner.together import MOST_FOR_SETS, MOST_MODELS, Matrix, Together, matrix_of
 from vllama.planner.view import View
@@ -123,15 +124,26 @@ def test_sets_are_those_that_trying_everything_finds(situation):
 
 
 def _somehow(ledger: Ledger, specs, names) -> bool:
-    [node] = ledger.view.nodes.values()
-    for places in itertools.product(*[tuple(sets(specs[name], node, ledger)) for name in names]):
+    for placed in itertools.product(*[list(_ways(ledger, specs[name])) for name in names]):
         left = {key: room or 0 for key, room in ledger.room.items()}
-        for name, devices in zip(names, places, strict=True):
-            for device in devices:
-                left[node.name, device] -= need_on(specs[name], ledger, node.name, devices)
+        for places, need in placed:
+            for node, devices in places:
+                for device in devices:
+                    left[node, device] -= need
         if min(left.values()) >= 0:
             return True
     return False
+
+
+def _ways(ledger: Ledger, spec):
+    nodes = list(ledger.view.nodes.values())
+    count, size = span_of(spec, nodes)
+    for some in itertools.combinations(nodes, count):
+        if count > 1 and len({kind_of(spec, node) for node in some}) > 1:
+            continue
+        for way in itertools.product(*[tuple(sets(spec, node, ledger, size)) for node in some]):
+            places = [(node.name, devices) for node, devices in zip(some, way, strict=True)]
+            yield places, min(need_on(spec, ledger, node, devices) for node, devices in places)
 
 
 def test_how_a_model_would_be_started_where_it_runs_and_where_it_does_not():

@@ -7,19 +7,21 @@ together if its models can be spread over the devices in any way at all.
 
 import enum
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vllama.domain.desired import DesiredState
-from vllama.domain.observed import DeviceKey, Snapshot
+from vllama.domain.observed import DeviceKey, Place, Snapshot
 from vllama.domain.spec import ModelSpec
 from vllama.planner.ledger import Ledger
-from vllama.planner.placement import Offer, best_offer, need_on, sets
+from vllama.planner.placement import Offer, best_offer, need_on, needs_on, sets
+from vllama.planner.spans import kind_of, span_of
 from vllama.planner.suppose import alone, start_of
 from vllama.planner.view import View
 
 MOST_MODELS = 50  # whose pairs are looked at
 MOST_FOR_SETS = 12
+MOST_WAYS = 2_000  # to place one model over several nodes
 MOST_STEPS, MOST_STEPS_OF_ONE = 20_000, 1_000  # of the search for sets: a second or less
 
 Placed = tuple[tuple[tuple[DeviceKey, ...], int], ...]  # devices, bytes on each
@@ -152,10 +154,30 @@ class _Search:
         return self._spread(ordered, named, set(), limit)
 
     def _least_need(self, spec: ModelSpec) -> int:
-        there = [
-            (node.name, each) for node in self.ledger.view.ready.values() for each in sets(spec, node, self.ledger)
-        ]
-        return min((need_on(spec, self.ledger, node, devices) for node, devices in there), default=0)
+        return min((need for _, need in self._ways(spec)), default=0)
+
+    def _ways(self, spec: ModelSpec) -> Iterator[tuple[tuple[DeviceKey, ...], int]]:
+        """Devices that it may use, and bytes on each. Of one that spans nodes not more than so many."""
+        ready = self.ledger.view.ready.values()
+        count, size = span_of(spec, self.ledger.view.nodes.values())
+        if count == 1:
+            for node in ready:
+                for devices in sets(spec, node, self.ledger):
+                    keys = tuple((node.name, index) for index in devices)
+                    yield keys, need_on(spec, self.ledger, node.name, devices)
+            return
+        alike = (some for some in itertools.combinations(ready, count) if len({kind_of(spec, n) for n in some}) == 1)
+        each = (
+            tuple(Place(node=node.name, devices=devices) for node, devices in zip(some, way, strict=True))
+            for some in alike
+            for way in itertools.product(*(tuple(sets(spec, node, self.ledger, size)) for node in some))
+        )
+        for number, places in enumerate(each):
+            if number >= MOST_WAYS:
+                self.gave_up = True
+                return
+            keys = tuple((place.node, index) for place in places for index in place.devices)
+            yield keys, min(needs_on(spec, self.ledger, places[0].node, places[0].devices, places[1:]))
 
     def _spread(
         self, specs: Sequence[ModelSpec], named: set[int], dead_ends: set[tuple[object, ...]], limit: int
@@ -170,19 +192,16 @@ class _Search:
             return None
         self.steps += 1
         tried: set[object] = set()
-        for node in self.ledger.view.ready.values():
-            for devices in sets(specs[0], node, self.ledger):
-                alike = tuple(sorted(self._likeness(node.name, index, named) for index in devices))
-                need = need_on(specs[0], self.ledger, node.name, devices)
-                if alike in tried or any((self.ledger.room[node.name, index] or 0) < need for index in devices):
-                    continue
-                tried.add(alike)
-                keys = tuple((node.name, index) for index in devices)
-                self.ledger.take(keys, need)
-                rest = self._spread(specs[1:], named, dead_ends, limit)
-                self.ledger.take(keys, -need)
-                if rest is not None:
-                    return ((keys, need), *rest)
+        for keys, need in self._ways(specs[0]):
+            alike = tuple(sorted(self._likeness(node, index, named) for node, index in keys))
+            if alike in tried or any((self.ledger.room[key] or 0) < need for key in keys):
+                continue
+            tried.add(alike)
+            self.ledger.take(keys, need)
+            rest = self._spread(specs[1:], named, dead_ends, limit)
+            self.ledger.take(keys, -need)
+            if rest is not None:
+                return ((keys, need), *rest)
         dead_ends.add(state)
         return None
 
