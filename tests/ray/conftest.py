@@ -20,18 +20,18 @@ MODELS = {
 }
 
 
-def reason() -> str | None:
-    if find_spec("ray") is None:
-        return "ray is not installed: make test-ray does it"
-    return why_not()
+@pytest.fixture(scope="session")
+def means():
+    """Skips, loudly, where no hosts can be made."""
+    missing = why_not() if find_spec("ray") is not None else "ray is not installed: make test-ray does it"
+    if missing is not None:
+        warnings.warn(f"several machines were NOT tested: {missing}", stacklevel=1)
+        pytest.skip(missing)
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def cluster(means, tmp_path_factory):
     """Three hosts that all tests share: each leaves them as it found them."""
-    if missing := reason():
-        warnings.warn(f"several machines were NOT tested: {missing}", stacklevel=1)
-        pytest.skip(missing)
     here = Cluster(tmp_path_factory.mktemp("hosts"))
     try:
         here.start()

@@ -5,24 +5,24 @@ them their network. Only a link's name and the directories of a killed run can b
 """
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-OUR_LINK = "vllama-hosts"  # the way from here into the hosts' network
 _CLONE_NEWNET = 0x40000000
-_NETWORK = "10.213.87"
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # who is started so is killed when this process ends
 
 
@@ -43,14 +43,17 @@ def run(*command: str, **more) -> str:
     return done.stdout
 
 
-@dataclass
 class Lan:
-    """The switch: a bridge, with this process at address .254 of it."""
+    """The switch: a bridge, with this process at address .254 of it, reached by a link that has the name."""
 
-    process: subprocess.Popen = field(init=False)
-
-    def __post_init__(self) -> None:
-        clear_away()
+    def __init__(self, name: str = "vllama-hosts", network: str = "10.213.87") -> None:
+        self.name, self.network = name, network
+        self._only = (Path(tempfile.gettempdir()) / f"{name}.lock").open("w")
+        try:
+            fcntl.flock(self._only, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pytest.fail(f"the hosts of {name} are in use: these tests run once at a time on a machine")
+        self._clear_away()
         self.process = subprocess.Popen(
             [*_DIES_WITH_US, "unshare", "--net",
              sys.executable, "-c", "import signal; print(flush=True); signal.pause()"],
@@ -60,10 +63,17 @@ class Lan:
         self.process.stdout.readline()
         self.ip("link", "add", "name", "bridge", "type", "bridge")
         self.ip("link", "set", "bridge", "up")
-        run("ip", "link", "add", "name", OUR_LINK, "type", "veth", "peer", "name", "us", "netns", str(self.process.pid))
-        run("ip", "address", "add", f"{_NETWORK}.254/24", "dev", OUR_LINK)
-        run("ip", "link", "set", OUR_LINK, "up")
+        run("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "us", "netns", str(self.process.pid))
+        run("ip", "address", "add", f"{network}.254/24", "dev", name)
+        run("ip", "link", "set", name, "up")
         self.ip("link", "set", "us", "master", "bridge", "up")
+
+    def _clear_away(self) -> None:
+        """What a run that was killed may have left of its network; its processes went with it."""
+        link = Path(f"/sys/class/net/{self.name}")
+        if link.exists():
+            subprocess.run(["ip", "link", "delete", self.name], capture_output=True, check=False)
+            wait_until(lambda: not link.exists(), what="an earlier run's link to go")
 
     def ip(self, *args: str) -> None:
         run(*self._command(*args))
@@ -84,14 +94,8 @@ class Lan:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        clear_away()
-
-
-def clear_away() -> None:
-    """What a run that was killed may have left of its network; its processes went with it."""
-    if Path(f"/sys/class/net/{OUR_LINK}").exists():
-        subprocess.run(["ip", "link", "delete", OUR_LINK], capture_output=True, check=False)
-        wait_until(lambda: not Path(f"/sys/class/net/{OUR_LINK}").exists(), what="an earlier run's link to go")
+        self._clear_away()
+        self._only.close()
 
 
 class Host:
@@ -99,7 +103,7 @@ class Host:
 
     def __init__(self, lan: Lan, number: int, name: str, directory: Path) -> None:
         self.lan, self.number, self.name, self.root = lan, number, name, directory
-        self.address = f"{_NETWORK}.{number}"
+        self.address = f"{lan.network}.{number}"
         self.home = self.root / "home"
         self._unshare: subprocess.Popen | None = None
         self.pid = 0

@@ -93,8 +93,15 @@ class Manager(Server):
 
     def nodes(self) -> dict[str, str]:
         """Name -> ready, lost or fenced."""
-        told = self.http.get(f"{self.url}/admin/memory").json()["nodes"]
-        return {node["name"]: node["state"] for node in told}
+        return {node["name"]: node["state"] for node in self._told()}
+
+    def said(self, node: str) -> str:
+        """Why it is not ready."""
+        (told,) = (each["said"] for each in self._told() if each["name"] == node)
+        return told
+
+    def _told(self) -> list[dict]:
+        return self.http.get(f"{self.url}/admin/memory").json()["nodes"]
 
     def node_of(self, name: str) -> str:
         return self.ps()[name]["node"]

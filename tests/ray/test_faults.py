@@ -117,7 +117,7 @@ def test_a_machine_is_cut_off_for_long(manager):
             wait_until(lambda: clients.whole(lost) > before + 2, deadline_s=40, what="an engine elsewhere")
             assert manager.node_of(lost) != "left"
             assert manager.is_there(isolated), "nobody could end it"
-            wait_until(lambda: "left" not in manager.cluster.alive(), deadline_s=60, what="Ray to give it up")
+            wait_until(lambda: "declared it dead" in manager.said("left"), deadline_s=60, what="Ray to give it up")
         finally:
             left.host.reconnect()
         wait_until(lambda: manager.nodes()["left"] == "ready", deadline_s=90, what="its machine to be used again")
