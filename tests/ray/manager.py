@@ -163,9 +163,9 @@ class Manager(Server):
         (pid,) = self.agents_of(machine)
         return pid
 
-    def times_fenced(self, node: str) -> int:
-        """How often it was back and had to show that nothing was left there."""
-        return sum('"NodeFenced"' in line and f'"{node}:' in line for line in self.log().splitlines())
+    def times(self, event: str, node: str) -> int:
+        """How often that happened to a machine."""
+        return sum(f'"{event}"' in line and f'"{node}:' in line for line in self.log().splitlines())
 
     def refusal(self, *more: str, **env: str) -> str:
         """What another one says that is not let in."""

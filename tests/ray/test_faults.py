@@ -38,17 +38,20 @@ def test_an_engine_is_killed(manager):
         assert engine_of(manager, away).engine_id != killed.engine_id
 
 
-def test_an_agent_is_killed_and_nobody_notices(manager):
+def test_an_agent_is_killed_and_no_client_notices(manager):
+    """Where Ray takes longer to start it again than its machine may be silent, its models are started elsewhere."""
     away = one_on_each(manager)["left"]
     left = manager.cluster["left"]
     with load(manager, A, B, C) as clients:
-        engine, agent = engine_of(manager, away), manager.agent_of(left)
+        engine, agent, lost = engine_of(manager, away), manager.agent_of(left), manager.times("NodeLost", "left")
         kill(agent)
         before = clients.whole(away)
         wait_until(lambda: manager.agents_of(left) not in ([], [agent]), deadline_s=60, what="another agent")
         wait_until(lambda: manager.nodes()["left"] == "ready", deadline_s=60, what="its machine to be ready")
         wait_until(lambda: clients.whole(away) > before + 2, deadline_s=30, what="answers")
-        assert engine_of(manager, away) == engine, "the same one, with the same processes"
+        all_is_well(manager)
+        kept = engine_of(manager, away) == engine  # the same one, with the same processes
+        assert kept or manager.times("NodeLost", "left") > lost
 
 
 def test_a_keeper_is_killed_and_another_takes_its_place(manager):
@@ -80,10 +83,10 @@ def test_a_machine_dies_and_comes_back(manager):
         wait_until(lambda: manager.nodes()["left"] == "lost", deadline_s=10, what="its machine to be lost")
         wait_until(lambda: clients.whole(lost) > before + 2, deadline_s=40, what="an engine elsewhere")
         assert manager.node_of(lost) != "left"
-        fenced = manager.times_fenced("left")
+        fenced = manager.times("NodeFenced", "left")
         left.start()
         wait_until(lambda: manager.nodes()["left"] == "ready", deadline_s=60, what="its machine to be used again")
-        assert manager.times_fenced("left") > fenced
+        assert manager.times("NodeFenced", "left") > fenced
     for name in ("org/d", "org/e", "org/f"):
         assert manager.chat(name).status_code == 200
     assert "left" in {manager.node_of(name) for name in ("org/d", "org/e", "org/f")}
