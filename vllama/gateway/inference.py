@@ -101,7 +101,9 @@ def resolved(
         tasks = control.tasks(found.model)
         if tasks is not None and needs.isdisjoint(tasks):
             raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
-    return Wanted(name=name, spec=found, is_adapter=bool(found.lora) and found.has_adapter(name), said=said)
+    if found.lora and found.has_adapter(name):
+        return Wanted(name=name, spec=found, is_adapter=True, said=said)
+    return Wanted(name=name, spec=found, said=said)
 
 
 def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
