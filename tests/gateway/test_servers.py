@@ -144,6 +144,48 @@ def test_who_did_nothing_is_followed_by_another(status: int) -> None:
     live(test)
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "breaks off"])
+def test_so_is_one_whose_refusal_comes_in_pieces(*, ends: bool) -> None:
+    async def in_pieces(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 503 X\r\ntransfer-encoding: chunked\r\n\r\n")
+        await asyncio.sleep(0)
+        exchange.chunk(b'{"error": ')
+        await asyncio.sleep(0)
+        if ends:
+            exchange.chunk(b"{}}")
+            exchange.end_chunks()
+        else:
+            exchange.close()
+
+    async def test(here: House) -> None:
+        async with servers(here, 2) as (fleet, ups):
+            ups[0].script = in_pieces
+            answer = await here.chat(ASKED)
+            assert (answer.status_code, answer.content) == (200, ups[1].exchanges[0].body)
+            assert [len(up.exchanges) for up in ups] == [1, 1]
+            assert [server.health.failures for server in fleet.servers.values()] == [1, 0]
+
+    live(test)
+
+
+def test_a_refusal_in_pieces_that_nobody_else_can_mend_is_passed_on_and_counts() -> None:
+    async def in_pieces(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+        await asyncio.sleep(0)
+        exchange.chunk(b'{"error": {"message": "as it said"}}')
+        exchange.end_chunks()
+
+    async def test(here: House) -> None:
+        async with servers(here, 2) as (fleet, ups):
+            ups[0].script = in_pieces
+            answer = await here.chat(ASKED)
+            assert (answer.status_code, answer.json()["error"]["message"]) == (500, "as it said")
+            assert [len(up.exchanges) for up in ups] == [1, 0]
+            assert [server.health.failures for server in fleet.servers.values()] == [1, 0]
+
+    live(test)
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 422, 429, 500, 504])
 def test_no_other_answer_is_tried_again(status: int) -> None:
     async def test(here: House) -> None:
