@@ -178,6 +178,7 @@ def line(name: str, runs: Runs, told: Runs) -> str:
         return sum(run[what] for run in runs[policy]) / len(every)
 
     low, high = interval(runs, "cost", "lru")
+    seeds = f"{len(every)}" if len(every) == len(some) else f"{len(every)}, {len(some)}"
     longest = {policy: max(run["longest_s"] for run in runs[policy]) for policy in ("lru", "cost")}
     seeds = str(len(every)) if len(every) == len(some) else f"{len(every)}, {len(some)}"
     return (
