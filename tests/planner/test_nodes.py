@@ -263,6 +263,11 @@ def test_where_there_are_not_enough_equal_machines_it_is_refused_and_where_they_
     assert (awaited.reason, awaited.refused) == (Reason.NODE_AWAITED, False)
 
 
+def test_unequal_machines_are_not_spanned_although_it_would_fit_them():
+    cluster = four(away={"n3": LOST, "n2": LOST}).model("x", 10, device_count=4, launch=WIDE).waits("x")
+    assert (cluster.plan().does, cluster.plan()["x"].reason) == ({}, Reason.NODE_AWAITED)
+
+
 @pytest.mark.parametrize("gone", ["here", "n2"])
 def test_when_a_part_of_it_is_lost_the_rest_ends_and_it_starts_elsewhere(gone: str):
     cluster = four(away={gone: LOST}).engine("w", 0, 1, unused=1.0, **spans("here", "n2")).waits("w")
