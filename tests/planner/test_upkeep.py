@@ -51,6 +51,18 @@ def test_a_load_without_progress_is_looked_at_again_in_time():
     assert answer.plan.requeue_after_s == 500.0
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_loads_that_stalled_on_one_device_do_not_wait_for_each_other(removed):
+    """An earlier manager may leave two that hang behind: neither was ready since, so both count as loading."""
+    cluster = Cluster((16.0, 16.0))
+    for name, devices in (("a", (0,)), ("b", (0, 1))):
+        cluster = cluster if removed else cluster.model(name)
+        cluster = cluster.engine(name, *devices, state=Loading(progress_at=NOW - 600))
+    answer = cluster.engine("c", 1, state=Unknown(since=NOW - 60, error="timeout")).plan()
+    assert answer.does == {"a": "Stop", "c": "Stop"}
+    assert answer["b"].waits_for == ("a",)
+
+
 def test_the_better_of_two_engines_stays():
     cluster = Cluster((16.0,)).model("a").engine("a", state=Loading(progress_at=NOW)).engine("a").waits("a")
     answer = cluster.plan()

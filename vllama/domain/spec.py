@@ -10,6 +10,8 @@ from vllama.domain.units import GIB, MIB
 Scalar = str | int | float | bool
 Setting = Scalar | tuple[Scalar, ...]
 
+DEFAULT_LOAD_TIMEOUT_S = 600.0
+
 
 class SleepLevel(enum.IntEnum):
     """vLLM's levels 1 and 2. STOP is what the older tool called level 3."""
@@ -90,7 +92,7 @@ class ModelSpec:
     max_concurrency: int | None = None
     max_queue: int = 1000
     queue_timeout_s: float = 600.0
-    load_timeout_s: float = 600.0  # without a sign of progress, not in all
+    load_timeout_s: float = DEFAULT_LOAD_TIMEOUT_S  # without a sign of progress, not in all
     stall_timeout_s: float = 600.0  # with requests in flight and nothing that moves; a step of a huge prompt takes less
     on_conflict: OnConflict = OnConflict.QUEUE
     declared: bool = True  # False: found in the model cache, runs with the defaults

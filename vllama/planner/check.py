@@ -38,6 +38,7 @@ from vllama.planner.check_case import (
     replicas,
     share_of,
     spare,
+    still_loads,
     stopped,
     usable,
     whole,
@@ -83,7 +84,7 @@ def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
             if (op.model == action.model and reachable(case, op)) or beside:
                 yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
         for engine in case.snapshot.engines:
-            if isinstance(engine.state, Loading) and engine.model != action.model and meet(engine, action):
+            if still_loads(case, engine) and engine.model != action.model and meet(engine, action):
                 yield FindingKind.UNDER_CHANGE, f"{action} while {engine.model} loads"
 
 

@@ -28,7 +28,13 @@ from vllama.domain.observed import (
     Unknown,
     Verb,
 )
-from vllama.domain.spec import DEFAULT_RESIDUE_BYTES, DEFAULT_RESIDUE_PARALLEL_BYTES, HOST_COPY_FACTOR, ModelSpec
+from vllama.domain.spec import (
+    DEFAULT_LOAD_TIMEOUT_S,
+    DEFAULT_RESIDUE_BYTES,
+    DEFAULT_RESIDUE_PARALLEL_BYTES,
+    HOST_COPY_FACTOR,
+    ModelSpec,
+)
 
 
 class FindingKind(enum.StrEnum):
@@ -222,6 +228,13 @@ def after(case: Case, engine: EngineObservation) -> int:
 def leaked(engine: EngineObservation) -> int:
     """By how much more than after its first sleep it holds asleep: its wake does not give that back."""
     return max(0, (engine.measured_bytes or 0) - (engine.first_residue_bytes or engine.measured_bytes or 0))
+
+
+def still_loads(case: Case, engine: EngineObservation) -> bool:
+    """And has moved within its load_timeout: past that it only waits for its end, and hinders nobody."""
+    spec, state = case.desired.models.get(engine.model), engine.state
+    patience_s = spec.load_timeout_s if spec is not None else DEFAULT_LOAD_TIMEOUT_S
+    return isinstance(state, Loading) and case.now - state.progress_at < patience_s
 
 
 def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:

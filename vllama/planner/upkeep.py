@@ -66,9 +66,8 @@ def _fault(draft: Draft, engine: EngineObservation) -> tuple[Reason, str] | None
                 return Reason.PROBE_DEADLINE, f"No answer for {format_duration(view.now - since)}: {error}"
             draft.look_again_at(deadline)
         case Loading(progress_at=progress_at):
-            spec = view.spec(engine.model)
-            deadline = progress_at + spec.load_timeout_s if spec else progress_at
-            if spec and view.now >= deadline:
+            deadline = progress_at + view.load_timeout_s(engine)
+            if view.now >= deadline:
                 return Reason.LOAD_STALLED, f"No progress for {format_duration(view.now - progress_at)} (load_timeout)."
             draft.look_again_at(deadline)
         case Awake() | Asleep():

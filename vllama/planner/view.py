@@ -19,7 +19,7 @@ from vllama.domain.observed import (
     Snapshot,
     Verb,
 )
-from vllama.domain.spec import ModelSpec, Policy
+from vllama.domain.spec import DEFAULT_LOAD_TIMEOUT_S, ModelSpec, Policy
 from vllama.domain.status import Phase, phase_of
 from vllama.planner.believed import believed
 from vllama.planner.replicas import Names, gathered, groups, lead_of
@@ -81,7 +81,7 @@ class View:
         self.as_of = max([*news, *self.used.values()], default=0.0)
         self.held = {}
         for engine, as_seen in zip(self.seen, self.snapshot.engines, strict=True):
-            if isinstance(as_seen.state, Loading):
+            if isinstance(as_seen.state, Loading) and not self._is_stalled(as_seen, as_seen.state):
                 self.hold(engine.keys, engine.model, freeing=False)
         spans = {engine.engine_id: engine.keys for engine in self.seen if engine.further}
         for op in by_age:  # of an engine that spans nodes all of it: what could not be reached then may be back by now
@@ -104,6 +104,16 @@ class View:
             if self.is_away(op.nodes):
                 found[op.model].update(op.nodes)
         self.lost = {model: [self.nodes[name] for name in sorted(names)] for model, names in found.items()}
+
+    def load_timeout_s(self, engine: EngineObservation) -> float:
+        spec = self.desired.models.get(engine.model)
+        return DEFAULT_LOAD_TIMEOUT_S if spec is None else spec.load_timeout_s
+
+    def _is_stalled(self, engine: EngineObservation, loading: Loading) -> bool:
+        """It is only to be ended. Two such that share a device, as an earlier manager may leave behind, would wait for
+        each other for ever.
+        """
+        return self.now >= loading.progress_at + self.load_timeout_s(engine)
 
     @property
     def policy(self) -> Policy:
