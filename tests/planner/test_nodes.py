@@ -80,6 +80,12 @@ def test_replicas_are_spread_evenly(replicas: int):
     assert sorted(nodes) == ["here", "n2", "n3", "n4"][:replicas]
 
 
+def test_a_replica_goes_to_another_machine_although_there_is_more_room_beside_the_first():
+    cluster = Cluster(gpus=(24.0, 24.0), more={"there": (24.0,)}).model("a", 20, replicas=2).model("b", 2)
+    answer = cluster.engine("a", unused=1.0).engine("b", node="there", unused=1.0).waits("a").plan()
+    assert place(answer, "a#2") == ("there", (0,))
+
+
 # a machine that does not answer
 
 
