@@ -23,6 +23,7 @@ from vllama.planner.check_case import (
     charge,
     device_at,
     drained_in_vain,
+    ends_stuck,
     engines_on,
     faulty,
     fits,
@@ -84,7 +85,13 @@ def _nothing_under_change(case: Case) -> Iterator[tuple[FindingKind, str]]:
             if (op.model == action.model and reachable(case, op)) or beside:
                 yield FindingKind.UNDER_CHANGE, f"{action} while {op.verb} of {op.model} is under way"
         for engine in case.snapshot.engines:
-            if still_loads(case, engine) and engine.model != action.model and meet(engine, action):
+            stuck = not still_loads(case, engine) and ends_stuck(case, action)
+            if (
+                isinstance(engine.state, Loading)
+                and not stuck
+                and engine.model != action.model
+                and meet(engine, action)
+            ):
                 yield FindingKind.UNDER_CHANGE, f"{action} while {engine.model} loads"
 
 

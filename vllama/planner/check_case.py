@@ -231,10 +231,16 @@ def leaked(engine: EngineObservation) -> int:
 
 
 def still_loads(case: Case, engine: EngineObservation) -> bool:
-    """And has moved within its load_timeout: past that it only waits for its end, and hinders nobody."""
+    """And has moved within its load_timeout: past that it only waits for its end."""
     spec, state = case.desired.models.get(engine.model), engine.state
     patience_s = spec.load_timeout_s if spec is not None else DEFAULT_LOAD_TIMEOUT_S
     return isinstance(state, Loading) and case.now - state.progress_at < patience_s
+
+
+def ends_stuck(case: Case, action: Action) -> bool:
+    """It ends a load that does not move: that waits for no other such."""
+    ended = [each for each in case.snapshot.engines if isinstance(action, Stop) and each.engine_id == action.engine_id]
+    return any(isinstance(each.state, Loading) and not still_loads(case, each) for each in ended)
 
 
 def foreign(case: Case, key: tuple[str, int], used_bytes: int) -> int:

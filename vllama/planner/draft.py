@@ -89,7 +89,7 @@ class Draft:
 
     def free_to_act(self, engine: EngineObservation) -> tuple[str, ...]:
         """The models whose change keeps this engine's devices from a change now; empty: it may act."""
-        return self.view.holders(engine.keys, besides=engine.model)
+        return self.view.holders_of(engine)
 
     def plan(self) -> Plan:
         view = self.view

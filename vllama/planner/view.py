@@ -81,7 +81,7 @@ class View:
         self.as_of = max([*news, *self.used.values()], default=0.0)
         self.held = {}
         for engine, as_seen in zip(self.seen, self.snapshot.engines, strict=True):
-            if isinstance(as_seen.state, Loading) and not self._is_stalled(as_seen, as_seen.state):
+            if isinstance(as_seen.state, Loading):
                 self.hold(engine.keys, engine.model, freeing=False)
         spans = {engine.engine_id: engine.keys for engine in self.seen if engine.further}
         for op in by_age:  # of an engine that spans nodes all of it: what could not be reached then may be back by now
@@ -109,11 +109,11 @@ class View:
         spec = self.desired.models.get(engine.model)
         return DEFAULT_LOAD_TIMEOUT_S if spec is None else spec.load_timeout_s
 
-    def _is_stalled(self, engine: EngineObservation, loading: Loading) -> bool:
-        """It is only to be ended. Two such that share a device, as an earlier manager may leave behind, would wait for
-        each other for ever.
-        """
-        return self.now >= loading.progress_at + self.load_timeout_s(engine)
+    def _is_stalled(self, model: str) -> bool:
+        engine = self.engine(model)
+        if engine is None or not isinstance(engine.state, Loading):
+            return False
+        return self.now >= engine.state.progress_at + self.load_timeout_s(engine)
 
     @property
     def policy(self) -> Policy:
@@ -128,6 +128,18 @@ class View:
         """The models, other than `besides`, whose change holds any of these devices."""
         found = {model for key in keys for model in self.held.get(key, ())}
         return tuple(sorted(found - {besides}))
+
+    def holders_of(self, engine: EngineObservation) -> tuple[str, ...]:
+        """The models whose change keeps this engine from one. Two loads that stalled on one device, as an earlier manager
+        may leave behind, do not wait for each other: neither would ever end.
+        """
+        found = self.holders(engine.keys, besides=engine.model)
+        if not found or not self._is_stalled(engine.model):
+            return found
+        return tuple(model for model in found if not self._is_stalled(model) or self._goes(engine.keys, model))
+
+    def _goes(self, keys: Iterable[DeviceKey], model: str) -> bool:
+        return any(self.held.get(key, {}).get(model, False) for key in keys)
 
     def loading(self, keys: Iterable[DeviceKey], *, besides: Collection[str] = ()) -> bool:
         """Something other than `besides` starts or wakes on one of these devices: that may take minutes."""
