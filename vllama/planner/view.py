@@ -130,8 +130,8 @@ class View:
         return tuple(sorted(found - {besides}))
 
     def holders_of(self, engine: EngineObservation) -> tuple[str, ...]:
-        """The models whose change keeps this engine from one. Two loads that stalled on one device, as an earlier manager
-        may leave behind, do not wait for each other: neither would ever end.
+        """The models whose change keeps this engine from one. Two loads that stalled on one device, as an earlier
+        manager may leave behind, do not wait for each other: neither would ever end.
         """
         found = self.holders(engine.keys, besides=engine.model)
         if not found or not self._is_stalled(engine.model):
