@@ -63,6 +63,13 @@ def test_loads_that_stalled_on_one_device_do_not_wait_for_each_other(removed):
     assert answer["b"].waits_for == ("a",)
 
 
+def test_nor_does_one_beside_an_engine_of_its_model_that_serves():
+    cluster = Cluster((16.0,)).model("a").model("b").engine("a", state=Loading(progress_at=NOW - 600)).engine("a")
+    answer = cluster.engine("b", state=Loading(progress_at=NOW - 600)).plan()
+    assert answer.does == {"a": "Stop"}
+    assert answer.actions["a"].engine_id == "a-0"
+
+
 def test_the_better_of_two_engines_stays():
     cluster = Cluster((16.0,)).model("a").engine("a", state=Loading(progress_at=NOW)).engine("a").waits("a")
     answer = cluster.plan()

@@ -66,7 +66,7 @@ def _fault(draft: Draft, engine: EngineObservation) -> tuple[Reason, str] | None
                 return Reason.PROBE_DEADLINE, f"No answer for {format_duration(view.now - since)}: {error}"
             draft.look_again_at(deadline)
         case Loading(progress_at=progress_at):
-            deadline = progress_at + view.load_timeout_s(engine)
+            deadline = view.load_ends_at(engine, state)
             if view.now >= deadline:
                 return Reason.LOAD_STALLED, f"No progress for {format_duration(view.now - progress_at)} (load_timeout)."
             draft.look_again_at(deadline)

@@ -105,15 +105,16 @@ class View:
                 found[op.model].update(op.nodes)
         self.lost = {model: [self.nodes[name] for name in sorted(names)] for model, names in found.items()}
 
-    def load_timeout_s(self, engine: EngineObservation) -> float:
+    def load_ends_at(self, engine: EngineObservation, loading: Loading) -> float:
+        """When it counts as stalled, unless it moves before."""
         spec = self.desired.models.get(engine.model)
-        return DEFAULT_LOAD_TIMEOUT_S if spec is None else spec.load_timeout_s
+        return loading.progress_at + (DEFAULT_LOAD_TIMEOUT_S if spec is None else spec.load_timeout_s)
 
     def _is_stalled(self, model: str) -> bool:
-        engine = self.engine(model)
-        if engine is None or not isinstance(engine.state, Loading):
-            return False
-        return self.now >= engine.state.progress_at + self.load_timeout_s(engine)
+        """It loads, with however many engines, and none of them has moved for its load_timeout."""
+        found = [(each, each.state) for each in self.engines.get(model, ())]
+        loads = [self.load_ends_at(each, state) for each, state in found if isinstance(state, Loading)]
+        return bool(loads) and all(at <= self.now for at in loads)
 
     @property
     def policy(self) -> Policy:
