@@ -8,6 +8,9 @@ RAY    := $(VENV)/.ray-installed
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST  := $(PY) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
+# Hundreds of processes are started; with bytecode unkept each would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 # It takes a minute and a half, by itself.
 KILLS   := tests/whole/test_restarts.py::test_a_manager_killed_at_any_moment_leaves_nothing_that_the_next_does_not_adopt_or_reap
 
