@@ -84,6 +84,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.done.append("abort")
 
+    def close(self) -> None:
+        self.done.append("close")
+
     def pause_reading(self) -> None:
         self.done.append("pause")
 

@@ -8,7 +8,7 @@ from vllama.domain.units import KIB
 from vllama.gateway.wire import answer
 from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import Answer, Body, Broken
-from vllama.gateway.wire.framing import Chunked, Counted, Framing, Unframed, UntilClose
+from vllama.gateway.wire.framing import LENGTHS, LINES, Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
 from vllama.gateway.wire.outbox import Outbox
 from vllama.gateway.wire.passing import addressed
@@ -43,6 +43,12 @@ class Asker(Protocol):
     def silent(self, limit_s: float) -> None: ...
 
 
+class Passer(Asker, Protocol):
+    def chunk(self, data: bytes, size: int) -> None:
+        """A whole chunk of `size` bytes, as it came: its framing is read."""
+        ...
+
+
 class Home(Protocol):
     """Where connections wait."""
 
@@ -63,6 +69,8 @@ class EngineConnection(asyncio.Protocol):
         self._soon = b""  # to be written at the end of this turn of the loop
         self._home = home
         self._asker: Asker | None = None
+        self._passer: Passer | None = None
+        self._passing: Passer | None = None  # where a chunk may begin
         self._framing: Framing | None = None
         self._plain: bytearray | None = None
         self._head = bytearray()
@@ -78,7 +86,7 @@ class EngineConnection(asyncio.Protocol):
         if forward is not self._forward or endpoint is not self._endpoint:  # nearly always both are the same
             self._forward, self._endpoint = forward, endpoint
             self._begins = b"%bhost: %b\r\n" % (addressed(forward, endpoint), endpoint.presented)
-        self._asker, self._heard = asker, False
+        self._asker, self._passer, self._passing, self._heard = asker, None, None, False
         self._plain = bytearray() if asker.unchunked else None
         limit_s, size = self._limits.first_byte_s, len(body)
         self.deadline = None if limit_s is None else self._loop.time() + limit_s
@@ -94,6 +102,10 @@ class EngineConnection(asyncio.Protocol):
     def heard_by(self, asker: Asker) -> None:
         """The rest of the answer, by somebody else than who asked."""
         self._asker = asker
+
+    def pass_chunks(self, passer: Passer) -> None:
+        """As long as nobody else hears the answer: the short way for events, of which each is one token."""
+        self._passer = passer
 
     def flush(self) -> None:
         soon, self._soon = self._soon, b""
@@ -122,7 +134,7 @@ class EngineConnection(asyncio.Protocol):
     @property
     def between_chunks(self) -> bool:
         """The answer so far is whole chunks."""
-        return isinstance(self._framing, Chunked) and self._framing.between
+        return self._framing is not None and self._framing.between
 
     # what the loop calls
 
@@ -130,6 +142,17 @@ class EngineConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        passer = self._passing
+        if (
+            passer is not None
+            and (size := len(data)) < LENGTHS
+            and data.startswith(LINES[size])  # as `is_one_chunk`, which would be one more call for every token
+            and data.endswith(b"\r\n")
+            and passer is self._asker
+        ):
+            self._heard = True
+            passer.chunk(data, size)
+            return
         asker, framing = self._asker, self._framing
         self._heard = True
         if asker is None:
@@ -229,6 +252,7 @@ class EngineConnection(asyncio.Protocol):
             data, self._reusable = data[:used], False
         if data:
             asker.piece(data)
+        self._passing = self._passer if framing.between else None  # it is not, where all is done
         if framing.done:
             self._framing = None
             self._free()

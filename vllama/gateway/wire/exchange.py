@@ -50,7 +50,6 @@ class Exchange:
 
     def __init__(self, client: Client, shared: Shared, request: Request, body: bytes | bytearray) -> None:
         """`told`: what the client sent, where `request` is a translation of it. `model`: of those that there are.
-
         `translator`: hears the engine in its place. `_server`: hears from here how it went. `_early`: once its head is
         out. `_tried`: engine ids of those that failed it.
         """
@@ -255,12 +254,21 @@ class Exchange:
     def piece(self, data: bytes) -> None:
         if self._first_byte_at is None:
             self._first_byte_at = self._shared.clock()
+            if (engine := self._engine) is not None and not self.unchunked:
+                engine.pass_chunks(self)
         if self._early is not None:
             data = self._early.piece(data)
-        size = len(data)
+        if len(data) <= LOOKED_AT_BYTES:
+            self.chunk(data, len(data))
+        else:
+            self._last.append(data[-LOOKED_AT_BYTES:])
+            self._write(data)
+
+    def chunk(self, data: bytes, size: int) -> None:
+        """What `piece` does with all but the first, for every token."""
         self._answer_bytes += size
-        self._last.append(data if size <= LOOKED_AT_BYTES else data[-LOOKED_AT_BYTES:])
-        if self._shared.outbox.collects:  # as in `_write`, which would be one more call for every token
+        self._last.append(data)
+        if self._shared.outbox.collects:  # as in `_write`, which would be one more call
             self._client.write_soon(data)
         elif not self._transport.is_closing():
             self._transport.write(data)
@@ -315,8 +323,8 @@ class Exchange:
     def silent(self, limit_s: float) -> None:
         if self._server is not None:
             self._attempt(self._server).silent(limit_s)
-            return
-        self.refuse(errors.engine_silent(self.model, limit_s, whose=whose(self._grant)))
+        else:
+            self.refuse(errors.engine_silent(self.model, limit_s, whose=whose(self._grant)))
 
     # what a translator does beside that
 
@@ -359,12 +367,9 @@ class Exchange:
             self._transport.write(data)
 
     def _over(self, outcome: Outcome, status: int, tail: bytes = b"") -> None:
-        """The grant goes back, and what happened is told. Once: a fault of ours may come behind the end.
-
-        `tail`: the end of the answer, where it was one.
-        """
+        """The grant goes back, and what happened is told. `tail`: the end of the answer, where it was one."""
         if self._stage is _OVER:
-            return
+            return  # a fault of ours came behind it
         self._stage = _OVER
         shared, grant = self._shared, self._grant
         now = shared.clock()

@@ -13,16 +13,23 @@ _SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:[ \t]{0,8}|[ \t]{0,8};[\t -~\
 _TRAILER_BEGUN = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t -~\x80-\xff]*)?)?\r?")
 _LONGEST_LINE_BYTES = 4096
 _CRLF: Final = b"\r\n"
+LENGTHS = 2048  # events of one token are shorter
 
 
 def _line_of(size: int) -> bytes:
-    """The line that begins the one chunk which is `size` bytes long with its framing; empty: there is none."""
+    """The line that begins the one chunk which is `size` bytes long with its framing; where there is none, one that
+    is longer than whatever it is looked for in.
+    """
     lines = (b"%x\r\n" % (size - 4 - digits) for digits in (1, 2, 3) if size > 4 + digits)
-    return next((line for line in lines if int(line, 16) + len(line) + 2 == size), b"")
+    return next((line for line in lines if int(line, 16) + len(line) + 2 == size), bytes(LENGTHS))
 
 
-_LENGTHS = 2048  # events of one token are shorter
-_LINES = tuple(map(_line_of, range(_LENGTHS)))
+LINES = tuple(map(_line_of, range(LENGTHS)))
+
+
+def is_one_chunk(data: bytes, size: int) -> bool:
+    """`data`, of `size` bytes, where a chunk may begin: just one and all of it, as engines send each token."""
+    return size < LENGTHS and data.startswith(LINES[size]) and data.endswith(_CRLF)
 
 
 class Unframed(ValueError):
@@ -33,6 +40,7 @@ class Counted:
     """`content-length`."""
 
     __slots__ = ("_left", "done")
+    between = False
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -54,6 +62,7 @@ class UntilClose:
     """The end of the connection is the end of the body."""
 
     __slots__ = ("done",)
+    between = False
 
     def __init__(self) -> None:
         self.done = False
@@ -79,11 +88,8 @@ class Chunked:
 
     def feed(self, data: bytes, into: bytearray | None = None) -> int:
         """Raises Unframed. What is in the chunks is added to `into`."""
-        size = len(data)
-        if self.between and into is None and size < _LENGTHS:
-            line = _LINES[size]
-            if line and data[: len(line)] == line and data[-2:] == _CRLF:
-                return size  # just one chunk and all of it, as engines send each token
+        if self.between and into is None and is_one_chunk(data, size := len(data)):
+            return size
         used = self._feed(data, into)
         self.between = not (self._left or self._stash or self._in_trailers or self.done)
         return used
