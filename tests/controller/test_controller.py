@@ -13,7 +13,8 @@ from tests.simulation.world import World
 from vllama.controller.actuator import NO_PROCESS_COUNTS_S
 from vllama.controller.control import Unresolved
 from vllama.controller.controller import Controller
-from vllama.controller.demand import WaitFailed
+from vllama.controller.demand import Grant, WaitFailed
+from vllama.controller.reasons import HOLDS_S
 from vllama.controller.supposed import Supposed
 from vllama.domain.observed import Footprint
 from vllama.domain.reason import Reason
@@ -96,6 +97,32 @@ def test_whose_memory_it_is_and_what_each_model_takes(live) -> None:
         matrix = await house.controller.matrix()
         assert list(matrix.never) == ["org/huge"]
         assert list(matrix.pairs) == [("org/a", "org/b")]
+
+    live(story)
+
+
+def test_nobody_is_said_to_wait_who_is_served_or_went_away(live) -> None:
+    async def story(house: House) -> None:
+        board = house.controller.board
+
+        def said() -> tuple[int, str]:
+            found = next(each for each in house.controller.statuses() if each.model == "org/a")
+            return found.waiting, found.message
+
+        def wait() -> asyncio.Future[Grant]:
+            return asyncio.ensure_future(board.wait_until_ready("org/a", max_queue=9, timeout_s=99.0))
+
+        waiter = wait()
+        await house.until("org/a", Phase.STARTING)
+        assert (said()[0], "1 request waits" in said()[1]) == (1, True)
+        waiter.cancel()
+        await asyncio.wait([waiter])
+        assert (said()[0], said()[1].startswith("Loading; nobody waits for it any more")) == (0, True)
+        grant = await wait()
+        assert said() == (0, "1 in flight.")
+        grant.release()
+        await asyncio.sleep(HOLDS_S)
+        assert (said()[0], said()[1].startswith("Unused for")) == (0, True)
 
     live(story)
 

@@ -1,5 +1,7 @@
 """Whose turn it is, and whose memory is being freed."""
 
+import pytest
+
 from tests.planner.cluster import Cluster, does
 from vllama.domain.reason import Reason
 
@@ -69,3 +71,17 @@ def test_everybody_gets_a_turn_and_nobody_comes_back_unasked():
     raised = [name for answer in answers for name, verb in answer.does.items() if verb == "Start"]
     assert raised == ["a", "b", "c", "d"]
     assert does(answers)[:3] == [{"a": "Start"}, {"a": "Sleep 1"}, {"b": "Start"}]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [
+        (1, "; who could not wait is expected back."),
+        (2, "; 1 request waits and who could not wait is expected back."),
+        (3, "; 2 requests wait and who could not wait is expected back."),
+    ],
+)
+def test_a_client_that_was_told_to_come_back_is_no_request_that_waits(waiting, said):
+    answer = Cluster().model("a").waits("a", requests=waiting).wants("a", expected=1).plan()
+    assert answer["a"].message.endswith(said)
+    assert answer["a"].action is not None

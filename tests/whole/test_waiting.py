@@ -123,6 +123,9 @@ def test_who_cannot_wait_is_told_when_to_come_back_and_finds_it_ready_then(start
     assert code(refused) == (503, "max_wait")
     assert 30 <= int(refused.headers["retry-after"]) <= 40
     assert "at most 2 s. It takes about" in refused.json()["error"]["message"]
+    coming = server.ps()["org/A"]
+    assert coming["waiting"] == 0
+    assert coming["phase"] == "Ready" or "who could not wait is expected back" in coming["message"]
     wait_until(lambda: server.phases()["org/A"] == "Ready", what="it to be there for who comes back")
     assert chat(server, "org/A", {"Prefer": "wait=0"}).headers["x-vllama-state"] == "hit"
     assert server.cli("stop", "org/A").returncode == 0

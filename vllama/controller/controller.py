@@ -229,10 +229,9 @@ class Controller:
 
     def statuses(self) -> Sequence[ModelStatus]:
         wall_minus_clock = time.time() - self._clock()
-        snapshot = self._loop.snapshot(self._clock())
-        here = statuses(
-            self._loop.desired(), snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock
-        )  # fmt: skip
+        desired, snapshot = self._loop.desired(), self._loop.snapshot(self._clock())
+        said = self._loop.reasons.plan(desired, snapshot)
+        here = statuses(desired, snapshot, said, wall_minus_clock=wall_minus_clock)
         return self._servers.with_theirs(here, self._catalog.models)
 
     def conditions(self) -> Sequence[Condition]:

@@ -169,6 +169,7 @@ class Line:
         waiting = len(self.waiters)
         return Demand(
             waiting=waiting,
+            expected=int(self.stand_in is not None and self.stand_in in self.waiters),
             oldest_waiting_at=self.waiters[0].since if waiting else None,
             in_flight=self.in_flight,
             last_used_at=self.last_used_at,

@@ -132,7 +132,8 @@ class Enquiries:
         desired, snapshot, now = self._states()
         model, profile = spec.model, self._profiles.of(spec)
         wall_minus_clock = time.time() - now
-        every = statuses(desired, snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock)
+        said = self._loop.reasons.plan(desired, snapshot)
+        every = statuses(desired, snapshot, said, wall_minus_clock=wall_minus_clock)
         engine = best_engines(snapshot).get(model)
         tasks = self._catalog.tasks.get(model)
         decision = await asyncio.to_thread(start_of, desired, snapshot, now, model)
@@ -153,7 +154,8 @@ class Enquiries:
         card = await self.show(spec)
         desired, snapshot, now = self._states()
         wall_minus_clock = time.time() - now
-        every = statuses(desired, snapshot, self._loop.plan, wall_minus_clock=wall_minus_clock)
+        said = self._loop.reasons.plan(desired, snapshot)
+        every = statuses(desired, snapshot, said, wall_minus_clock=wall_minus_clock)
         own = [status for status in every if (status.replica_of or status.model) == spec.served_name]
         return Description(
             card=card, demand=demand_state(desired, own, spec.served_name, now),

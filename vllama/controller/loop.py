@@ -13,6 +13,7 @@ from vllama.controller.history import History
 from vllama.controller.manifest import ManifestWatch
 from vllama.controller.observer import Observer
 from vllama.controller.profiles import Profiles
+from vllama.controller.reasons import Reasons
 from vllama.controller.tally import Cause, Tally
 from vllama.controller.wishes import Wishes
 from vllama.domain.action import Sleep, Stop
@@ -68,6 +69,7 @@ class Loop:
         self.passes = 0
         self.pass_s = 0.0  # how long the last one took
         self.plan: Plan | None = None
+        self.reasons = Reasons(clock)
         self.findings: tuple[Finding, ...] = ()
         self._since = clock()
         self._said: dict[str, tuple[Reason, str]] = {}
@@ -129,6 +131,7 @@ class Loop:
         began = self._clock()
         self.plan = plan(desired, snapshot, now)
         plan_s = self._clock() - began
+        self.reasons.passed(self.plan, desired)
         findings = check(desired, snapshot, now, self.plan)
         self.tally.planned(plan_s, rejected=bool(findings))
         self._wishes.review(engines, self._catalog.replicas, self.plan, snapshot.operations)

@@ -15,7 +15,7 @@ from vllama.planner.view import best_engines
 def statuses(
     desired: DesiredState, snapshot: Snapshot, plan: Plan | None, *, wall_minus_clock: float
 ) -> Sequence[ModelStatus]:
-    """Sorted by model. `plan` is the loop's latest (None: it has not planned yet), and only gives the reasons."""
+    """Sorted by model. `plan` is the latest (None: the loop has not planned yet), and only gives the reasons."""
     engines = best_engines(snapshot)
     operations = {op.model: op for op in snapshot.operations}
     said = {decision.model: (decision.reason, decision.message) for decision in plan.decisions} if plan else {}
@@ -68,7 +68,7 @@ def _status(  # noqa: PLR0917  # one call, just above
         sleep_level=int(engine.state.level) if engine and isinstance(engine.state, Asleep) else None,
         memory_bytes=_holds(engine),
         in_flight=demand.in_flight,
-        waiting=demand.waiting,
+        waiting=demand.waiting - demand.expected,
         last_used=None if used is None else used + wall_minus_clock,
         started=None if engine is None else engine.started_at + wall_minus_clock,
         pinned=spec.pin if spec else False,

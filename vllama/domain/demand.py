@@ -22,6 +22,7 @@ class Demand:
     """What clients want of one model. Times are seconds of the monotonic clock.
 
     `waiting` requests queue since `oldest_waiting_at`; `in_flight` counts to the last byte;
+    `expected` of those are none yet, but clients that were told when to come back;
     `last_used_at` is the end (or, failing that, the start) of the latest use.
     `admission_closed_at`: since when arrivals queue although the engine is awake (a drain); None: open.
     `drain_ended_at`: when a drain was last given up; it earns the model a rest from the next one.
@@ -31,6 +32,7 @@ class Demand:
     """
 
     waiting: int = 0
+    expected: int = 0
     oldest_waiting_at: float | None = None
     in_flight: int = 0
     last_used_at: float | None = None

@@ -210,7 +210,8 @@ def _candidate(view: View, candidate: Candidate) -> CandidateNumbers:
     engine, demand = candidate.engine, view.demand(candidate.engine.model)
     return CandidateNumbers(
         model=engine.model, node=engine.node, devices=engine.devices, phase=view.phase(engine.model),
-        unused_s=max(0.0, view.now - candidate.last_used), in_flight=demand.in_flight, waiting=demand.waiting,
+        unused_s=max(0.0, view.now - candidate.last_used), in_flight=demand.in_flight,
+        waiting=demand.waiting - demand.expected,
         draining=candidate.draining, spare=candidate.spare, stop_frees_bytes=candidate.stop_frees,
         sleep_frees_bytes=candidate.sleep_frees,
     )  # fmt: skip

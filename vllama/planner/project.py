@@ -112,7 +112,7 @@ def _desired_after(view: View, decisions: Iterable[Decision], then: Snapshot) ->
         wanted = old.waiting > 0 or isinstance(override, WantReady)
         if wanted and (ready or decision.refused):
             used = view.now if ready else new.last_used_at
-            new = replace(new, waiting=0, oldest_waiting_at=None, last_used_at=used)
+            new = replace(new, waiting=0, expected=0, oldest_waiting_at=None, last_used_at=used)
             overrides = _without(overrides, model, beaten=ready)
         if new != old:
             demand[model] = new

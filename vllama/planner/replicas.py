@@ -75,6 +75,7 @@ def gathered(desired: DesiredState, leads: Mapping[str, str], found: Sequence[Na
         for name, one in zip(names, each, strict=True):
             demand[name] = replace(
                 one, waiting=sum(other.waiting for other in each) if name == lead else 0,
+                expected=sum(other.expected for other in each) if name == lead else 0,
                 oldest_waiting_at=since if name == lead else None, keep_alive=said,
                 last_used_at=max((o.last_used_at for o in each if o.last_used_at is not None), default=None),
                 left_at=max((o.left_at for o in each if o.left_at is not None), default=None),

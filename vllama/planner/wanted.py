@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vllama.domain.demand import WantAsleep, WantReady, WantStopped
+from vllama.domain.demand import Demand, WantAsleep, WantReady, WantStopped
 from vllama.planner.view import View
 
 
@@ -33,8 +33,7 @@ def _want(view: View, model: str) -> Wanted | None:
         return None
     reasons: list[tuple[float, str]] = []
     if demand.waiting and demand.oldest_waiting_at is not None:
-        plural = "request waits" if demand.waiting == 1 else "requests wait"
-        reasons.append((demand.oldest_waiting_at, f"{demand.waiting} {plural}"))
+        reasons.append((demand.oldest_waiting_at, _who_waits(demand)))
     if isinstance(override, WantReady):
         reasons.append((override.at, "an operator started it"))
     if view.pinned(model):
@@ -42,6 +41,14 @@ def _want(view: View, model: str) -> Wanted | None:
     if not reasons:
         return None
     return Wanted(model=model, since=min(reasons)[0], why=" and ".join(why for _, why in sorted(reasons)))
+
+
+def _who_waits(demand: Demand) -> str:
+    requests = demand.waiting - demand.expected
+    said = [f"{requests} {'request waits' if requests == 1 else 'requests wait'}"] if requests else []
+    if demand.expected:
+        said.append("who could not wait is expected back")
+    return " and ".join(said)
 
 
 def _turn(view: View, want: Wanted) -> float:
