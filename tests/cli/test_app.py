@@ -189,11 +189,21 @@ def test_start_by_any_of_its_names(vllama: Vllama, server: ScriptedServer, comma
     assert server.requests[0] == ("POST", "/admin/models/a/start", None)
 
 
+def test_where_there_are_several_machines_a_start_says_on_which(vllama: Vllama, server: ScriptedServer) -> None:
+    server.pages["/admin/nodes"] = {"nodes": [{"name": "gpu-1"}, {"name": "gpu-2"}]}
+    starts, ready = ({**each, "node": "gpu-2"} for each in (STARTS, READY))
+    server.asked, server.statuses = (202, a_status("org/a")), [[starts], [ready]]
+    stopped, starting, *_, last = vllama("start", "a", "--server", server.url).stdout.splitlines()
+    assert "gpu-2" not in stopped
+    assert starting.endswith("[on gpu0 of gpu-2]")
+    assert last == "org/a is Ready on gpu0 of gpu-2, port 33301."
+
+
 def test_sleep_takes_a_level(vllama: Vllama, server: ScriptedServer) -> None:
     server.asked = 202, a_running("org/a", "Asleep", sleep_level=2, port=33301)
     assert vllama("sleep", "a", "-l", "2", "--server", server.url).stdout.endswith("org/a is Asleep (L2) on gpu0.\n")
     vllama("sleep", "a", "--server", server.url)
-    assert [body for _, _, body in server.requests] == [{"level": 2}, {"level": None}]
+    assert [body for verb, _, body in server.requests if verb == "POST"] == [{"level": 2}, {"level": None}]
 
 
 def test_stop_and_no_wait(vllama: Vllama, server: ScriptedServer) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 from vllama.cli.client import AdminClient
 from vllama.cli.failure import CommandFailed, complain
 from vllama.cli.render.ps import shown_phase
-from vllama.cli.render.words import device_names, one_line, phase_style, wrapped
+from vllama.cli.render.words import one_line, phase_style, place_names, wrapped
 from vllama.cli.terminal import is_coloured, show, show_json, width
 from vllama.domain.reason import Reason
 from vllama.domain.status import Phase
@@ -59,7 +59,7 @@ def run(client: AdminClient, wish: Wish, *, wait: bool, timeout_s: float | None,
     if as_json:
         show_json(status)
     elif problem is None:
-        show(ending(wish, status, wait=wait))
+        show(ending(wish, status, wait=wait, several_nodes=wait and client.has_several_nodes()))
     if problem is not None:
         raise CommandFailed(problem)
 
@@ -77,21 +77,22 @@ def watch(client: AdminClient, wish: Wish, *, timeout_s: float | None, as_json: 
 def _follow_on_terminal(
     client: AdminClient, wish: Wish, first: Status, *, timeout_s: float | None, as_json: bool
 ) -> tuple[Status, str | None]:
-    stream = sys.stderr if as_json else sys.stdout
+    stream, several = sys.stderr if as_json else sys.stdout, client.has_several_nodes()
     if not is_coloured(stream):
 
         def say(elapsed: float, now: Status) -> None:
-            show(_line(elapsed, now, columns=width(stream)), stream=stream)
+            show(_line(elapsed, now, columns=width(stream), several=several), stream=stream)
 
         return follow(client, wish, first, tell=say, timeout_s=timeout_s)
     console = Console(file=stream, highlight=False)
     with Spinner(Text(first["model"]), console=console) as spinner:
 
         def tell(elapsed: float, now: Status) -> None:
-            console.print(_line(elapsed, now, columns=width(stream)), soft_wrap=True)
+            console.print(_line(elapsed, now, columns=width(stream), several=several), soft_wrap=True)
 
         def glance(elapsed: float, now: Status) -> None:
-            spinner.update(Text(doing(now, elapsed_s=elapsed), style=phase_style(now["phase"])))
+            said = doing(now, elapsed_s=elapsed, several_nodes=several)
+            spinner.update(Text(said, style=phase_style(now["phase"])))
 
         return follow(client, wish, first, tell=tell, glance=glance, timeout_s=timeout_s)
 
@@ -155,9 +156,13 @@ def _said(status: Status) -> tuple[str | None, ...]:
     return status["phase"], status["reason"], status["message"], status.get("stage")
 
 
-def doing(status: Status, *, elapsed_s: float) -> str:
-    """For one line that is renewed: `org/a: Starting, loading weights, 12s, about 30s left`."""
-    parts = [f"{status['model']}: {shown_phase(status)}", status.get("stage"), f"{elapsed_s:.0f}s", left(status)]
+def doing(status: Status, *, elapsed_s: float, several_nodes: bool = False) -> str:
+    """For one line that is renewed: `org/a: Starting, loading weights, 12s, about 30s left`.
+
+    Where there are `several_nodes` it says on which: `org/a: Starting on gpu0 of gpu-2, loading weights, ...`.
+    """
+    head = f"{status['model']}: {shown_phase(status)}" + (_on(status, several=True) if several_nodes else "")
+    parts = [head, status.get("stage"), f"{elapsed_s:.0f}s", left(status)]
     return ", ".join(part for part in parts if part)
 
 
@@ -167,8 +172,13 @@ def left(status: Status) -> str | None:
     return None if left_s is None else f"about {format_duration(left_s)} left"
 
 
-def _stage(status: Status) -> str:
-    said = ", ".join(part for part in (status.get("stage"), left(status)) if part)
+def _on(status: Status, *, several: bool) -> str:
+    return f" on {place_names(status, several_nodes=several)}" if status["devices"] else ""
+
+
+def _stage(status: Status, *, several: bool) -> str:
+    where = _on(status, several=True).lstrip() if several else None
+    said = ", ".join(part for part in (where, status.get("stage"), left(status)) if part)
     return f" [{said}]" if said and status["phase"] in _COMING_UP else ""
 
 
@@ -176,18 +186,18 @@ def _why(status: Status) -> str:
     return f"{status['reason']}: {one_line(status['message'])}" if status["reason"] else one_line(status["message"])
 
 
-def _line(elapsed: float, status: Status, *, columns: int | None) -> Text:
+def _line(elapsed: float, status: Status, *, columns: int | None, several: bool) -> Text:
     when, phase = f"{elapsed:7.1f}s  ", shown_phase(status)
     first = f"{when}{phase:<11}  "
-    line = Text("\n".join(wrapped(_why(status) + _stage(status), columns, indent=" " * len(first), first=first)))
+    said = _why(status) + _stage(status, several=several)
+    line = Text("\n".join(wrapped(said, columns, indent=" " * len(first), first=first)))
     line.stylize("dim", 0, len(when))
     line.stylize(phase_style(status["phase"]), len(when), len(when) + len(phase))
     return line
 
 
-def ending(wish: Wish, status: Status, *, wait: bool) -> Text:
+def ending(wish: Wish, status: Status, *, wait: bool, several_nodes: bool = False) -> Text:
     if not wait:
         return Text(f"{status['model']} is asked to {wish.verb}; it is {shown_phase(status)} now.")
-    devices = f" on {device_names(status['devices'])}" if status["devices"] else ""
     port = f", port {status['port']}" if status["port"] is not None and status["phase"] == Phase.READY else ""
-    return Text(f"{status['model']} is {shown_phase(status)}{devices}{port}.")
+    return Text(f"{status['model']} is {shown_phase(status)}{_on(status, several=several_nodes)}{port}.")

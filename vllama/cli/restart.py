@@ -15,6 +15,7 @@ def run(client: AdminClient, model: str, *, timeout_s: float | None, as_json: bo
     if as_json:
         show_json(status)
     elif problem is None:
-        show(ending(Wish(verb="start", model=model), status, wait=True))
+        several = client.has_several_nodes()
+        show(ending(Wish(verb="start", model=model), status, wait=True, several_nodes=several))
     if problem is not None:
         raise CommandFailed(problem)

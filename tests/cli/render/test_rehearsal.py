@@ -64,3 +64,15 @@ def test_no_line_is_too_wide(width: int) -> None:
 )
 def test_a_length_of_time(seconds: float, assumed: bool, unknown: bool, said: str) -> None:
     assert span({"seconds": seconds, "assumed": assumed, "unknown": unknown}) == said
+
+
+def test_where_there_are_several_machines_each_step_says_on_which() -> None:
+    """`a` makes room for `b`, which may be on this machine only; without the others nothing is said of machines."""
+
+    def story(node: str | None, **more: Any) -> str:
+        return render(calling(Cluster(**more).model("a", 5.0).model("b", 6.0, node=node).engine("a"), "b"))
+
+    text = story("here", more={"there": (2.0,)})
+    assert "~ a  Ready -> Asleep  gpu0 of here at level 1, at once" in text
+    assert "+ b  Stopped -> Ready  gpu0 of here, after" in text
+    assert " of here" not in story(None)

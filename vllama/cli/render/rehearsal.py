@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from vllama.cli.render.words import device_names, phase_style, span, wrapped
+from vllama.cli.render.words import phase_style, place_names, span, wrapped
 from vllama.domain.units import format_bytes
 
 Step = Mapping[str, Any]
@@ -18,14 +18,15 @@ _ASSUMED = "~ before a time: never measured here, so what such a step takes else
 
 
 def render_rehearsal(answer: Mapping[str, Any], *, width: int | None = None) -> Text:
-    """`answer` is that of /admin/plan/request."""
+    """`answer` is that of /admin/plan/request. Where there are several nodes, each device is said with its own."""
     names = ", then ".join(asked["model"] for asked in answer["asked"])
     lines = [
         Text(line, style="bold") for line in wrapped(f"If somebody called {names} now", width, indent="  ", first="")
     ]
     lines.append(Text(""))
+    several = len(answer["before"]["nodes"]) > 1
     for step in answer["steps"]:
-        lines += [*_step(step, width), Text("")]
+        lines += [*_step(step, width, several=several), Text("")]
     for asked in answer["asked"]:
         lines += _asked(asked, width)
     if answer["steps"]:
@@ -35,13 +36,13 @@ def render_rehearsal(answer: Mapping[str, Any], *, width: int | None = None) -> 
     return Text("\n").join(lines)
 
 
-def _step(step: Step, width: int | None) -> list[Text]:
+def _step(step: Step, width: int | None, *, several: bool) -> list[Text]:
     kind = step["kind"]
     state = Text(step["before"], style=phase_style(step["before"]))
     if step["after"] != step["before"]:
         state.append(" -> ", style="dim").append(step["after"], style=phase_style(step["after"]))
     head = Text.assemble("  ", (_SYMBOLS.get(kind, _WAITING), _STYLES.get(kind, "cyan")), f" {step['model']}  ", state)
-    told = [_where(step), _after(step), f"takes {span(step['takes'])}"]
+    told = [_where(step, several=several), _after(step), f"takes {span(step['takes'])}"]
     rest = ", ".join(part for part in told if part)
     lines = [head]
     if width is None or len(head.plain) + 2 + len(rest) <= width:
@@ -55,10 +56,10 @@ def _step(step: Step, width: int | None) -> list[Text]:
     return [*lines, *why]
 
 
-def _where(step: Step) -> str:
+def _where(step: Step, *, several: bool) -> str:
     level = f" at level {step['level']}" if step["kind"] == "sleep" else ""
     level = f" from level {step['level']}" if step["kind"] == "wake" else level
-    return device_names(step["devices"], between=", ") + level
+    return place_names(step, several_nodes=several, between=", ") + level
 
 
 def _after(step: Step) -> str:

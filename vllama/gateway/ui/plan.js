@@ -2,8 +2,8 @@
 
 import { byId, h, refill, set, text, toast } from "./dom.js";
 import { ask, json, modelPath } from "./api.js";
-import { bytes, counted, device, devices, kindOf, span } from "./format.js";
-import { amend, store } from "./store.js";
+import { bytes, counted, device, kindOf, places, span } from "./format.js";
+import { amend, severalNodes, store } from "./store.js";
 
 const ANEW_MS = 3000;
 const SIGNS = { start: "+", wake: "+", sleep: "~", stop: "−", under_way: "…", requests: "…", pause: "…" };
@@ -109,7 +109,7 @@ function waiters() {
 }
 
 function step(each) {
-  const where = [devices(each.devices), each.level && ["sleep", "wake"].includes(each.kind) ? `level ${each.level}` : ""];
+  const where = [places(each, severalNodes()), each.level && ["sleep", "wake"].includes(each.kind) ? `level ${each.level}` : ""];
   const begins = each.begins.seconds < 0.05 && !each.begins.unknown ? "at once" : `after ${span(each.begins)}`;
   const facts = [...where, begins, `takes ${span(each.takes)}`].filter(Boolean).join(" · ");
   const why = `${each.reason ? `${each.reason}: ` : ""}${each.message}${each.anyway ? " It would happen anyway." : ""}`;
