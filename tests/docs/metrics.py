@@ -24,7 +24,7 @@ engines say of themselves (`vllm:...`), each with its model as a label. Take
 [manifests/prometheus/scrape.yml](../manifests/prometheus/scrape.yml) for both,
 [alerts.yml](../manifests/prometheus/alerts.yml) beside it for alerts that say what to do, and import
 [manifests/grafana/vllama.json](../manifests/grafana/vllama.json) into Grafana 10 or later: it asks for the data source,
-and can be narrowed to servers and models.
+and can be narrowed to servers, machines and models.
 
 - Counters and histograms begin anew with the server. A series of a counter with labels is there from its first event
   on.

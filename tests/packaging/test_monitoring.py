@@ -76,9 +76,21 @@ def test_the_dashboard_can_be_imported():
     used = set(re.findall(r"\$\{?([a-z]+)", str(board))) - {"model"}
     assert used | {"model"} <= names | {"__rate_interval", "__range"}
     assert [panel["title"] for panel in every if panel["type"] == "row"] == [
-        "Overview", "Models", "Waiting", "Swaps and evictions", "Memory", "Requests and errors",
+        "Overview", "Models", "Waiting", "Swaps and evictions", "Memory of $node", "Requests and errors",
         "Servers that others run", "The manager itself",
     ]  # fmt: skip
+
+
+def test_devices_of_one_number_on_several_machines_are_not_added_up():
+    """A row for each machine: every panel that tells of what a machine has tells of one."""
+    [row] = [panel for panel in dashboard()["panels"] if panel.get("repeat") == "node"]
+    assert row["type"] == "row"
+    of_machines = {name for name, labels in labels_by_sample().items() if "node" in labels}
+    told = [each["expr"] for panel in panels() for each in panel["targets"]]
+    found = [re.findall(r"(\w+)\{([^}]*)\}", expression) for expression in told]
+    chosen = [labels for each in found for name, labels in each if name in of_machines]
+    assert len(chosen) >= 10
+    assert [labels for labels in chosen if 'node="$node"' not in labels] == []
 
 
 def test_no_panel_lies_on_another():
