@@ -43,11 +43,19 @@ def test_it_may_do_no_more_than_it_must(path):
 def test_the_targets_and_files_that_are_named_exist():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = "\n".join(step.get("run", "") for path in WORKFLOWS for step in steps(read_yaml(path)))
-    assert set(re.findall(r"^make ([\w-]+)", commands, re.MULTILINE)) >= {"check", "test", "package"}
-    assert set(re.findall(r"^make ([\w-]+)", commands, re.MULTILINE)) <= targets
+    made = set(re.findall(r"^(?:sudo .*)?\bmake ([\w-]+)", commands, re.MULTILINE))
+    assert made >= {"check", "test", "test-ray", "package"}
+    assert made <= targets
     locks = re.findall(r"-r (\S+)", commands)
     assert locks
     assert set(locks) <= set(tracked())
+
+
+def test_several_machines_that_cannot_be_made_fail_there_and_are_not_skipped():
+    [step] = [step for step in steps(workflow("ci.yml")) if "make test-ray" in step.get("run", "")]
+    said = re.fullmatch(r"-W 'error:(.*)'", step["env"]["PYTEST_ADDOPTS"])
+    assert said
+    assert f'warnings.warn(f"{said[1]}:' in (ROOT / "tests" / "ray" / "conftest.py").read_text()
 
 
 def test_a_release_waits_for_the_tests_and_publishes_without_a_token():
