@@ -46,6 +46,18 @@ class Demand:
 NO_DEMAND = Demand()
 
 
+def lately(demand: Demand, at: float) -> tuple[float, ...]:
+    """When the latest `LATEST` requests came, the oldest first. Those who wait have asked, too: evenly since the oldest
+    of them came, as nobody knows better.
+    """
+    since, waiting = demand.oldest_waiting_at, demand.waiting
+    if since is None or not waiting:
+        return demand.asked
+    every_s = max(0.0, at - since) / waiting
+    latest = (since + every_s * i for i in range(max(0, waiting - LATEST), waiting))
+    return (*demand.asked, *latest)[-LATEST:]
+
+
 def rate_of(asked: Sequence[float], at: float) -> float:
     """How often it is asked for, in 1/s: between what the latest request says, and what the latest few say.
 

@@ -88,7 +88,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.WOULD_EVICT: "It is set to be refused rather than to displace others.",
     Reason.EVICTED: "Its memory is needed, and of the idle it is missed least (policy.victims).",
     Reason.DRAINED_FOR_WAITER: "Somebody waits past the fairness bound: new requests queue until those in flight end.",
-    Reason.RELOCATED: "It sleeps on a device where it cannot wake, and there is room elsewhere.",
+    Reason.RELOCATED: "It sleeps where it cannot wake, or where others are in its way, and there is room elsewhere.",
     Reason.IDLE_TOO_LONG: "Nobody used it for as long as its `idle.sleep_after`, or a request's `keep_alive`, says.",
     Reason.ASLEEP_TOO_LONG: "Nobody used it for as long as its `idle.stop_after` says.",
     Reason.HOST_MEMORY_SHORT: "The host has too little memory for the copies of sleepers; the coldest gives its up.",

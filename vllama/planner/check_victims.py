@@ -8,6 +8,7 @@ could sleep instead, and hardly anybody has waited for that.
 from collections.abc import Iterator
 
 from vllama.domain.action import Action, Sleep, Stop
+from vllama.domain.demand import Demand
 from vllama.domain.observed import Asleep, Awake, EngineObservation
 from vllama.domain.reason import Reason
 from vllama.domain.spec import ModelSpec, SleepLevel, VictimPolicy
@@ -162,9 +163,18 @@ def _often(case: Case, engine: EngineObservation) -> float:
     times = [one.asked[-1] for one in each if one.asked]
     times += [one.oldest_waiting_at for one in each if one.oldest_waiting_at is not None]
     times += [_used(case, other) for other in case.snapshot.engines]
-    asked = demand.asked or (_used(case, engine),)
+    asked = _asked(demand, max(times)) or (_used(case, engine),)
     first_s, last_s = (1.0 + max(0.0, max(times) - at) for at in (asked[0], asked[-1]))
     return float((len(asked) / first_s / last_s) ** 0.5)
+
+
+def _asked(demand: Demand, until: float) -> tuple[float, ...]:
+    """The latest four, who waits included, as if they had come at even distances."""
+    if not demand.waiting or demand.oldest_waiting_at is None:
+        return demand.asked
+    gap_s = max(0.0, until - demand.oldest_waiting_at) / demand.waiting
+    came = [demand.oldest_waiting_at + gap_s * i for i in range(demand.waiting)][-4:]
+    return (*demand.asked, *came)[-4:]
 
 
 def _back_s(case: Case, engine: EngineObservation, *, stop: bool) -> float:

@@ -11,6 +11,7 @@ from vllama.planner.arithmetic import decide_no_room
 from vllama.planner.backoff import pause_of, retry_at
 from vllama.planner.draft import Draft
 from vllama.planner.ledger import cache_bytes, leaked_bytes
+from vllama.planner.moving import better_elsewhere
 from vllama.planner.never import awaits, cannot_fit
 from vllama.planner.placement import Offer, best_offer, make_offer
 from vllama.planner.room import is_at_hand, promise, refuse, refuses, use
@@ -110,7 +111,14 @@ def _wake(draft: Draft, want: Wanted, spec: ModelSpec, engine: EngineObservation
     added = draft.ledger.wake_bytes(engine)
     needs = (added,) * len(engine.keys)
     offer = make_offer(draft.ledger, engine.node, engine.devices, needs, draft.candidates, engine.further)
-    if offer is not None:
+    there = None if offer is None else better_elsewhere(draft, want, spec, engine, offer)
+    if offer is not None and there is not None:
+        busy = ", ".join(sorted(victim.candidate.engine.model for victim in offer.busy))
+        where = name_devices(draft.view, there)
+        message = f"Takes turns with {busy} where it is, and would wait for that; a start on {where} pays."
+        stop(draft, engine, Reason.RELOCATED, message)
+        promise(draft, want, there)
+    elif offer is not None:
         wake_on(draft, want, engine, asleep, offer)
     else:
         _move(draft, want, spec, engine)

@@ -7,7 +7,7 @@ which anything was asked for (`as_of`): time alone changes nothing about who goe
 
 from collections.abc import Iterable
 
-from vllama.domain.demand import rate_of
+from vllama.domain.demand import lately, rate_of
 from vllama.domain.observed import Asleep, EngineObservation
 from vllama.domain.spec import SleepLevel, VictimPolicy
 from vllama.domain.units import format_bytes, format_duration
@@ -44,11 +44,11 @@ def back_s(ledger: Ledger, engine: EngineObservation, level: SleepLevel) -> floa
     """How much longer its model takes to be ready again, in seconds, than if the engine stays as it is."""
     footprint, devices = ledger.footprint(engine.model), len(engine.keys)
     if level is not SleepLevel.STOP:
-        return _known(wake_takes(footprint, level, devices), CHANGE_S)
-    start_s = _known(start_takes(footprint), START_S)
+        return known_s(wake_takes(footprint, level, devices))
+    start_s = known_s(start_takes(footprint), START_S)
     if not isinstance(engine.state, Asleep):
         return start_s
-    return max(CHANGE_S, start_s - _known(wake_takes(footprint, engine.state.level, devices), CHANGE_S))
+    return max(CHANGE_S, start_s - known_s(wake_takes(footprint, engine.state.level, devices)))
 
 
 def why_missed_least(view: View, ledger: Ledger, engine: EngineObservation, level: SleepLevel, frees: int) -> str:
@@ -62,8 +62,8 @@ def why_missed_least(view: View, ledger: Ledger, engine: EngineObservation, leve
 
 def asked_per_s(view: View, engine: EngineObservation, at: float) -> float:
     """Of who was not asked for since anybody counts, its last use, or its start, counts as one request."""
-    return rate_of(view.demand(engine.model).asked or (view.last_used(engine),), at)
+    return rate_of(lately(view.demand(engine.model), at) or (view.last_used(engine),), at)
 
 
-def _known(span: Span, otherwise_s: float) -> float:
+def known_s(span: Span, otherwise_s: float = CHANGE_S) -> float:
     return otherwise_s if span.unknown else span.seconds
