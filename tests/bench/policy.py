@@ -1,6 +1,6 @@
 """Whose turn it is to make room: `policy.victims` lru and cost, and one that knows the future, over the same requests.
 
-    python -m tests.bench.policy                    the twelve scenarios, twenty seeds each: some 25 minutes of CPU
+    python -m tests.bench.policy                    the twelve scenarios, twenty seeds each: some 5 minutes of CPU
     python -m tests.bench.policy --quick            three seeds each
     python -m tests.bench.policy --arrivals FILE    with arrivals drawn from published statistics, see `arrivals_of`
 
