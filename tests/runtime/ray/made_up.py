@@ -15,7 +15,7 @@ from typing import Any
 
 from vllama.runtime.local import proc
 from vllama.runtime.ray.agent import Agent
-from vllama.runtime.ray.messages import AgentRestarts, Answer, Attached, Call, RayNode, Unreachable
+from vllama.runtime.ray.messages import Answer, Attached, Call, RayNode, Unreachable
 from vllama.runtime.ray.settings import AgentSettings
 
 
@@ -88,7 +88,7 @@ class MadeUpCluster:
         if name in self.silent:
             await asyncio.Event().wait()
         if name not in self.agents:
-            raise AgentRestarts("its agent ended, and is started again")
+            raise Unreachable("The actor is unavailable.")
         answer = await self.agents[name].do(call)
         if name in self.silent:  # it heard, and its answer is lost
             await asyncio.Event().wait()

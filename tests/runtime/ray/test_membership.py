@@ -136,69 +136,13 @@ def test_while_it_ends_what_was_left_it_is_fenced(machines, monkeypatch):
 _DEAF = (("VLLAMA_SIM_FAULTS", "ignore_sigterm"),)
 
 
-def test_an_agent_that_ray_starts_again_is_not_missed_meanwhile(machines):
-    """Its machine is no other's for that: what it serves goes on, and nothing new is begun on devices unseen."""
-
-    async def test():
-        async with machines("a", "b", silence_s=1.0) as (cluster, runtime):
-            engine = await runtime.start("e1", SPEC, start("a"))
-            await async_wait_until(lambda: runtime.listening("e1"), what="the engine to listen")
-            assert len((await nodes(runtime))["a"].devices) == 2
-            await cluster.end_agent("a")
-            ended = clock.now()
-
-            async def is_ready_for_longer_than_a_silent_one() -> bool:
-                seen = (await nodes(runtime))["a"]
-                assert seen.state is NodeState.READY
-                assert [device.used_bytes for device in seen.devices] == [None, None]
-                return clock.now() > ended + 2.0
-
-            await async_wait_until(is_ready_for_longer_than_a_silent_one)
-            assert await runtime.engines() == (engine,)
-            cluster.restarts_agent("a")
-
-            async def is_seen() -> bool:
-                return None not in {device.used_bytes for device in (await nodes(runtime))["a"].devices}
-
-            await async_wait_until(is_seen, what="its devices to be seen again")
-            (found,) = await runtime.engines()
-            assert (found.pid, found.exit) == (engine.pid, None)
-            await runtime.stop("e1", deadline_s=5)
-
-    asyncio.run(test())
-
-
-def test_what_ray_said_of_a_restart_holds_while_it_lets_callers_wait_but_not_for_ever(machines, monkeypatch):
-    monkeypatch.setattr("vllama.runtime.ray.member.RESTARTS_WITHIN_S", 4.0)
-
-    async def test():
-        async with machines("a", silence_s=1.0) as (cluster, runtime):
-            await cluster.end_agent("a")
-            ended, asked = clock.now(), len(cluster.asked)
-
-            async def was_told() -> bool:
-                return ("a", "look") in cluster.asked[asked:-1]
-
-            await async_wait_until(was_told, what="it to be said that the agent restarts")
-            cluster.silent.add("a")  # from now on calls wait for the next one
-            lost = await becomes(runtime, "a", NodeState.LOST)
-            assert clock.now() - ended > 2.0
-            assert lost.said == "Its agent ended, and Ray starts it again."
-
-    asyncio.run(test())
-
-
-def test_an_agent_that_crashed_is_started_again_and_adopts_what_runs(machines, monkeypatch):
-    """Where that takes too long, its machine is lost meanwhile."""
-    monkeypatch.setattr("vllama.runtime.ray.member.RESTARTS_WITHIN_S", 3.0)
-
+def test_an_agent_that_crashed_is_started_again_and_adopts_what_runs(machines):
     async def test():
         async with machines("a") as (cluster, runtime):
             engine = await runtime.start("e1", SPEC, start("a"))
             await async_wait_until(lambda: runtime.listening("e1"), what="the engine to listen")
             await cluster.end_agent("a")
-            lost = await becomes(runtime, "a", NodeState.LOST)
-            assert lost.said == "Its agent ended, and Ray starts it again."
+            await becomes(runtime, "a", NodeState.LOST)
             cluster.restarts_agent("a")
             await becomes(runtime, "a", NodeState.READY)
             assert await runtime.listening("e1")
@@ -228,7 +172,7 @@ def test_a_manager_that_was_superseded_is_refused(machines):
 
 def test_a_manager_that_is_blind_itself_takes_no_machine_for_lost(machines):
     async def test():
-        async with machines("a", silence_s=1.0) as (cluster, runtime):
+        async with machines("a", silence_s=0.5) as (cluster, runtime):
             cluster.is_up = False
             asked = len(cluster.asked)
             with pytest.raises(RuntimeFailed, match="Ray cannot be asked"):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from vllama.runtime.ray import cluster, frames
-from vllama.runtime.ray.messages import AgentGone, AgentRestarts, Answer, Call, Unreachable
+from vllama.runtime.ray.messages import AgentGone, Answer, Call, Unreachable
 
 NODE_EVERY_S = 2.0
 GONE_AFTER = 3  # looks in a row
@@ -52,7 +52,7 @@ class Driver:
         except TimeoutError:
             self._say(number, failed=Unreachable(f"no answer within {within_s:g} s"))
         except cluster.UNAVAILABLE:
-            self._say(number, failed=AgentRestarts("its agent ended, and is started again"))
+            self._say(number, failed=Unreachable("its agent ended, and is started again"))
         except cluster.GONE:
             self._agents.pop(arguments[0], None)
             self._say(number, failed=AgentGone("its agent has ended"))

@@ -8,17 +8,7 @@ from typing import Any
 
 from vllama.domain.observed import Node, NodeState
 from vllama.runtime.base import EngineProcess, Reading, RuntimeFailed
-from vllama.runtime.ray.messages import (
-    AgentGone,
-    AgentRestarts,
-    Answer,
-    Asks,
-    Attached,
-    Call,
-    RayNode,
-    Report,
-    Unreachable,
-)
+from vllama.runtime.ray.messages import AgentGone, Answer, Asks, Attached, Call, RayNode, Report, Unreachable
 from vllama.runtime.ray.settings import AgentSettings
 from vllama.runtime.ray.transport import control_url
 
@@ -27,7 +17,6 @@ ATTACH_WITHIN_S = 90.0
 AGAIN_AFTER_S = 0.2
 ATTACH_AGAIN_AFTER_S = 2.0
 ATTACH_AFTER_S = 20.0  # of silence: Ray restarts an agent in seconds, which is not to be disturbed
-RESTARTS_WITHIN_S = 10.0  # an agent that crashed, where Ray says so: it takes three to seven. Its engines serve on
 BLIND_FOR_S = 60.0  # while the manager's own part of Ray is gone, nobody else is at fault
 CALL_WITHIN_S = 10.0
 STOP_ALL_WITHIN_S = 60.0
@@ -47,7 +36,7 @@ class Member:
         self._state, self._said = NodeState.LOST, "Its agent is being started."
         self._heard_at: float | None = None
         self._silent_since = clock()
-        self._attached = self._dead = self._fenced = self._refused = self._restarts = False
+        self._attached = self._dead = self._fenced = self._refused = False
         self._generation: int | None = None
         self._report: Report | None = None
         self._ahead_s = 0.0  # our clock less the agent's
@@ -149,8 +138,6 @@ class Member:
         try:
             answer: Answer = await self._link.ask("call", self.name, call, within_s=within_s)
         except Unreachable as error:
-            # Ray says so to who asked before, and lets who asks now wait: what was heard holds until the next answer
-            self._restarts = self._restarts or isinstance(error, AgentRestarts)
             raise type(error)(f"{self.name} does not answer: {error}") from None
         if answer.superseded:
             self._become(NodeState.LOST, answer.said)
@@ -214,8 +201,7 @@ class Member:
         try:
             self._nothing_here = await self.call("look", known, wait_s, within_s=max(left_s, 2 * wait_s))
         except Unreachable as error:
-            why = "Its agent ended, and Ray starts it again." if self._restarts else "Its agent does not answer."
-            self._mark_silent(why if self._link.is_up else "Ray cannot be asked.")
+            self._mark_silent("Its agent does not answer." if self._link.is_up else "Ray cannot be asked.")
             is_over = isinstance(error, AgentGone) or self._clock() - self._silent_since > ATTACH_AFTER_S
             if is_over and self._link.is_up:
                 self._attached = False
@@ -225,16 +211,11 @@ class Member:
             await asyncio.sleep(ATTACH_AGAIN_AFTER_S)
         else:
             self._heard_at = self._silent_since = self._clock()
-            self._restarts = False
             await self._believe()
 
     def _mark_silent(self, why: str) -> None:
-        """Lost at once, whatever Ray says, but where it is we who are blind, or only the agent that is not there.
-
-        `why` does not change with every look.
-        """
-        patience_s = max(self._silence_s, RESTARTS_WITHIN_S) if self._restarts else self._silence_s
-        patience_s = patience_s if self._link.is_up else BLIND_FOR_S
+        """Lost at once, whatever Ray says, but where it is we who are blind. `why` does not change with every look."""
+        patience_s = self._silence_s if self._link.is_up else BLIND_FOR_S
         if self._state is NodeState.LOST or self._clock() - self._silent_since >= patience_s:
             self._become(NodeState.LOST, why)
 

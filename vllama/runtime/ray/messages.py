@@ -19,10 +19,6 @@ class AgentGone(Unreachable):
     """It has ended, and Ray does not start it again by itself."""
 
 
-class AgentRestarts(Unreachable):
-    """It has ended, and Ray says that it is about to start it again."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayNode:
     """A machine as Ray tells of it. `ray_id` is another one each time it joins; `gpus`: how many Ray counts there."""
@@ -108,7 +104,7 @@ class Asks(Protocol):
         ...
 
     async def ask(self, operation: str, *arguments: Any, within_s: float) -> Any:
-        """Unreachable: no answer in time, or none at all, or Ray raised something. AgentGone, AgentRestarts: those."""
+        """Unreachable: no answer in time, or none at all, or Ray raised something. AgentGone: that."""
         ...
 
     async def close(self) -> None: ...
