@@ -1,4 +1,4 @@
-"""The real controller in made-up worlds: sixty thousand events here, any number with `make simulate-long`."""
+"""The real controller in made-up worlds: a hundred thousand events here, any number with `make simulate-long`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from vllama.domain.observed import NodeState, Snapshot
 from vllama.planner.evidence import Evidence
 from vllama.planner.view import View
 
-EVENTS = 3_600  # of one world; there are 18 of them
-FEWER = {"nodes": 1_800}  # where an event costs more: everybody is asked often, over a network
+EVENTS = 7_200  # of one world; there are 18 of them
+FEWER = {"nodes": 2_400}  # where an event costs more: everybody is asked often, over a network
 KEPT = yaml.safe_load((Path(__file__).parent / "seeds.yaml").read_text())
 
 # a manager that dies leaves coroutines behind that had not begun
