@@ -62,7 +62,7 @@ class Board:
 
     # what the gateway does
 
-    def admit(self, model: str, keep_alive: KeepAlive | None = None, *, engine_id: str | None = None) -> Grant | None:
+    def admit(self, model: str, keep_alive: KeepAlive | None = None, engine_id: str | None = None) -> Grant | None:
         """A grant at once, where the model is ready and nobody waits before; None: `wait_until_ready`.
 
         `engine_id`: of a server or a replica, where no other will do.
@@ -118,7 +118,7 @@ class Board:
         """
         if self._shut is not None:
             raise WaitFailed(self._shut)
-        if (grant := self.admit(model, keep_alive, engine_id=engine_id)) is not None:
+        if (grant := self.admit(model, keep_alive, engine_id)) is not None:
             return grant
         self._check_memory(model, body_bytes, most_bytes)
         if model in self.servers.only or self._is_of_server(engine_id):

@@ -202,7 +202,7 @@ class Controller:
         return self._servers.statuses()
 
     def tasks(self, model: str) -> frozenset[str] | None:
-        return self._catalog.tasks.get(model)
+        return self._catalog.tasks(model)
 
     def has_engine(self, engine_id: str) -> bool:
         return engine_id in self._observer.probes or self.board.servers.has_engine(engine_id)

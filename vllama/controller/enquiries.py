@@ -135,7 +135,7 @@ class Enquiries:
         said = self._loop.reasons.plan(desired, snapshot)
         every = statuses(desired, snapshot, said, wall_minus_clock=wall_minus_clock)
         engine = best_engines(snapshot).get(model)
-        tasks = self._catalog.tasks.get(model)
+        tasks = self._catalog.tasks(model)
         decision = await asyncio.to_thread(start_of, desired, snapshot, now, model)
         return ModelCard(
             status=next(status for status in every if status.model == model),

@@ -10,7 +10,7 @@ from tests.gateway.upstream import Exchange
 from vllama.controller.demand import Endpoint
 from vllama.gateway.wire.engine import EngineConnection
 from vllama.gateway.wire.limits import Limits
-from vllama.gateway.wire.outbox import LITTLE, Outbox
+from vllama.gateway.wire.outbox import LITTLE, WRITTEN, Outbox
 
 AT_ONCE = Limits(at_once_s=1_000_000)
 LATE = pytest.mark.parametrize("limits", [LIMITS, AT_ONCE], ids=["late", "at once"])
@@ -173,28 +173,23 @@ def test_who_is_stalled_by_an_answer_that_is_all_there_pauses_nobody_who_asks_ne
     asyncio.run(test())
 
 
-class Due:
-    def __init__(self, written: list[int], number: int) -> None:
-        self.written, self.number = written, number
-
-    def flush(self) -> None:
-        if self.number < 0:
-            raise RuntimeError("a connection that cannot be written to")
-        self.written.append(self.number)
+class Broken(Wire):
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        raise RuntimeError("a connection that cannot be written to")
 
 
 def test_where_turns_have_little_to_write_it_is_written_at_once_and_later_tried_again() -> None:
     async def test() -> None:
-        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=0.01), []
+        outbox = Outbox(asyncio.get_running_loop(), at_once_s=0.01)
 
         async def turn(writes: int) -> int:
             """How many were collected."""
-            written.clear()
-            for number in range(writes):
-                if outbox.collects:
-                    outbox.add(Due(written, number))
+            wire = Wire()
+            collected = [outbox.write(wire, b"%d" % number) for number in range(writes)]
+            assert collected.count(WRITTEN) == len(wire.done)
             await asyncio.sleep(0)
-            return len(written)
+            assert wire.done == [b"%d" % number for number in range(writes)]
+            return writes - collected.count(WRITTEN)
 
         assert await turn(LITTLE) == LITTLE
         assert await turn(LITTLE - 1) == LITTLE - 1  # that is little
@@ -207,31 +202,45 @@ def test_where_turns_have_little_to_write_it_is_written_at_once_and_later_tried_
     asyncio.run(test())
 
 
-def test_what_is_written_while_others_are_is_collected_too() -> None:
+def test_what_is_written_while_others_are_comes_behind_them() -> None:
     async def test() -> None:
-        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=60), []
+        outbox, wire = Outbox(asyncio.get_running_loop(), at_once_s=60), Wire()
 
-        class Another(Due):
-            def flush(self) -> None:
-                super().flush()
-                assert outbox.collects
-                outbox.add(Due(written, 2))
+        class Another(Wire):
+            def write(self, data: bytes) -> None:  # type: ignore[override]
+                outbox.flush()  # as whoever closes a connection does
+                assert outbox.write(wire, b"3") != WRITTEN
 
-        outbox.add(Another(written, 1))
+        outbox.write(wire, b"1")
+        outbox.write(Another(), b"")
+        outbox.write(wire, b"2")
         await asyncio.sleep(0)
-        assert (written, outbox.collects) == ([1], True)
         await asyncio.sleep(0)
-        assert (written, outbox.collects) == ([1, 2], False)
+        assert (wire.done, outbox.collects) == ([b"1", b"2", b"3"], False)
+
+    asyncio.run(test())
+
+
+def test_what_is_to_go_before_something_else_is_written_once() -> None:
+    async def test() -> None:
+        outbox, wire = Outbox(asyncio.get_running_loop(), at_once_s=0), Wire()
+        turn = outbox.write(wire, b"1")
+        outbox.flush()
+        assert wire.done == [b"1"]
+        assert outbox.write(wire, b"2") == turn
+        await asyncio.sleep(0)
+        assert wire.done == [b"1", b"2"]
+        assert outbox.write(wire, b"3") > turn
 
     asyncio.run(test())
 
 
 def test_one_that_cannot_be_written_to_holds_nobody_else_up() -> None:
     async def test() -> None:
-        outbox, written = Outbox(asyncio.get_running_loop(), at_once_s=0), []
-        for number in (1, -1, 2):
-            outbox.add(Due(written, number))
+        outbox, wire = Outbox(asyncio.get_running_loop(), at_once_s=0), Wire()
+        for each in (wire, Broken(), wire):
+            outbox.write(each, b"x")
         await asyncio.sleep(0)
-        assert written == [1, 2]
+        assert wire.done == [b"x", b"x"]
 
     asyncio.run(test())

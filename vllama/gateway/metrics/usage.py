@@ -7,6 +7,7 @@ text passes for it.
 import msgspec
 
 LOOKED_AT_BYTES = 2048
+_LATEST = slice(-LOOKED_AT_BYTES, None)
 _DEEPEST = 3  # objects within it, such as prompt_tokens_details
 
 
@@ -24,22 +25,22 @@ _decode = msgspec.json.Decoder(_Usage).decode
 
 def usage_of(tail: bytes) -> tuple[int, int] | None:
     """Prompt and completion tokens. `tail`: the last of the answer, chunk framing and all; None: it tells none."""
-    at = tail.rfind(b'"usage":', -LOOKED_AT_BYTES)
-    if at < 0:
+    _, name, behind = tail[_LATEST].rpartition(b'"usage":')  # costs less than to find it and to cut it out
+    if not name:
         return None
-    end = tail.find(b"}", at) + 1
+    numbers, brace, _ = behind.partition(b"}")
     try:
-        usage = _decode(tail[at + 8 : end])
-    except msgspec.DecodeError:  # nothing but numbers, as nearly always: else that brace closed an object within it
-        return _of_nested(tail, at + 8, end)
+        usage = _decode(numbers + brace)
+    except msgspec.DecodeError:  # numbers are all there is, nearly always: else that brace closed an object within it
+        return _of_nested(behind, len(numbers) + 1)
     return usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens
 
 
-def _of_nested(tail: bytes, start: int, end: int) -> tuple[int, int] | None:
+def _of_nested(behind: bytes, end: int) -> tuple[int, int] | None:
     for _ in range(_DEEPEST):
-        end = tail.find(b"}", end) + 1
+        end = behind.find(b"}", end) + 1
         try:
-            usage = _decode(tail[start:end])
+            usage = _decode(behind[:end])
         except msgspec.DecodeError:
             continue
         return usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens

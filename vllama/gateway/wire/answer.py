@@ -97,12 +97,16 @@ def _read(head: bytes, most_headers: int) -> tuple[Answer | None, int]:
 _remembered = lru_cache(1024)(_read)
 
 
-def framing_lines(head: Answer, length: int, *, unchunked: bool) -> bytes:
-    """What a client is told of how the body ends, and the date where the engine gave none; each with its line break."""
+def beginning(head: Answer, length: int, state: bytes, last: bytes, *, unchunked: bool) -> bytes:
+    """What a client gets before the body: with how the body ends, and the date where the engine gave none.
+
+    `state`: header lines of vllama's own. `last`: more of them, and the empty line.
+    """
+    date = b"" if head.dated else date_line() + b"\r\n"
     if head.body is _COUNTED:
-        return b"content-length: %d\r\n%b" % (length, b"" if head.dated else date_line() + b"\r\n")
-    lines = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not unchunked else b""
-    return lines if head.dated else lines + date_line() + b"\r\n"
+        return b"%b%bcontent-length: %d\r\n%b%b" % (head.lines, state, length, date, last)
+    framing = b"transfer-encoding: chunked\r\n" if head.body is _CHUNKED and not unchunked else b""
+    return b"".join((head.lines, state, framing, date, last))
 
 
 def _sorted(head: bytes, lines: list[bytes]) -> tuple[list[bytes], list[Header]]:

@@ -8,16 +8,12 @@ from vllama.gateway.errors import ErrorAnswer
 
 class Client(Protocol):
     address: str  # without the port; empty where it has none
-    wire: asyncio.Transport  # what is written there overtakes what was to be written soon
+    wire: asyncio.Transport  # what is written there overtakes what is in the outbox
     shutting_down: bool
 
     @property
     def transport(self) -> asyncio.Transport:
-        """What was to be written soon is written by then."""
-        ...
-
-    def write_soon(self, data: bytes) -> None:
-        """At the end of this turn of the loop, or before anything else is done with the connection."""
+        """What was in the outbox is written by then."""
         ...
 
     @property

@@ -47,7 +47,6 @@ class Connection(asyncio.Protocol):
         self._server_state = server_state
         self._app_state = app_state
         self._state = _IDLE
-        self._soon = b""  # to be written at the end of this turn of the loop
         self._heads = Heads(shared.limits)
         self._ahead = bytearray()  # of the next requests
         self._request: Request | None = None
@@ -72,8 +71,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Also what was kept for later."""
-        if self._soon:
-            self.flush()
         self._taking = True
         try:
             while data:
@@ -97,7 +94,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Who stops sending has left, whatever is still to come from us; the transport closes itself."""
-        self.flush()
+        self._shared.outbox.flush()
         self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -154,25 +151,13 @@ class Connection(asyncio.Protocol):
             self._leave()
             self.transport.close()
 
-    def flush(self) -> None:
-        soon, self._soon = self._soon, b""
-        if soon and not self.wire.is_closing():
-            self.wire.write(soon)
-
     # what an exchange calls
 
     @property
     def transport(self) -> asyncio.Transport:
-        """Whatever is done with it is done behind what was to be written soon."""
-        if self._soon:
-            self.flush()
+        """Whatever is done with it is done behind what is to be written when this turn of the loop ends."""
+        self._shared.outbox.flush()
         return self.wire
-
-    def write_soon(self, data: bytes) -> None:
-        if self._soon:
-            self.flush()
-        self._soon = data
-        self._shared.outbox.add(self)
 
     @property
     def cors(self) -> bytes:
@@ -292,6 +277,7 @@ class Connection(asyncio.Protocol):
             self._open_tunnel(request)
         else:
             self._state = _APP
+            self._shared.outbox.flush()  # the application knows nothing of it
             key = self._shared.keyring.key(request.key)
             self._app_connection().serve(request, body, key=key, cors=self.cors, close=self.closing)
 

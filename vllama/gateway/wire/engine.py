@@ -10,7 +10,7 @@ from vllama.gateway.wire.alike import Alike
 from vllama.gateway.wire.answer import Answer, Body, Broken
 from vllama.gateway.wire.framing import LENGTHS, LINES, Chunked, Counted, Framing, Unframed, UntilClose
 from vllama.gateway.wire.limits import Limits
-from vllama.gateway.wire.outbox import Outbox
+from vllama.gateway.wire.outbox import WRITTEN, Outbox
 from vllama.gateway.wire.passing import addressed
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -66,7 +66,7 @@ class EngineConnection(asyncio.Protocol):
         self.rests_s = limits.pooled_s
         self._limits = limits
         self._outbox = outbox
-        self._soon = b""  # to be written at the end of this turn of the loop
+        self._asks_in = WRITTEN  # the turn at whose end the request is written
         self._home = home
         self._asker: Asker | None = None
         self._passer: Passer | None = None
@@ -93,11 +93,8 @@ class EngineConnection(asyncio.Protocol):
         head = b"%bcontent-length: %d\r\n\r\n" % (self._begins, size)
         if size > _COPIED_BYTES:
             self.transport.writelines((head, body))
-        elif self._outbox.collects:
-            self._soon = head + body
-            self._outbox.add(self)
         else:
-            self.transport.write(head + body)
+            self._asks_in = self._outbox.write(self.transport, head + body)
 
     def heard_by(self, asker: Asker) -> None:
         """The rest of the answer, by somebody else than who asked."""
@@ -106,11 +103,6 @@ class EngineConnection(asyncio.Protocol):
     def pass_chunks(self, passer: Passer) -> None:
         """As long as nobody else hears the answer: the short way for events, of which each is one token."""
         self._passer = passer
-
-    def flush(self) -> None:
-        soon, self._soon = self._soon, b""
-        if not self.transport.is_closing():
-            self.transport.write(soon)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: the engine is to see that at once."""
@@ -266,7 +258,7 @@ class EngineConnection(asyncio.Protocol):
         """The answer is all there: somebody else may ask."""
         self._asker = None
         self._reused = True
-        if self._reusable and not self._soon and not self.transport.get_write_buffer_size():
+        if self._reusable and self._asks_in != self._outbox.turn and not self.transport.get_write_buffer_size():
             if self._paused:
                 self._paused = False
                 self.transport.resume_reading()

@@ -15,7 +15,7 @@ from vllama.gateway.inference import Refused, Wanted, admit, find, renamed, stat
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, response_id
-from vllama.gateway.wire.answer import Answer, Body, framing_lines
+from vllama.gateway.wire.answer import Answer, Body, beginning
 from vllama.gateway.wire.attempt import Attempt, died, gone, lost, may_wait, whose
 from vllama.gateway.wire.client import Client
 from vllama.gateway.wire.early import Early, last_event, signs_of_life
@@ -78,7 +78,7 @@ class Exchange:
         try:
             wanted = find(shared.control, shared.makers, request.to.path, request.forward, self._body)
             self._wanted, self.model = wanted, wanted.spec.model
-            grant = shared.control.board.admit(self.model, wanted.keep_alive, engine_id=wanted.engine_id)
+            grant = shared.control.board.admit(self.model, wanted.keep_alive, wanted.engine_id)
             if grant is None:
                 self._later(self._wait(wanted))
             else:
@@ -246,10 +246,10 @@ class Exchange:
         self._status, self._stage = head.status, _ANSWERING
         client, request = self._client, self._request
         closes = self._closes = request.last or client.shutting_down or head.body is _UNTIL_CLOSE
-        return b"".join((
-            head.lines, state_lines(grant), framing_lines(head, length, unchunked=self.unchunked),
-            b"" if request.origin is None else client.cors, _CLOSE if closes else b"\r\n", data,
-        ))  # fmt: skip
+        last = _CLOSE if closes else b"\r\n"
+        if request.origin is not None:
+            last = client.cors + last
+        return beginning(head, length, state_lines(grant), last, unchunked=self.unchunked) + data
 
     def piece(self, data: bytes) -> None:
         if self._first_byte_at is None:
@@ -262,16 +262,15 @@ class Exchange:
             self.chunk(data, len(data))
         else:
             self._last.append(data[-LOOKED_AT_BYTES:])
-            self._write(data)
+            self._answer_bytes += len(data)
+            if not self._transport.is_closing():  # else the client's going is about to be told
+                self._client.transport.write(data)  # at once, so that it shows whether it is taken
 
     def chunk(self, data: bytes, size: int) -> None:
         """What `piece` does with all but the first, for every token."""
         self._answer_bytes += size
         self._last.append(data)
-        if self._shared.outbox.collects:  # as in `_write`, which would be one more call
-            self._client.write_soon(data)
-        elif not self._transport.is_closing():
-            self._transport.write(data)
+        self._shared.outbox.write(self._transport, data)
 
     def complete(self) -> None:
         if self._early is not None:
@@ -361,10 +360,7 @@ class Exchange:
 
     def _write(self, data: bytes) -> None:
         self._answer_bytes += len(data)
-        if self._shared.outbox.collects:
-            self._client.write_soon(data)
-        elif not self._transport.is_closing():  # else the client's going is about to be told
-            self._transport.write(data)
+        self._shared.outbox.write(self._transport, data)
 
     def _over(self, outcome: Outcome, status: int, tail: bytes = b"") -> None:
         """The grant goes back, and what happened is told. `tail`: the end of the answer, where it was one."""

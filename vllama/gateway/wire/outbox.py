@@ -6,49 +6,60 @@ gain, and what is written is written at once; now and then it is tried again.
 """
 
 import asyncio
-from typing import Protocol
+from collections import deque
 
 import structlog
 
 log = structlog.get_logger("vllama")
 LITTLE = 3
-
-
-class Late(Protocol):
-    def flush(self) -> None:
-        """Write what is due, if it still is."""
-        ...
+WRITTEN = -1
 
 
 class Outbox:
-    """Look at `collects` for each write; where it is so, `add` whoever writes when it is told to.
+    """`turn`: counts those at whose end something was written. `collects`: what comes now is written then.
 
     It stays so as long as something waits, so that nothing overtakes it.
     """
 
-    __slots__ = ("_at_once_s", "_due", "_loop", "collects")
+    __slots__ = ("_at_once_s", "_due", "_loop", "collects", "turn")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, at_once_s: float) -> None:
         """`at_once_s`: so long writes are at once, where a turn had little."""
         self._loop = loop
-        self._due: list[Late] = []
+        self._due: deque[tuple[asyncio.Transport, bytes]] = deque()
         self._at_once_s = at_once_s
         self.collects = True
+        self.turn = 0
 
-    def add(self, late: Late) -> None:
-        """`late.flush` is called when all is read that the loop found to be read in this turn."""
-        if not self._due:
-            self._loop.call_soon(self._flush)
-        self._due.append(late)
+    def write(self, wire: asyncio.Transport, data: bytes) -> int:
+        """The turn at whose end `data` is written; WRITTEN: it is. Not at all, if `wire` is closed by then."""
+        if not self.collects:
+            if not wire.is_closing():  # else its protocol is about to be told so
+                wire.write(data)
+            return WRITTEN
+        due = self._due
+        if not due:
+            self._loop.call_soon(self._end_turn)
+        due.append((wire, data))
+        return self.turn
 
-    def _flush(self) -> None:
-        due, self._due = self._due, []
-        for late in due:
+    def flush(self) -> None:
+        """Write what is due, as it is to go before something else."""
+        due = self._due
+        while due:
+            wire, data = due.popleft()
             try:
-                late.flush()
+                if not wire.is_closing():
+                    wire.write(data)
             except Exception:  # whatever is wrong with one, the others are written
                 log.exception("write failed")
-        if len(due) < LITTLE and not self._due and self._at_once_s:
+
+    def _end_turn(self) -> None:
+        """When all is read that the loop found to be read."""
+        little = len(self._due) < LITTLE
+        self.turn += 1
+        self.flush()
+        if little and self._at_once_s:
             self.collects = False
             self._loop.call_later(self._at_once_s, self._try_again)
 
