@@ -20,8 +20,8 @@ demo: $(VENV)/.demo-installed
 	$(VENV)/bin/vllama demo
 
 test: $(STAMP)
-	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py --ignore=tests/ui \
-	  --ignore=tests/docs/test_commands.py --deselect $(KILLS)
+	$(PYTEST) --ignore=tests/faults --ignore=tests/simulation/test_mutants.py --ignore=tests/simulation/test_seeds.py \
+	  --ignore=tests/ui --ignore=tests/docs/test_commands.py --deselect $(KILLS)
 
 # What people see: the dashboard in a browser, and the commands of the guides, which do what is written there.
 pages: $(STAMP)
@@ -31,8 +31,9 @@ pages: $(STAMP)
 faults: $(STAMP)
 	$(PYTEST) tests/faults $(KILLS)
 
-# Bugs planted in the planner, one at a time: its tests must catch each.
+# Bugs planted in the planner, one at a time: its tests must catch each. And worlds in which there once were bugs.
 planted: $(STAMP)
+	$(PY) -m pytest -q -n 2 tests/simulation/test_seeds.py
 	$(PY) -m pytest -q tests/simulation/test_mutants.py
 
 # Of the rooms that decide, by their own tests. What runs in other processes does not count: neither do the mutants.

@@ -1,11 +1,9 @@
 """The real controller in made-up worlds: a hundred thousand events here, any number with `make simulate-long`."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.simulation.profiles import PROFILES
 from tests.simulation.run import simulate
@@ -21,7 +19,6 @@ from vllama.planner.view import View
 
 EVENTS = 7_200  # of one world; there are 18 of them
 FEWER = {"nodes": 2_400}  # where an event costs more: everybody is asked often, over a network
-KEPT = yaml.safe_load((Path(__file__).parent / "seeds.yaml").read_text())
 
 # a manager that dies leaves coroutines behind that had not begun
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
@@ -34,12 +31,6 @@ def test_a_world_lives_without_a_violation_and_comes_to_rest(profile: str, seed:
     report = simulate(seed, events=events, profile=profile, explain_every=20)
     assert report.violation is None, str(report)
     assert report.events >= events
-
-
-@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: kept["why"])
-def test_what_once_went_wrong_goes_right(kept: dict[str, Any]) -> None:
-    report = simulate(kept["seed"], events=kept["events"], profile=kept["profile"])
-    assert report.violation is None, str(report)
 
 
 @pytest.mark.parametrize("profile", [name for name in PROFILES if name != "many"])  # that one takes too long for it
