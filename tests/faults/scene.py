@@ -40,10 +40,12 @@ class Scene:
 
     # clients
 
-    def ask(self, model: str = VICTIM, *, may: Collection[Kind] = ONLY_WHOLE, **how: Any) -> asyncio.Task[Outcome]:
+    def ask(
+        self, model: str = VICTIM, *, may: Collection[Kind] = ONLY_WHOLE, url: str | None = None, **how: Any
+    ) -> asyncio.Task[Outcome]:
         """A client of its own. Whatever is not among `may` is a failure of the situation."""
         asking = Asking(request_id=self.house.next_id(), model=model, **how)
-        task = asyncio.create_task(self._ask(self.house.up.url, asking, may), name=model)
+        task = asyncio.create_task(self._ask(url or self.house.up.url, asking, may), name=model)
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
         return task
@@ -94,7 +96,8 @@ class Scene:
     async def _go_on_asking(self, model: str, *, stream: bool) -> None:
         while not self._leaving.is_set():
             if self.house.is_up:
-                await self.ask(model, may=BYSTANDERS, stream=stream, tokens=self.dice.randint(1, 12))
+                url = self.house.up_or_ended.url  # it may end between two looks at it
+                await self.ask(model, may=BYSTANDERS, url=url, stream=stream, tokens=self.dice.randint(1, 12))
             try:
                 async with asyncio.timeout(self.dice.uniform(0.03, 0.2)):
                     await self._leaving.wait()
