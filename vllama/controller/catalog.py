@@ -54,15 +54,17 @@ class Catalog:
     @property
     def footprints(self) -> Mapping[str, Footprint]:
         """Estimates, with what was measured in their place; by replica, of which one's measurements hold for all."""
-        if self._merged_at != self._profiles.revision:
-            self._merge()
+        self._keep_merged()
         return self._merged
 
     def tasks(self, model: str) -> frozenset[str] | None:
         """None: it never said so, with these settings."""
+        self._keep_merged()
+        return self._tasks.get(model)
+
+    def _keep_merged(self) -> None:
         if self._merged_at != self._profiles.revision:
             self._merge()
-        return self._tasks.get(model)
 
     def _merge(self) -> None:
         self._merged_at = self._profiles.revision

@@ -120,14 +120,14 @@ class Fleet:
         having = self._having.get(model)
         if having is None or self._shut is not None or (self._queue and self.waiting(model)):
             return None
-        return self._grant(having if engine_id is None else self._fit(model, engine_id), model)
+        return self._grant(having if engine_id is None else self._fit(model, engine_id), model, since=None)
 
     def again(self, model: str, tried: Collection[str]) -> Grant | None:
         """For a request that `tried` (engine ids) have failed; None: they were enough, or there is no other."""
         if len(tried) > self.balance.max_retries or self._shut is not None:
             return None
         others = [server for server in self._fit(model, None) if server.engine_id not in tried]
-        return self._grant(others, model)
+        return self._grant(others, model, since=None)
 
     async def wait(self, model: str, *, max_queue: int, timeout_s: float, engine_id: str | None = None) -> Grant:
         """Raises WaitFailed: nobody who has it is well, too many wait, or it took too long."""
@@ -176,7 +176,7 @@ class Fleet:
             key = queued.model, queued.engine_id
             if key in full:
                 continue
-            grant = self._grant(self._fit(*key), queued.model, queued.waiter.since)
+            grant = self._grant(self._fit(*key), queued.model, since=queued.waiter.since)
             if grant is None:
                 full.add(key)
                 continue
@@ -197,16 +197,12 @@ class Fleet:
         having = self._having.get(model, [])
         return having if engine_id is None else [server for server in having if server.engine_id == engine_id]
 
-    def _grant(self, servers: Sequence[Server], model: str, since: float | None = None) -> Grant | None:
+    def _grant(self, servers: Sequence[Server], model: str, *, since: float | None) -> Grant | None:
         now = self.clock()
-        server = servers[0] if len(servers) == 1 else self._least_loaded(servers, now)
-        if server is None or server.in_flight >= server.spec.max_concurrent_requests:
+        server = self._alone(servers[0], now) if len(servers) == 1 else self._least_loaded(servers, now)
+        if server is None:
             return None
         health, use = server.health, self._uses.get(model) or self.use_of(model)
-        if not health.takes(now):
-            return None
-        if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
-            server.look.ring()
         tries = health.failures > 0 and health.half_open
         if tries:
             health.trying = True
@@ -230,6 +226,14 @@ class Fleet:
             self.review()
         elif self._queue or self.waiting_here:
             self.pour(server.models)
+
+    def _alone(self, server: Server, now: float) -> Server | None:
+        """Nothing is to be weighed, most often, and that is for each request."""
+        if server.in_flight >= server.spec.max_concurrent_requests or not server.health.takes(now):
+            return None
+        if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
+            server.look.ring()
+        return server
 
     def _least_loaded(self, servers: Sequence[Server], now: float) -> Server | None:
         well = [server for server in servers if server.health.takes(now)]

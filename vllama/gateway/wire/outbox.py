@@ -16,7 +16,7 @@ WRITTEN = -1
 
 
 class Outbox:
-    """`turn`: counts those at whose end something was written. `collects`: what comes now is written then.
+    """`turn`: counts those at whose end something was to be written. `collects`: what comes now is written then.
 
     It stays so as long as something waits, so that nothing overtakes it.
     """
@@ -56,7 +56,7 @@ class Outbox:
 
     def _end_turn(self) -> None:
         """When all is read that the loop found to be read."""
-        little = len(self._due) < LITTLE
+        little = 0 < len(self._due) < LITTLE  # none: it went before something else, which tells nothing
         self.turn += 1
         self.flush()
         if little and self._at_once_s:
