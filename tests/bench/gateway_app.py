@@ -47,7 +47,7 @@ class OneModel:
             self.board.open("bench", engine)
         self._names = Names([ModelSpec(model="bench")])
 
-    looked = 1
+    looked = revision = 1
 
     def tasks(self, model: str) -> frozenset[str] | None:
         return None

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.profiles import PROFILES
+from tests.simulation.runtime import VirtualRuntime
 from tests.simulation.virtual import VirtualLoop
 from tests.simulation.world import World
 from vllama.controller.actuator import NO_PROCESS_COUNTS_S
 from vllama.controller.control import Unresolved
 from vllama.controller.controller import Controller
 from vllama.controller.demand import Grant, WaitFailed
+from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.reasons import HOLDS_S
 from vllama.controller.supposed import Supposed
 from vllama.domain.observed import Footprint
@@ -304,5 +306,36 @@ def test_why_a_model_is_where_it_is_and_what_a_bug_of_the_history_costs(live, mo
         house.controller.stop("org/a")
         await house.until("org/a", Phase.STOPPED)
         assert {each.type for each in house.controller.conditions() if not each.ok} == {"HistoryKept"}
+
+    live(story)
+
+
+def test_the_revision_grows_whenever_a_name_may_mean_something_else_or_a_model_can_do_more(live, monkeypatch) -> None:
+    async def story(house: House) -> None:
+        controller = house.controller
+        revision = controller.revision
+        controller.resolve("first")
+        assert controller.tasks("org/a") is None
+        assert controller.revision == revision
+
+        async def found(_: VirtualRuntime) -> tuple[str, ...]:
+            return ("org/new",)
+
+        monkeypatch.setattr(VirtualRuntime, "cached_models", found)
+        await controller.rescan()
+        assert not isinstance(controller.resolve("org/new"), Unresolved)
+        assert controller.revision > revision
+
+        controller.start("org/a")  # for the first time: vLLM says what it can do
+        while controller.tasks("org/a") is None:
+            revision = controller.revision
+            await asyncio.sleep(0.1)
+        assert controller.revision > revision
+
+        revision, fleet = controller.revision, controller.board.servers
+        fleet.apply([ServerSpec(url="http://there")], BalanceSpec())
+        fleet.found(fleet.servers["http://there"], ("elsewhere",))
+        assert not isinstance(controller.resolve("elsewhere"), Unresolved)
+        assert controller.revision > revision
 
     live(story)

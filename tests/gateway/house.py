@@ -89,6 +89,10 @@ class ListedControl:
     gone: set[str] = field(default_factory=set)  # engines
     addresses: list[EngineAddress] = field(default_factory=list)
 
+    @property
+    def revision(self) -> int:
+        return hash((tuple(self.specs), frozenset(self.known_tasks.items())))
+
     def tasks(self, model: str) -> frozenset[str] | None:
         return self.known_tasks.get(model)
 

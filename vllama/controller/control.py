@@ -80,6 +80,11 @@ class Control(Protocol):
         ...
 
     @property
+    def revision(self) -> int:
+        """As long as it stays the same, names mean what they meant, and models have the tasks that they had."""
+        ...
+
+    @property
     def looked(self) -> int:
         """How often models.yaml and the model cache were looked at: before it grows, the files of no model are new."""
         ...

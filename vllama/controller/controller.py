@@ -195,6 +195,10 @@ class Controller:
         return Unresolved(name=name, ambiguous=False, candidates=(), elsewhere=elsewhere)
 
     @property
+    def revision(self) -> int:
+        return self._catalog.refreshed + self._profiles.revision + self.board.servers.revision
+
+    @property
     def looked(self) -> int:
         return self._catalog.refreshed
 

@@ -7,7 +7,8 @@ forms      what multipart/form-data says to us
 keep_alive how long a request wants its model to stay
 headers    which headers pass, to the engine and back
 errors     every refusal; dialects: in the shape, or the event, that whoever asked can read
-inference  from a body to a model, and from a model to the right to call its engine
+inference  from a name to a model, and from a model to the right to call its engine
+finder     from the body of a request to what it wants
 makers     which engine made which response of /v1/responses
 render     plans and statuses as JSON; enquiry_json: books, rehearsals and model cards
 keys       API keys: the file, and who they let in

@@ -1,4 +1,4 @@
-"""From a body to a model, and from a model to the right to call its engine. Whoever moves the bytes calls this."""
+"""From a name to a model, and from a model to the right to call its engine. Whoever moves the bytes calls this."""
 
 import msgspec
 
@@ -8,14 +8,10 @@ from vllama.domain.demand import KeepAlive
 from vllama.domain.spec import ModelSpec
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.forms import Form, NotAForm, read_form, rewrite_form
-from vllama.gateway.keep_alive import NoDuration, keep_alive_of
-from vllama.gateway.makers import Makers
-from vllama.gateway.names import NoModel, NotJson, Said, rewrite, said_in
-from vllama.gateway.paths import CREATE_RESPONSE, ROUTES, response_id
+from vllama.gateway.forms import Form, rewrite_form
+from vllama.gateway.names import Said, rewrite
 
 _HIT_LINES = b"x-vllama-state: hit\r\nx-vllama-wait-ms: 0\r\n"
-_UNSET = msgspec.UNSET
 _HIT = Found.HIT  # in Python 3.11 a member of an enum costs more than a call
 
 
@@ -65,34 +61,7 @@ def state_lines(grant: Grant) -> bytes:
     return b"x-vllama-state: %b\r\nx-vllama-wait-ms: %d\r\n" % (grant.found.encode(), grant.waited_s * 1000)
 
 
-def find(control: Control, makers: Makers, path: bytes, head: bytes, body: bytes | bytearray) -> Wanted:
-    """For an inference request to `path`. Raises Refused: no `model`, no such model, or it does not do such things."""
-    route = ROUTES.get(path)
-    if route is None:
-        return find_maker(control, makers, path)
-    try:
-        form = read_form(head, body) if route.form else None
-        said = said_in(body) if form is None else form.said
-        wanted = resolved(control, said.model or "", path, route.needs, said)
-        if path == CREATE_RESPONSE:
-            wanted = continuing(control, makers, wanted)
-        if form is None and said.keep_alive is _UNSET and said.ttl is _UNSET:
-            return wanted
-        has_ours = said.has_ours
-        return msgspec.structs.replace(wanted, has_ours=has_ours, form=form, keep_alive=keep_alive_of(said))
-    except NotJson as error:
-        raise Refused(errors.not_json(str(error))) from None
-    except NotAForm as error:
-        raise Refused(errors.not_a_form(str(error))) from None
-    except NoModel:
-        raise Refused(errors.no_model()) from None
-    except NoDuration as error:
-        raise Refused(errors.invalid(f"{error}.")) from None
-
-
-def resolved(
-    control: Control, name: str, path: bytes, needs: frozenset[str] | None, said: Said | None = None
-) -> Wanted:
+def resolved(control: Control, name: str, path: bytes, needs: frozenset[str] | None) -> Wanted:
     """Raises Refused: no such model, or it is known to have none of the tasks of which `needs` names one."""
     found = control.resolve(name)
     if isinstance(found, Unresolved):
@@ -101,33 +70,7 @@ def resolved(
         tasks = control.tasks(found.model)
         if tasks is not None and needs.isdisjoint(tasks):
             raise Refused(errors.lacks_task(name, path, needs=needs, tasks=tasks))
-    if found.lora and found.has_adapter(name):
-        return Wanted(name=name, spec=found, is_adapter=True, said=said)
-    return Wanted(name=name, spec=found, said=said)
-
-
-def find_maker(control: Control, makers: Makers, path: bytes) -> Wanted:
-    """For a request about a response that was made before. Raises Refused: nobody who is still there made it."""
-    name = response_id(path)
-    maker = makers.of(name)
-    if maker is None or not control.has_engine(maker.engine_id):
-        raise Refused(errors.unknown_response(name))
-    found = control.resolve(maker.model)
-    if isinstance(found, Unresolved):
-        raise Refused(errors.unresolved(found))
-    return Wanted(name=maker.model, spec=found, engine_id=maker.engine_id)
-
-
-def continuing(control: Control, makers: Makers, wanted: Wanted) -> Wanted:
-    """What goes on from an earlier response is for whoever made that, as no other replica or server knows it.
-
-    Where nobody is known to have made it any engine may say so.
-    """
-    earlier = None if wanted.said is None else wanted.said.previous_response_id
-    maker = makers.of(earlier) if isinstance(earlier, str) else None
-    if maker is None or maker.model != wanted.spec.model or not control.has_engine(maker.engine_id):
-        return wanted
-    return msgspec.structs.replace(wanted, engine_id=maker.engine_id)
+    return Wanted(name=name, spec=found, is_adapter=found.has_adapter(name))
 
 
 def renamed(wanted: Wanted, body: bytes | bytearray, served: str) -> bytes | bytearray:

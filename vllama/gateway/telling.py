@@ -23,16 +23,19 @@ class Telling:
     @property
     def finished(self) -> Callable[[Finished], None]:
         """For the data path."""
-        further = [each.add for each in (self.recording, self.access_log) if each is not None]
-        if not further:
-            return self.meters.add
-        listeners = (self.meters.add, *further)
-
-        def told(one: Finished) -> None:
-            for tell in listeners:
-                tell(one)
-
+        told: Callable[[Finished], None] = self.meters.add
+        for each in (self.recording, self.access_log):
+            if each is not None:
+                told = _both(told, each.add)
         return told
 
     def dropped_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped
+
+
+def _both(first: Callable[[Finished], None], second: Callable[[Finished], None]) -> Callable[[Finished], None]:
+    def told(one: Finished) -> None:
+        first(one)
+        second(one)
+
+    return told

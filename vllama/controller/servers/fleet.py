@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from vllama.controller.demand import Failure, Found, Grant, Waiter, WaitFailed
+from vllama.controller.demand import Endpoint, Failure, Found, Grant, Waiter, WaitFailed
 from vllama.controller.manifest.servers import BalanceSpec, ServerSpec
 from vllama.controller.servers.health import Health
 from vllama.controller.servers.server import Server
@@ -35,6 +35,15 @@ class Use:
     last_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """A model at a server: all that a request for it needs to know."""
+
+    server: Server
+    endpoint: Endpoint
+    use: Use
+
+
 class Fleet:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -44,7 +53,7 @@ class Fleet:
         self.only: frozenset[str] = frozenset()  # models that nobody but servers has
         self.waiting_here = 0  # for an engine here; the board counts them
         self.on_room: Callable[[Collection[str]], None] = lambda _: None  # for those who wait for an engine here
-        self._having: dict[str, list[Server]] = {}
+        self._having: dict[str, list[Place]] = {}  # by model
         self._uses: dict[str, Use] = {}  # by model
         self._queue: dict[Queued, None] = {}  # in order of arrival
         self._shut: Failure | None = None
@@ -73,7 +82,7 @@ class Fleet:
         self.pour(self._having)
         now = self.clock()
         for queued in list(self._queue):
-            if not any(server.health.may_take(now) for server in self._fit(queued.model, queued.engine_id)):
+            if not self._may_be_taken(queued.model, queued.engine_id, now):
                 self._fail(queued, self._nobody(queued.model))
 
     def specs(self, taken: Collection[str]) -> tuple[ModelSpec, ...]:
@@ -103,7 +112,7 @@ class Fleet:
         return any(server.engine_id == engine_id for server in self.servers.values())
 
     def having(self, model: str) -> tuple[Server, ...]:
-        return tuple(self._having.get(model, ()))
+        return tuple(place.server for place in self._having.get(model, ()))
 
     def waiting(self, model: str) -> int:
         return sum(queued.model == model for queued in self._queue)
@@ -120,14 +129,14 @@ class Fleet:
         having = self._having.get(model)
         if having is None or self._shut is not None or (self._queue and self.waiting(model)):
             return None
-        return self._grant(having if engine_id is None else self._fit(model, engine_id), model, since=None)
+        return self._grant(having if engine_id is None else self._fit(model, engine_id), since=None)
 
     def again(self, model: str, tried: Collection[str]) -> Grant | None:
         """For a request that `tried` (engine ids) have failed; None: they were enough, or there is no other."""
         if len(tried) > self.balance.max_retries or self._shut is not None:
             return None
-        others = [server for server in self._fit(model, None) if server.engine_id not in tried]
-        return self._grant(others, model, since=None)
+        others = [place for place in self._fit(model, None) if place.endpoint.engine_id not in tried]
+        return self._grant(others, since=None)
 
     async def wait(self, model: str, *, max_queue: int, timeout_s: float, engine_id: str | None = None) -> Grant:
         """Raises WaitFailed: nobody who has it is well, too many wait, or it took too long."""
@@ -136,7 +145,7 @@ class Fleet:
         if (grant := self.admit(model, engine_id)) is not None:
             return grant
         now = self.clock()
-        if not any(server.health.may_take(now) for server in self._fit(model, engine_id)):
+        if not self._may_be_taken(model, engine_id, now):
             raise WaitFailed(self._nobody(model))
         if (waiting := self.waiting(model)) >= max_queue:
             message = (
@@ -176,7 +185,7 @@ class Fleet:
             key = queued.model, queued.engine_id
             if key in full:
                 continue
-            grant = self._grant(self._fit(*key), queued.model, since=queued.waiter.since)
+            grant = self._grant(self._fit(*key), since=queued.waiter.since)
             if grant is None:
                 full.add(key)
                 continue
@@ -190,19 +199,24 @@ class Fleet:
         self._having = {}
         for server in self.servers.values():
             for model in server.models:
-                self._having.setdefault(model, []).append(server)
+                place = Place(server, server.endpoint(model), self.use_of(model))
+                self._having.setdefault(model, []).append(place)
         self.revision += 1
 
-    def _fit(self, model: str, engine_id: str | None) -> list[Server]:
+    def _fit(self, model: str, engine_id: str | None) -> list[Place]:
         having = self._having.get(model, [])
-        return having if engine_id is None else [server for server in having if server.engine_id == engine_id]
+        return having if engine_id is None else [place for place in having if place.endpoint.engine_id == engine_id]
 
-    def _grant(self, servers: Sequence[Server], model: str, *, since: float | None) -> Grant | None:
+    def _may_be_taken(self, model: str, engine_id: str | None, now: float) -> bool:
+        return any(place.server.health.may_take(now) for place in self._fit(model, engine_id))
+
+    def _grant(self, places: Sequence[Place], *, since: float | None) -> Grant | None:
         now = self.clock()
-        server = self._alone(servers[0], now) if len(servers) == 1 else self._least_loaded(servers, now)
-        if server is None:
+        place = self._alone(places[0], now) if len(places) == 1 else self._least_loaded(places, now)
+        if place is None:
             return None
-        health, use = server.health, self._uses.get(model) or self.use_of(model)
+        server, use = place.server, place.use
+        health = server.health
         tries = health.failures > 0 and health.half_open
         if tries:
             health.trying = True
@@ -210,7 +224,7 @@ class Fleet:
         server.last_chosen_at = now
         use.in_flight += 1
         return Grant(
-            endpoint=server.endpoint(model), waited_s=0.0 if since is None else now - since,
+            endpoint=place.endpoint, waited_s=0.0 if since is None else now - since,
             found=_HIT if since is None else _QUEUED, give_back=self._give_back, server=server, use=use, tries=tries,
         )  # fmt: skip
 
@@ -227,26 +241,27 @@ class Fleet:
         elif self._queue or self.waiting_here:
             self.pour(server.models)
 
-    def _alone(self, server: Server, now: float) -> Server | None:
+    def _alone(self, place: Place, now: float) -> Place | None:
         """Nothing is to be weighed, most often, and that is for each request."""
+        server = place.server
         if server.in_flight >= server.spec.max_concurrent_requests or not server.health.takes(now):
             return None
         if server.load_at is None or now - server.load_at > LOAD_EVERY_S:
             server.look.ring()
-        return server
+        return place
 
-    def _least_loaded(self, servers: Sequence[Server], now: float) -> Server | None:
-        well = [server for server in servers if server.health.takes(now)]
-        chosen = choose(server.candidate() for server in well)
+    def _least_loaded(self, places: Sequence[Place], now: float) -> Place | None:
+        well = {place.server.url: place for place in places if place.server.health.takes(now)}
+        chosen = choose(place.server.candidate() for place in well.values())
         if chosen is None:
             return None
-        for each in well:
-            if each.load_at is None or now - each.load_at > LOAD_EVERY_S:
-                each.look.ring()
-        return self.servers[chosen]
+        for each in well.values():
+            if each.server.load_at is None or now - each.server.load_at > LOAD_EVERY_S:
+                each.server.look.ring()
+        return well[chosen]
 
     def _nobody(self, model: str) -> Failure:
-        having = self._having.get(model, ())
+        having = self.having(model)
         why = "; ".join(f"{server.url}: {server.health.wrong or 'it is at its limit'}" for server in having)
         message = f"No server can take a request for {model!r} now ({why or 'none has it any more'})."
         return Failure(status=503, code="no_server", message=message, retry_after_s=1.0)

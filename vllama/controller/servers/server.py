@@ -32,7 +32,6 @@ class Server:
     last_chosen_at: float = 0.0
     look: Bell = field(default_factory=Bell)
     checks: bool = False
-    _endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -46,13 +45,22 @@ class Server:
         """What is known of it stays known: it is the same address."""
         self.spec, self.balance = spec, balance
         self.health.apply(balance)
-        self._endpoints.clear()
 
     def endpoint(self, model: str) -> Endpoint:
-        found = self._endpoints.get(model)
-        if found is None:
-            found = self._endpoints[model] = endpoint_of(self.spec, self.balance, self.engine_id, model)
-        return found
+        spec = self.spec
+        parts = urlsplit(spec.url)
+        tls = parts.scheme == "https"
+        return Endpoint(
+            engine_id=self.engine_id,
+            host=parts.hostname or "",
+            port=parts.port or (443 if tls else 80),
+            served_name=model,
+            elsewhere=True,
+            tls=tls,
+            base_path=parts.path,
+            api_key=spec.api_key,
+            silence_s=self.balance.request_timeout_s,
+        )
 
     def candidate(self) -> Candidate:
         load = self.load
@@ -83,19 +91,3 @@ class Server:
         """What happened there makes another look worth while; a 404: it may have other models than it said."""
         self.checks = True
         self.look.ring()
-
-
-def endpoint_of(spec: ServerSpec, balance: BalanceSpec, engine_id: str, model: str) -> Endpoint:
-    parts = urlsplit(spec.url)
-    tls = parts.scheme == "https"
-    return Endpoint(
-        engine_id=engine_id,
-        host=parts.hostname or "",
-        port=parts.port or (443 if tls else 80),
-        served_name=model,
-        elsewhere=True,
-        tls=tls,
-        base_path=parts.path,
-        api_key=spec.api_key,
-        silence_s=balance.request_timeout_s,
-    )

@@ -86,7 +86,8 @@ class EngineConnection(asyncio.Protocol):
         if forward is not self._forward or endpoint is not self._endpoint:  # nearly always both are the same
             self._forward, self._endpoint = forward, endpoint
             self._begins = b"%bhost: %b\r\n" % (addressed(forward, endpoint), endpoint.presented)
-        self._asker, self._passer, self._passing, self._heard = asker, None, None, False
+        self._asker, self._heard = asker, False
+        self._passer = self._passing = None
         self._plain = bytearray() if asker.unchunked else None
         limit_s, size = self._limits.first_byte_s, len(body)
         self.deadline = None if limit_s is None else self._loop.time() + limit_s

@@ -11,7 +11,7 @@ from vllama.controller.servers.server import Server
 from vllama.domain.units import MIB
 from vllama.gateway import errors
 from vllama.gateway.errors import ErrorAnswer
-from vllama.gateway.inference import Refused, Wanted, admit, find, renamed, state_lines
+from vllama.gateway.inference import Refused, Wanted, admit, renamed, state_lines
 from vllama.gateway.metrics.finished import CLIENT_GONE, Finished, Outcome, outcome_of
 from vllama.gateway.metrics.usage import LOOKED_AT_BYTES, usage_of
 from vllama.gateway.paths import CREATE_RESPONSE, response_id
@@ -76,7 +76,7 @@ class Exchange:
     def begin(self) -> None:
         shared, request = self._shared, self._request
         try:
-            wanted = find(shared.control, shared.makers, request.to.path, request.forward, self._body)
+            wanted = shared.finder.find(request.to.path, request.forward, self._body)
             self._wanted, self.model = wanted, wanted.spec.model
             grant = shared.control.board.admit(self.model, wanted.keep_alive, wanted.engine_id)
             if grant is None:

@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 
 from vllama.controller.control import Control
 from vllama.gateway.cors import Origins
+from vllama.gateway.finder import Finder
 from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
 from vllama.gateway.metrics.finished import Finished
@@ -44,12 +45,11 @@ class DataPath:
         watch = Watch(tick_s=limits.tick_s)
         loop = asyncio.get_running_loop()
         outbox = Outbox(loop, at_once_s=limits.at_once_s)
-        pool = Pool(limits=limits, watch=watch, outbox=outbox)
+        pool, makers = Pool(limits=limits, watch=watch, outbox=outbox), Makers(clock=loop.time)
         self._shared = Shared(
-            control=control, limits=limits, pool=pool, uploads=Uploads(limits), makers=Makers(clock=loop.time),
-            background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch, outbox=outbox, loop=loop,
-            keyring=keyring or Keyring(), origins=origins,
-            finished=finished, clock=clock,
+            control=control, limits=limits, pool=pool, uploads=Uploads(limits), makers=makers,
+            finder=Finder(control, makers), background=Background(pool=pool, limits=limits), tunnels=set(), watch=watch,
+            outbox=outbox, loop=loop, keyring=keyring or Keyring(), origins=origins, finished=finished, clock=clock,
         )  # fmt: skip
 
     @property

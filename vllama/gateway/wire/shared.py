@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vllama.controller.control import Control
 from vllama.gateway.cors import Origins
+from vllama.gateway.finder import Finder
 from vllama.gateway.keys.ring import Keyring
 from vllama.gateway.makers import Makers
 from vllama.gateway.metrics.finished import Finished
@@ -28,6 +29,7 @@ class Shared:
     pool: Pool
     uploads: Uploads
     makers: Makers
+    finder: Finder
     background: Background
     tunnels: "set[Tunnel]"
     watch: Watch

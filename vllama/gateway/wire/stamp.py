@@ -12,17 +12,23 @@ def own_head(status_line: bytes, headers: bytes, *, close: bool) -> bytes:
     return b"%b\r\n%b%b\r\n%b\r\n%b\r\n" % (status_line, headers, date_line(), SERVER_LINE, last)
 
 
-class _Clock:
+class _Calendar:
     """HTTP's date has whole seconds, so it is written once a second."""
 
-    since = until = 0.0
-    line = b""
+    __slots__ = ("line", "since", "until")
+
+    def __init__(self) -> None:
+        self.since = self.until = 0.0
+        self.line = b""
+
+
+_today = _Calendar()
 
 
 def date_line() -> bytes:
-    now = time.time()
-    if not _Clock.since <= now < _Clock.until:  # `int(now)` for each answer would cost as much as all of this
+    now, today = time.time(), _today
+    if not today.since <= now < today.until:  # `int(now)` for each answer would cost as much as all of this
         second = int(now)
-        _Clock.since, _Clock.until = second, second + 1
-        _Clock.line = b"date: %s" % formatdate(second, usegmt=True).encode()
-    return _Clock.line
+        today.since, today.until = second, second + 1
+        today.line = b"date: %s" % formatdate(second, usegmt=True).encode()
+    return today.line
