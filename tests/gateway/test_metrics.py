@@ -22,7 +22,7 @@ USAGE = b'{"usage":{"prompt_tokens":5,"total_tokens":7,"completion_tokens":2}}'
 def ends(here: House) -> dict[tuple[str, str, int], int]:
     """(model, outcome, status) -> how many."""
     meters = here.telling.meters.of
-    return {(model, *key): count for model, meter in meters.items() for key, count in meter.requests.items()}
+    return {(model, *key): count for model, meter in meters.items() for key, count in meter.outcomes.items()}
 
 
 async def ended(here: House, *wanted: tuple[str, str, int]) -> None:

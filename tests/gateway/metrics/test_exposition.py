@@ -16,6 +16,7 @@ from vllama.domain.units import GIB
 from vllama.gateway.metrics.exposition import State, exposition
 from vllama.gateway.metrics.finished import Finished
 from vllama.gateway.metrics.meters import Meters
+from vllama.gateway.metrics.pulls import Ended, counted
 
 ODD = 'org/"odd\\name"\nof one'
 
@@ -108,12 +109,21 @@ def test_models_conditions_and_the_process():
     assert found[None, "process_cpu_seconds_total"] > 0
 
 
+def test_a_pull_of_a_model_and_an_answer_of_it_are_requests_alike():
+    meters = Meters()
+    meters.add(over())
+    with counted(meters, Ended(name="a", model="org/A", request_bytes=1, outcome="ok", status=200)):
+        pass
+    assert meters.of["org/A"].outcomes == {("ok", 200): 2}
+    assert samples(meters)["org/A", "vllama_requests_total", "2xx", "ok"] == 2
+
+
 def test_a_copy_stands_still():
     meters = Meters()
     meters.add(over())
     twin = meters.copy()
     meters.add(over(duration_s=1.0, wait_s=1.0, first_byte_s=1.0))
-    assert twin["org/A"].requests == {("ok", 200): 1}
+    assert twin["org/A"].outcomes == {("ok", 200): 1}
     assert [sum(counts) for counts in (twin["org/A"].waits, twin["org/A"].first_bytes, twin["org/A"].durations)] == [
         0, 0, 1,
     ]  # fmt: skip

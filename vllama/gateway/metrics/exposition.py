@@ -98,7 +98,7 @@ def _requests(meters: Mapping[str, Meter]) -> Metric:
     family = CounterMetricFamily("vllama_requests", what, labels=["model", "outcome", "code"])
     for model, meter in meters.items():
         sums: dict[tuple[str, str], int] = {}
-        for (outcome, status), count in meter.requests.items():
+        for (outcome, status), count in meter.outcomes.items():
             key = outcome, f"{status // 100}xx"
             sums[key] = sums.get(key, 0) + count
         for labels, count in sorted(sums.items()):

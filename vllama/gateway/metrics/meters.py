@@ -1,7 +1,7 @@
 """The sums of what happened, per model. Plain numbers that only the event loop touches."""
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from copy import copy
 
 from vllama.gateway.metrics.finished import Finished, Outcome
@@ -17,16 +17,22 @@ class Meter:
 
     __slots__ = (
         "answer_bytes", "at_once", "completion_tokens", "duration_s", "durations", "first_byte_s", "first_bytes",
-        "prompt_tokens", "request_bytes", "requests", "wait_s", "waits",
+        "prompt_tokens", "request_bytes", "requests", "wait_s", "waits", "well",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.requests: defaultdict[tuple[Outcome, int], int] = defaultdict(int)
+        self.well = 0  # requests that were ok, with a 200, as most are
+        self.requests: Counter[tuple[Outcome, int]] = Counter()  # and how the others ended
         self.waits, self.first_bytes, self.durations = ([0] * (len(BOUNDS_S) + 1) for _ in range(3))
         self.wait_s = self.first_byte_s = self.duration_s = 0.0
         self.at_once = 0  # did not wait: most of them, and none of `waits`
         self.request_bytes = self.answer_bytes = 0
         self.prompt_tokens = self.completion_tokens = 0
+
+    @property
+    def outcomes(self) -> Counter[tuple[Outcome, int]]:
+        """How many requests ended how, and with which status."""
+        return self.requests + Counter({("ok", 200): self.well})
 
     def copy(self) -> "Meter":
         """For whoever reads it on another thread."""
@@ -47,7 +53,10 @@ class Meters:
     def add(self, one: Finished) -> None:
         """A method per histogram would cost more than what it does."""
         meter = self.of[one.model]
-        meter.requests[one.outcome, one.status] += 1
+        if one.status == 200 and one.outcome == "ok":
+            meter.well += 1
+        else:
+            meter.requests[one.outcome, one.status] += 1
         meter.request_bytes += one.request_bytes
         meter.answer_bytes += one.answer_bytes
         meter.durations[bisect_left(BOUNDS_S, one.duration_s)] += 1

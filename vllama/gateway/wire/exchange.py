@@ -214,7 +214,8 @@ class Exchange:
             self.complete()
             return
         answer = self._begun(head, length, data, grant)
-        self._write(answer)
+        self._answer_bytes += len(answer)
+        self._shared.outbox.write(self._transport, answer)
         if server is not None:
             server.went_well()
         self._over("ok", status, answer)
