@@ -43,7 +43,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(sdist) as archive:
-        archive.extractall(where := tmp_path_factory.mktemp("unpacked"), filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.11.4
+        archive.extractall(where := tmp_path_factory.mktemp("unpacked"), **safely)
     return where / NAME
 
 

@@ -8,7 +8,7 @@ from tests.planner.cluster import Cluster, does
 from vllama.domain.demand import WantReady, WantStopped
 from vllama.domain.observed import Exited, Loading, NodeState, Place, Verb
 from vllama.domain.reason import Reason
-from vllama.domain.spec import IdleSpec, LaunchSpec
+from vllama.domain.spec import IdleSpec, LaunchSpec, Policy, VictimPolicy
 from vllama.domain.status import Phase
 from vllama.domain.units import GIB
 from vllama.planner.believed import STALE_S
@@ -291,6 +291,13 @@ def test_it_is_stopped_as_one_and_never_put_to_sleep():
     assert answer.does == {"w": "Stop"}
     assert answer.actions["w"].nodes == ("here", "n2")
     assert "it spans machines" in answer["w"].message
+
+
+@pytest.mark.parametrize("victims", list(VictimPolicy))
+def test_it_makes_room_also_when_nobody_knows_its_first_machine_any_more(victims: VictimPolicy):
+    cluster = four(away={"here": LOST, "n3": LOST}, policy=Policy(victims=victims)).engine("b", node="n2", unused=9.0)
+    cluster.engine("w", 0, 1, unused=1.0, **spans("gone", "n2")).model("c", 75).waits("c")
+    assert cluster.plan().does["w"] == "Stop"
 
 
 def test_one_operation_holds_all_of_its_machines():

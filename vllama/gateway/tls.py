@@ -68,6 +68,7 @@ class Certificate:
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)  # some systems say none
         context.set_alpn_protocols(["http/1.1"])
         self._load(context)
         return context

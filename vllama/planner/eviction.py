@@ -149,7 +149,7 @@ def choose(
     host_left, victims = dict(host_room), list[Victim]()
     for candidate in needed:
         node, keeps = candidate.engine.node, candidate.stop_frees - candidate.sleep_frees
-        level, copy = _best_level(candidate, host_left[node])
+        level, copy = _best_level(candidate, host_left)
         if level is not SleepLevel.STOP and _can_spare(missing, candidate, keeps):
             _add(missing, candidate, keeps)
             host_left[node] -= copy
@@ -171,11 +171,11 @@ def effort_on(room_bytes: int | None, candidates: Sequence[Candidate], need_byte
     return Effort.BUSY if first[-1].busy else Effort.IDLE  # the idle come first
 
 
-def _best_level(candidate: Candidate, host_left_bytes: int) -> tuple[SleepLevel, int]:
-    """And the host memory that it takes."""
+def _best_level(candidate: Candidate, host_left: Mapping[str, int]) -> tuple[SleepLevel, int]:
+    """And the host memory that it takes. Who cannot sleep may be on a machine that is not there any more."""
     if candidate.sleep_frees > 0:
         for level, copy in candidate.copies:
-            if copy <= host_left_bytes:
+            if copy <= host_left[candidate.engine.node]:
                 return level, copy
     return SleepLevel.STOP, 0
 
