@@ -63,6 +63,14 @@ def test_loads_that_stalled_on_one_device_do_not_wait_for_each_other(removed):
     assert answer["b"].waits_for == ("a",)
 
 
+def test_one_that_stalled_waits_for_a_start_that_is_under_way_however_long_that_takes():
+    cluster = Cluster((16.0,)).model("a").model("b").engine("b", state=Loading(progress_at=NOW - 600))
+    cluster.engine("a", state=Loading(progress_at=NOW - 100)).operation(Verb.START, "a")
+    for after in (0.0, 500.0, 5000.0):
+        answer = cluster.plan(after=after)
+        assert (answer.does, answer["b"].waits_for, answer.plan.requeue_after_s) == ({}, ("a",), None)
+
+
 def test_nor_does_one_beside_an_engine_of_its_model_that_serves():
     cluster = Cluster((16.0,)).model("a").model("b").engine("a", state=Loading(progress_at=NOW - 600)).engine("a")
     answer = cluster.engine("b", state=Loading(progress_at=NOW - 600)).plan()

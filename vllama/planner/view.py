@@ -132,12 +132,13 @@ class View:
 
     def holders_of(self, engine: EngineObservation) -> tuple[str, ...]:
         """The models whose change keeps this engine from one. Two loads that stalled on one device, as an earlier
-        manager may leave behind, do not wait for each other: neither would ever end.
+        manager may leave behind, do not wait for each other: neither would ever end. What is under way does end.
         """
         found = self.holders(engine.keys, besides=engine.model)
         if not found or not self._is_stalled(engine.model):
             return found
-        return tuple(model for model in found if not self._is_stalled(model) or self._goes(engine.keys, model))
+        stalled = {model for model in found if model not in self.operations and self._is_stalled(model)}
+        return tuple(model for model in found if model not in stalled or self._goes(engine.keys, model))
 
     def _goes(self, keys: Iterable[DeviceKey], model: str) -> bool:
         return any(self.held.get(key, {}).get(model, False) for key in keys)
